@@ -1,0 +1,52 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The calibration maps of the KMTNet Synoptic Survey, for astropy.
+
+Public names are imported when they are first used, so that importing the
+package costs nothing that is not needed.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+# Public name: the module that defines it.
+_HOMES = {
+    "AlreadyCalibratedError": "exceptions",
+    "DirectionlessMapError": "exceptions",
+    "DownloadError": "exceptions",
+    "GeometryError": "exceptions",
+    "KS4Error": "exceptions",
+    "KS4Warning": "exceptions",
+    "MapFormatError": "exceptions",
+    "MapMismatchError": "exceptions",
+    "MapNotFoundError": "exceptions",
+    "StoreError": "exceptions",
+    "MapGrid": "grid",
+    "MisalignmentMap": "maps",
+    "ZeroPointMap": "maps",
+    "MapKey": "release.names",
+    "field_center": "release.tiling",
+    "field_of": "release.tiling",
+    "field_flags": "release.quality",
+    "MapLibrary": "release.library",
+    "apply_zeropoint": "photometry.zeropoint",
+    "remove_zeropoint": "photometry.zeropoint",
+    "calibrate_file": "photometry.stream",
+    "simulate_field": "simulate",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

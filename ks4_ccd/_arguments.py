@@ -1,0 +1,58 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Checks of arguments that rooms share."""
+
+import math
+
+import numpy as np
+
+from ks4_ccd.exceptions import KS4Error, MapFormatError
+
+__all__ = ["cell_array", "finite", "one_of"]
+
+
+def one_of(name, value, allowed):
+    """Return ``value`` if it is one of the allowed ones, else raise `KS4Error`."""
+    if not any(value is choice or value == choice for choice in allowed):
+        msg = f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}"
+        raise KS4Error(msg)
+    return value
+
+
+def finite(name, value):
+    """Return ``value`` as a float if it is one finite number, else raise `KS4Error`."""
+    try:
+        number = float(value) if np.ndim(value) == 0 else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        msg = f"{name} must be a finite number, got {value!r}"
+        raise KS4Error(msg)
+    return number
+
+
+def cell_array(part, array, shape=None):
+    """Return ``array`` as a read-only float64 copy, or say what is wrong."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "iuf":
+        msg = f"{part} must be real numbers, got dtype {array.dtype}"
+        raise MapFormatError(msg)
+    if array.ndim != 2 or array.size == 0:
+        msg = f"{part} must be a 2D array of cells, got shape {array.shape}"
+        raise MapFormatError(msg)
+    if shape is not None and array.shape != shape:
+        msg = f"{part} must have the shape {shape} of the grid, got {array.shape}"
+        raise MapFormatError(msg)
+    bad = ~np.isfinite(array)
+    if part != "values":
+        bad |= array < 0
+    if bad.any():
+        i, j = np.argwhere(bad)[0]
+        msg = (
+            f"{part} must be finite{'' if part == 'values' else ' and >= 0'}, got "
+            f"{array[i, j]} in cell [{i}, {j}] and {np.count_nonzero(bad)} such cells "
+            "in all (an empty cell is marked by a star count of 0)"
+        )
+        raise MapFormatError(msg)
+    array = array.astype(float)
+    array.flags.writeable = False
+    return array
