@@ -1,0 +1,382 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What all calibration maps share: values, errors and star counts on cells."""
+
+import copy
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ks4_ccd._arguments import cell_array, finite, one_of
+from ks4_ccd._neighbours import gaussian_sum, harmonic_fill, touches
+from ks4_ccd.exceptions import KS4Error, MapFormatError
+from ks4_ccd.release.names import FAMILIES
+
+__all__ = ["ERROR_KINDS", "CalibrationMap"]
+
+ERROR_KINDS = ("scatter", "median")
+
+# The standard error of a median over that of a mean, for a normal sample.
+_MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
+
+
+class CalibrationMap:
+    """
+    What all maps share: cells with a value, its scatter and a star count.
+
+    Parameters
+    ----------
+    values : 2D array-like
+        A value per cell, indexed ``[x_bin, y_bin]``, finite.
+    error : 2D array-like, optional
+        The standard deviation of the stars of a cell about the value, in its
+        unit. 0 means unknown.
+    count : 2D array-like, optional
+        The number of stars in a cell; a cell with 0 is empty.
+    grid : `~ks4_ccd.MapGrid`
+        Where the cells lie.
+    key : `~ks4_ccd.release.names.MapKey`, optional
+        Which field, band, mode and aperture the map is of.
+    source : str, optional
+        The file that the map came from.
+
+    Raises
+    ------
+    MapFormatError
+        If an array is not 2D, real and finite, or has not the grid's shape,
+        or an error or a count is negative.
+    """
+
+    unit = ""
+    empty_value = 0.0
+    family = None
+
+    def __init__(self, values, error=None, count=None, *, grid, key=None, source=None):
+        self.values = cell_array("values", values, grid.shape)
+        self.error = None if error is None else cell_array("error", error, grid.shape)
+        self.count = None if count is None else cell_array("count", count, grid.shape)
+        self.grid = grid
+        self.key = key
+        self.source = source
+        self.valid = self._find_valid()
+        self.valid.flags.writeable = False
+        # What was done to the map since it was made.
+        self._steps = ()
+
+    def _find_valid(self):
+        if self.count is not None:
+            return self.count > 0
+        marked = self.values == self.empty_value
+        if self.error is not None:
+            return ~(marked & (self.error == 0))
+        # With no mark to stand out from, a flat map is a flat map.
+        return np.ones_like(marked) if marked.all() else ~marked
+
+    def __repr__(self):
+        columns, rows = self.grid.shape
+        what = f"{self.key}, " if self.key is not None else ""
+        return (
+            f"<{type(self).__name__}: {what}{columns} x {rows} cells, "
+            f"{np.count_nonzero(self.valid)} with stars>"
+        )
+
+    @property
+    def name(self):
+        """The file name of the values, or of what is known, and later steps."""
+        first = self.key.filename if self.key is not None else self.source or "map"
+        return " ".join([first, *self._steps])
+
+    def _replace(self, step, **changes):
+        """Return a copy with some arrays changed; it has the same empty cells."""
+        new = copy.copy(self)
+        new._steps = (*self._steps, step)
+        for name, value in changes.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            setattr(new, name, value)
+        return new
+
+    def _require_stars(self):
+        if not self.valid.any():
+            msg = f"{self.source or self!r} has no cell with stars: nothing to apply"
+            raise MapFormatError(msg)
+
+    @property
+    def reachable(self):
+        """Which cells are valid or touch a valid one, diagonals included."""
+        return touches(self.valid)
+
+    def at(self, x, y, method="bilinear"):
+        """
+        Return the value of the map at positions on the image.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, broadcast against each other. A
+            position off the image gets the value at its edge, one that is
+            not finite gets NaN.
+        method : {"bilinear", "nearest", "dr1"}
+            ``"bilinear"`` interpolates between the centres of the cells and
+            ``"nearest"`` takes the cell that a position is in, both after
+            empty cells have been filled; ``"dr1"`` does what the release
+            did, empty cells being used as they are.
+
+        Returns
+        -------
+        value : float or `~numpy.ndarray`
+            In the unit of the map.
+
+        Raises
+        ------
+        MapFormatError
+            If all cells are empty.
+        KS4Error
+            If ``method`` is not one of the three.
+        """
+        return self._interpolate(self._nodes(method), x, y, method)
+
+    def _nodes(self, method):
+        """Return the array that ``method`` interpolates."""
+        self._require_stars()
+        if method == "dr1":
+            return self.values
+        return harmonic_fill(self.values, self.valid)
+
+    def _interpolate(self, nodes, x, y, method, power=1):
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        usable = np.isfinite(x) & np.isfinite(y)
+        result = np.full(x.shape, np.nan)
+        along_x = self.grid.stencil(0, x[usable], method)
+        along_y = self.grid.stencil(1, y[usable], method)
+        total = 0.0
+        for i, weight_x in _corners(along_x):
+            for j, weight_y in _corners(along_y):
+                total = total + nodes[i, j] * (weight_x * weight_y) ** power
+        result[usable] = total
+        return result if result.ndim else float(result)
+
+    def error_at(self, x, y, *, method="bilinear", error_kind="scatter"):
+        """
+        Return the error of the map at positions on the image.
+
+        The error is common to all pixels of a cell: add it once to the error
+        of an aperture sum, not once a pixel.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, as in `at`.
+        method : {"bilinear", "nearest", "dr1"}
+            How `at` found the value.
+        error_kind : {"scatter", "median"}
+            ``"scatter"`` is the standard deviation of single stars, as the
+            release quotes it, a property of the place that is interpolated
+            as such. ``"median"`` is the standard error of the cells'
+            medians, ``sqrt(pi / 2) * scatter / sqrt(count)``; cells being
+            independent, it is combined in quadrature with the weights of the
+            interpolation (a sum for a smoothed map, whose neighbours share
+            stars).
+
+        Returns
+        -------
+        error : float or `~numpy.ndarray`
+            In the unit of the map. Where a cell's error is unknown (fewer
+            than two stars), the median scatter of the map stands in.
+
+        Raises
+        ------
+        KS4Error
+            If the map has no errors, or no counts with
+            ``error_kind="median"``.
+        """
+        error = self.cell_error(error_kind)
+        if self.errors_add(error_kind):
+            return self._interpolate(error, x, y, method)
+        return np.sqrt(self._interpolate(error**2, x, y, method, power=2))
+
+    def errors_add(self, error_kind):
+        """Return whether errors of neighbouring cells add, or their squares do."""
+        return error_kind == "scatter" or any("smoothed" in s for s in self._steps)
+
+    def cell_error(self, error_kind="scatter"):
+        """
+        Return the error of every cell, the unknown ones filled in.
+
+        Parameters
+        ----------
+        error_kind : {"scatter", "median"}
+            As in `error_at`.
+
+        Returns
+        -------
+        error : 2D `~numpy.ndarray`
+            In the unit of the map, indexed ``[x_bin, y_bin]``, positive.
+        """
+        one_of("error_kind", error_kind, ERROR_KINDS)
+        needed = {"error": self.error}
+        if error_kind == "median":
+            needed["count"] = self.count
+        for part, array in needed.items():
+            if array is None:
+                msg = (
+                    f"{self.source or self!r} has no {part} map, which "
+                    f'error_kind="{error_kind}" needs: give its {part} array, or '
+                    'leave the error of the map out (zp_error="ignore")'
+                )
+                raise KS4Error(msg)
+        known = self._error_known()
+        if not known.any():
+            msg = f"{self.source or self!r} has no cell whose error is known"
+            raise MapFormatError(msg)
+        error = np.full(self.values.shape, np.median(self.error[known]))
+        error[known] = self.error[known]
+        if error_kind == "median":
+            error[known] *= _MEDIAN_OVER_MEAN / np.sqrt(self.count[known])
+        return error
+
+    def _error_known(self):
+        known = self.valid & (self.error > 0)
+        return known if self.count is None else known & (self.count >= 2)
+
+    def filled(self):
+        """
+        Return a copy of the map whose empty cells have values.
+
+        They are filled from their neighbours by the smoothest surface
+        through the cells with stars. `valid` and `count` still tell which
+        cells were empty; the error of a filled cell is unknown.
+
+        Returns
+        -------
+        filled : same class
+        """
+        self._require_stars()
+        return self._replace("filled()", values=harmonic_fill(self.values, self.valid))
+
+    def smoothed(self, scale=0.8):
+        """
+        Return a copy of the map, averaged over neighbouring cells.
+
+        Cells are averaged with Gaussian weights times their star counts, so
+        that a cell with few stars leans on its neighbours. Empty cells stay
+        empty.
+
+        Parameters
+        ----------
+        scale : float, optional
+            The standard deviation of the Gaussian, in cells.
+
+        Returns
+        -------
+        smoothed : same class
+            With the scatter pooled in the same way, and as ``count`` the
+            effective number of stars in the average.
+
+        Raises
+        ------
+        KS4Error
+            If ``scale`` is not a positive number.
+        """
+        if finite("scale", scale) <= 0:
+            msg = f"scale must be a positive number of cells, got {scale!r}"
+            raise KS4Error(msg)
+        self._require_stars()
+        stars = self.valid.astype(float) if self.count is None else self.count
+        weight = np.where(self.valid, gaussian_sum(stars, scale), 1)
+        mean = gaussian_sum(stars * self.values, scale) / weight
+        changes = {"values": np.where(self.valid, mean, self.values)}
+        if self.error is not None:
+            known = stars * self._error_known()
+            weight_known = gaussian_sum(known, scale)
+            pooled = gaussian_sum(known * self.error**2, scale)
+            pooled /= np.where(weight_known > 0, weight_known, 1)
+            changes["error"] = np.where(self.valid, np.sqrt(pooled), 0)
+        if self.count is not None:
+            square = np.where(self.valid, gaussian_sum(stars, scale, power=2), 1)
+            changes["count"] = np.where(self.valid, weight**2 / square, 0)
+        return self._replace(f"smoothed({scale:g})", **changes)
+
+    def save(self, path):
+        """
+        Write the map as .npy files named like those of the release.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder to write to, made if it is not there.
+
+        Returns
+        -------
+        paths : list of `~pathlib.Path`
+            The files: values, and error and count where the map has them.
+
+        Raises
+        ------
+        KS4Error
+            If the map has no ``key`` to make file names from, or the folder
+            cannot be written.
+        """
+        if self.key is None:
+            msg = "a map without a key cannot be saved: its key makes the file names"
+            raise KS4Error(msg)
+        families = {
+            part: family
+            for family, (kind, part) in FAMILIES.items()
+            if kind == self.key.kind
+        }
+        arrays = self._release_arrays()
+        folder = Path(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            paths = []
+            for part, array in arrays.items():
+                if array is not None:
+                    name = self.key.with_family(families[part]).filename
+                    paths.append(_write_npy(folder / name, array))
+        except OSError as error:
+            msg = f"cannot write the map to {folder}: {error}"
+            raise KS4Error(msg) from error
+        return paths
+
+    def _release_arrays(self):
+        values = self.values
+        if self.count is None:
+            values = np.where(self.valid, values, self.empty_value)
+        return {"values": values, "error": self.error, "count": self.count}
+
+    def plot(self, ax=None, **options):
+        """
+        Draw the map in the orientation of the image.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Where to draw; by default a figure of its own.
+        **options
+            Passed to `ks4_ccd.plotting.plot_map`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+        """
+        from ks4_ccd.plotting import plot_map
+
+        return plot_map(self, ax, **options)
+
+
+def _corners(stencil):
+    return (stencil.lower, 1 - stencil.fraction), (stencil.upper, stencil.fraction)
+
+
+def _write_npy(path, array):
+    """Write an array to a file that appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(partial, "wb") as file:
+            np.save(file, np.asarray(array, dtype=float), allow_pickle=False)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

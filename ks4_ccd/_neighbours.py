@@ -1,0 +1,98 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What the cells of a map take from the cells around them."""
+
+import math
+
+import numpy as np
+
+__all__ = ["gaussian_sum", "harmonic_fill", "touches"]
+
+
+def harmonic_fill(values, valid):
+    """
+    Return a copy of ``values`` with the cells that are not ``valid`` filled.
+
+    Each filled cell is the mean of its up to four neighbours, filled or not:
+    the discrete Laplace equation, the smoothest surface through the valid
+    cells. No value leaves the range of the valid ones.
+
+    Parameters
+    ----------
+    values : 2D `~numpy.ndarray`
+    valid : 2D `~numpy.ndarray` of bool
+        At least one cell must be valid.
+
+    Returns
+    -------
+    filled : 2D `~numpy.ndarray`
+    """
+    if valid.all():
+        return values.copy()
+    from scipy.sparse import coo_array
+    from scipy.sparse.linalg import spsolve
+
+    unknown = ~valid
+    size = np.count_nonzero(unknown)
+    row_of = np.full(values.shape, -1)
+    row_of[unknown] = np.arange(size)
+    neighbours = np.zeros(size)
+    known_sum = np.zeros(size)
+    rows, columns = [], []
+    for here, there in _pairs_of_neighbours():
+        for one, other in ((here, there), (there, here)):
+            row, column = row_of[one], row_of[other]
+            inside = row >= 0
+            np.add.at(neighbours, row[inside], 1)
+            known = inside & (column < 0)
+            np.add.at(known_sum, row[known], values[other][known])
+            coupled = inside & (column >= 0)
+            rows.append(row[coupled])
+            columns.append(column[coupled])
+    rows.append(np.arange(size))
+    columns.append(np.arange(size))
+    entries = np.full(sum(map(len, rows)), -1.0)
+    entries[-size:] = neighbours
+    indices = np.concatenate(rows), np.concatenate(columns)
+    laplacian = coo_array((entries, indices), shape=(size, size)).tocsc()
+    filled = values.copy()
+    filled[unknown] = spsolve(laplacian, known_sum)
+    return filled
+
+
+def touches(valid):
+    """Return which cells are valid or next to a valid one, diagonals included."""
+    padded = np.pad(valid, 1)
+    along_x = padded[:-2] | padded[1:-1] | padded[2:]
+    return along_x[:, :-2] | along_x[:, 1:-1] | along_x[:, 2:]
+
+
+def gaussian_sum(values, scale, power=1):
+    """
+    Return the sum over all cells, weighted by a Gaussian of their distance.
+
+    Parameters
+    ----------
+    values : 2D `~numpy.ndarray`
+    scale : float
+        The standard deviation of the Gaussian, in cells; its peak is 1.
+    power : int, optional
+        The power of the Gaussian that is the weight.
+
+    Returns
+    -------
+    total : 2D `~numpy.ndarray`
+    """
+    from scipy.ndimage import correlate1d
+
+    reach = np.arange(-math.ceil(5 * scale), math.ceil(5 * scale) + 1)
+    weights = np.exp(-0.5 * power * (reach / scale) ** 2)
+    for axis in (0, 1):
+        values = correlate1d(values, weights, axis, mode="constant")
+    return values
+
+
+def _pairs_of_neighbours():
+    """Yield the slices that pair each cell with its next one along x, and y."""
+    every, first, last = slice(None), slice(None, -1), slice(1, None)
+    yield (first, every), (last, every)
+    yield (every, first), (every, last)
