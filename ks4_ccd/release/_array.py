@@ -1,0 +1,178 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+From the bytes of a map's .npy file to a checked array.
+
+Nothing is unpickled, and nothing is allocated on the word of a header.
+"""
+
+import io
+import math
+
+import numpy as np
+
+from ks4_ccd.exceptions import MapFormatError
+
+__all__ = ["check_together", "read_array", "read_once"]
+
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_array(data, key, path):
+    """
+    Return the array in a map's .npy file.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of the file.
+    key : `MapKey`
+        Which array it is.
+    path : str
+        Where it came from, for messages.
+
+    Returns
+    -------
+    array : 2D `~numpy.ndarray`
+        In native byte order, indexed ``[x_bin, y_bin]``.
+
+    Raises
+    ------
+    MapFormatError
+        If the file is not a whole .npy file of real numbers in two
+        dimensions, or contradicts what the release documents of its family.
+    """
+    shape, fortran_order, dtype, offset = _read_header(data, path)
+    if dtype.hasobject:
+        msg = f"{path} holds pickled Python objects, which are never loaded"
+        raise MapFormatError(msg)
+    if dtype.kind not in "iuf":
+        msg = f"{path} must hold real numbers, got dtype {dtype}"
+        raise MapFormatError(msg)
+    _check_shape(shape, key, path)
+    expected, there = math.prod(shape) * dtype.itemsize, len(data) - offset
+    if there != expected:
+        what = "is truncated" if there < expected else "has bytes behind its array"
+        msg = (
+            f"{path} {what}: expected {expected} bytes for shape {shape} of {dtype}, "
+            f"got {there}"
+        )
+        raise MapFormatError(msg)
+    array = np.frombuffer(data, dtype, offset=offset)
+    array = array.reshape(shape, order="F" if fortran_order else "C")
+    array = array.astype(dtype.newbyteorder("="), order="C")
+    if key.family == "align" and (array < 0).any():
+        msg = (
+            f"{path} holds negative values (the least is {array.min()}): the release "
+            "documents its align maps as separations without a sign"
+        )
+        raise MapFormatError(msg)
+    return array
+
+
+def _read_header(data, path):
+    if not data:
+        msg = f"{path} is empty: expected a .npy file"
+        raise MapFormatError(msg)
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADER_READERS:
+            msg = f"version {version} of the format is not for plain arrays"
+            raise ValueError(msg)
+        shape, fortran_order, dtype = _HEADER_READERS[version](file)
+    except Exception as error:
+        # On hostile headers numpy raises more than it documents: TokenError,
+        # RecursionError and others beside ValueError.
+        msg = f"{path} is truncated, damaged or not a .npy file: {error}"
+        raise MapFormatError(msg) from error
+    return shape, fortran_order, dtype, file.tell()
+
+
+def _check_shape(shape, key, path):
+    if key.family == "align" and len(shape) == 3 and 2 in (shape[0], shape[-1]):
+        msg = (
+            f"{path} has the shape {shape}, that is two components a cell: the release "
+            "documents its align maps as separations without a direction"
+        )
+        raise MapFormatError(msg)
+    if len(shape) != 2 or min(shape) < 1:
+        msg = f"{path} must be a 2D array of cells, got shape {shape}"
+        raise MapFormatError(msg)
+
+
+def read_once(found):
+    """
+    Return the one array that one or more entries hold.
+
+    Parameters
+    ----------
+    found : list of (source, `Entry`)
+        Where the array is.
+
+    Returns
+    -------
+    array : 2D `~numpy.ndarray`
+    path : str
+        Where the first of them is.
+
+    Raises
+    ------
+    MapFormatError
+        If an array cannot be read, or if they are not all equal.
+    """
+    (source, first), *others = found
+    data = source.read(first)
+    array = read_array(data, first.key, first.path)
+    for source, other in others:
+        other_data = source.read(other)
+        if other_data == data:
+            continue
+        other_array = read_array(other_data, other.key, other.path)
+        if not np.array_equal(array, other_array, equal_nan=True):
+            msg = (
+                f"{first.path} and {other.path} are the same map and differ: keep the "
+                "one that is right"
+            )
+            raise MapFormatError(msg)
+    return array, first.path
+
+
+def check_together(arrays, paths, empty_value=None):
+    """
+    Raise for arrays that cannot be one map.
+
+    Parameters
+    ----------
+    arrays : dict
+        The arrays there are of ``values``, ``error`` and ``count``.
+    paths : dict
+        Where each of them came from.
+    empty_value : float, optional
+        What the values of empty cells are, where no map may be all empty.
+
+    Raises
+    ------
+    MapFormatError
+        If shapes differ, or if all cells are empty.
+    """
+    values = arrays["values"]
+    for part, array in arrays.items():
+        if array.shape != values.shape:
+            msg = (
+                f"{paths[part]} has the shape {array.shape}, expected {values.shape} "
+                f"as in {paths['values']}"
+            )
+            raise MapFormatError(msg)
+    if empty_value is None:
+        return
+    empty = None
+    if (values == empty_value).all():
+        empty = paths["values"], f"every cell is {empty_value:g}"
+    elif "count" in arrays and not (arrays["count"] != 0).any():
+        empty = paths["count"], "every cell has 0 stars"
+    if empty is not None:
+        msg = f"{empty[0]} is an empty map: {empty[1]}"
+        raise MapFormatError(msg)

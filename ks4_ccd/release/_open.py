@@ -1,0 +1,86 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""From the paths that a library is given to its sources."""
+
+import os
+from pathlib import Path
+
+from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError
+from ks4_ccd.release._archive import ARCHIVE_SUFFIXES, ArchiveSource
+from ks4_ccd.release._source import FolderSource
+
+__all__ = ["as_paths", "open_sources"]
+
+
+def as_paths(path):
+    """Return one path, or a list of them, as a tuple of `~pathlib.Path`."""
+    several = isinstance(path, (list, tuple, set, frozenset))
+    try:
+        paths = tuple(map(Path, path if several else [path]))
+    except TypeError as error:
+        msg = f"path must be a path or a list of paths, got {path!r}"
+        raise KS4Error(msg) from error
+    if not paths:
+        msg = "path must name at least one folder or archive, got an empty list"
+        raise KS4Error(msg)
+    return paths
+
+
+def open_sources(paths):
+    """
+    Open the sources at paths, one after the other.
+
+    Parameters
+    ----------
+    paths : iterable of `~pathlib.Path`
+        Folders and archives.
+
+    Yields
+    ------
+    source : `FolderSource` or `ArchiveSource`
+        An archive that two paths lead to comes once.
+    """
+    archives_seen = set()
+    for path in paths:
+        if path.is_dir():
+            files = _files_in(path)
+            yield FolderSource(path, files)
+            archives = [file for file in files if _is_archive(file)]
+        else:
+            _check_file(path)
+            archives = [path]
+        for archive in archives:
+            real_path = os.path.realpath(archive)
+            if real_path not in archives_seen:
+                archives_seen.add(real_path)
+                yield ArchiveSource(archive)
+
+
+def _files_in(folder):
+    def refuse(error):
+        msg = f"cannot read the folder {error.filename}: {error.strerror}"
+        raise KS4Error(msg) from error
+
+    return [
+        os.path.join(parent, name)
+        for parent, _, names in sorted(os.walk(folder, onerror=refuse))
+        for name in sorted(names)
+    ]
+
+
+def _is_archive(file):
+    name = os.path.basename(file)
+    # `._name` is what macOS puts beside a file for itself.
+    is_named_so = name.endswith(ARCHIVE_SUFFIXES) and not name.startswith(".")
+    return is_named_so and os.path.isfile(file)
+
+
+def _check_file(path):
+    if not os.path.lexists(path):
+        msg = f"{path} is not there: expected a folder of maps or an archive of them"
+        raise MapNotFoundError(msg)
+    if path.suffix == ".npy":
+        msg = f"{path} is a single array: give the folder that it is in"
+        raise MapFormatError(msg)
+    if not path.is_file():
+        msg = f"{path} is neither a folder nor an archive of maps"
+        raise MapFormatError(msg)

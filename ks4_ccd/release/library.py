@@ -1,0 +1,297 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The maps of the release, wherever they lie."""
+
+from collections import defaultdict
+from contextlib import ExitStack
+
+import numpy as np
+from astropy.table import Table
+
+from ks4_ccd.exceptions import KS4Error, MapNotFoundError
+from ks4_ccd.grid import MapGrid
+from ks4_ccd.maps import MisalignmentMap, ZeroPointMap
+from ks4_ccd.release._array import check_together, read_once
+from ks4_ccd.release._listing import order, what_is_there
+from ks4_ccd.release._open import as_paths, open_sources
+from ks4_ccd.release.header import band_of, field_in, frame_shape
+from ks4_ccd.release.names import FAMILIES, MapKey, normalize_field
+from ks4_ccd.release.tiling import field_number, is_tile_name
+
+__all__ = ["MapLibrary"]
+
+_FAMILY_OF = {place: family for family, place in FAMILIES.items()}
+_PARTS = ("values", "error", "count")
+# The maps of these kinds that have no star at all are of no use.
+_EMPTY_VALUE = {"zeropoint": ZeroPointMap.empty_value}
+
+
+class MapLibrary:
+    """
+    The calibration maps in folders and archives.
+
+    Maps are found by their file names, in any subfolder; other files are
+    passed over. Archives are read in place: nothing is extracted to disk,
+    nothing is unpickled. A .tar.gz is looked through once in a process,
+    which takes seconds for a gigabyte, and any map is tens of milliseconds
+    away from then on.
+
+    Parameters
+    ----------
+    path : path-like or list of path-like
+        A folder (with .npy files of maps, and .tar, .tar.gz or .tgz archives
+        of them), an archive, or several of these together.
+    image_shape : tuple of int, optional
+        The shape ``(rows, columns)`` of the whole images that the maps
+        cover; by default that of the KS4 stacks.
+
+    Raises
+    ------
+    MapNotFoundError
+        If ``path`` is not there.
+    MapFormatError
+        If an archive is truncated, damaged or not an archive, or has members
+        that no archive of maps has: absolute names, links, devices, sizes
+        of more than 64 MiB.
+    KS4Error
+        If a folder or a file cannot be read.
+
+    Notes
+    -----
+    The same array may be there more than once, in several sources or as
+    ``dual`` and ``Idual``: equal ones count as one, different ones raise
+    `MapFormatError` when their map is loaded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from ks4_ccd import MapLibrary
+    >>> with TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/zp_map_0403_R_single_APER5.npy", np.full((55, 55), 29.9))
+    ...     with MapLibrary(folder) as library:
+    ...         zpmap = library.zeropoint("0403", "R")
+    >>> zpmap.values.shape, zpmap.key.aperture
+    ((55, 55), 'APER5')
+    """
+
+    def __init__(self, path, *, image_shape=(22000, 22000)):
+        self.image_shape = tuple(MapGrid.for_image((1, 1), image_shape).image_shape)
+        self.paths = as_paths(path)
+        with ExitStack() as opened:
+            self._sources = []
+            for source in open_sources(self.paths):
+                opened.callback(source.close)
+                self._sources.append(source)
+            self._opened = opened.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def __repr__(self):
+        return f"<MapLibrary: {', '.join(map(str, self.paths))}>"
+
+    def close(self):
+        """Close the archives; loading a map is an error from then on."""
+        self._opened.close()
+        self._sources = None
+
+    def table(self):
+        """
+        List the maps that can be loaded.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            A row per map, sorted: ``kind`` (``"zeropoint"`` or
+            ``"misalignment"``), ``field``, ``tile`` (``""`` where no file
+            name says it), ``band``, ``mode``, ``aperture`` (``""`` for a
+            misalignment), whether its ``values``, ``error`` and ``count``
+            are there, and ``source``, the path of its values.
+        """
+        parts_there = self._parts_there()
+        rows = []
+        for key in sorted(parts_there, key=order):
+            if "values" in parts_there[key]:
+                own_key, path = self._name_of(key)
+                parts = [part in parts_there[key] for part in _PARTS]
+                words = (key.kind, key.field, own_key.tile or "", key.band, key.mode)
+                rows.append((*words, key.aperture or "", *parts, path))
+        names = ("kind", "field", "tile", "band", "mode", "aperture", *_PARTS, "source")
+        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+        return Table(
+            [
+                np.array(column, dtype=bool if name in _PARTS else str)
+                for name, column in zip(names, columns, strict=True)
+            ],
+            names=names,
+        )
+
+    def zeropoint(
+        self, field, band, mode="single", aperture="APER5", *, image_shape=None
+    ):
+        """
+        Return the zero-point map of a field.
+
+        Parameters
+        ----------
+        field : str or int
+            ``"0403"``, ``403``, ``"122-72"`` or ``"0403.122-72"``.
+        band : {"B", "V", "R", "I"}
+            The filter.
+        mode : {"single", "dual", "Idual"}, optional
+            How the stars were detected; the last two are the same.
+        aperture : {"FWHM", "APER3", "APER5", "APER10", "AUTO"}, optional
+            The aperture of the photometry that the map is for.
+        image_shape : tuple of int, optional
+            The shape ``(rows, columns)`` of the whole image; by default that
+            of the library.
+
+        Returns
+        -------
+        zpmap : `~ks4_ccd.ZeroPointMap`
+            Its ``error`` or ``count`` is `None` where the library has none.
+
+        Raises
+        ------
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented, or is there twice
+            with different contents.
+        GeometryError
+            If the map has more cells than the image has pixels.
+        KS4Error
+            If an argument is not one of the allowed values.
+        """
+        key = MapKey("zp", _field(field), band, mode, aperture)
+        return self._load(ZeroPointMap, key, image_shape)
+
+    def misalignment(self, field, band, mode="single", *, image_shape=None):
+        """
+        Return the misalignment map of a field.
+
+        Parameters
+        ----------
+        field : str or int
+            ``"0403"``, ``403``, ``"122-72"`` or ``"0403.122-72"``.
+        band : {"B", "V", "R", "I"}
+            The filter.
+        mode : {"single", "dual", "Idual"}, optional
+            How the stars were detected; the last two are the same.
+        image_shape : tuple of int, optional
+            The shape ``(rows, columns)`` of the whole image; by default that
+            of the library.
+
+        Returns
+        -------
+        misalignment : `~ks4_ccd.MisalignmentMap`
+            Its ``error`` or ``count`` is `None` where the library has none.
+
+        Raises
+        ------
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented, or is there twice
+            with different contents.
+        GeometryError
+            If the map has more cells than the image has pixels.
+        KS4Error
+            If an argument is not one of the allowed values.
+        """
+        key = MapKey("align", _field(field), band, mode)
+        return self._load(MisalignmentMap, key, image_shape)
+
+    def for_header(self, header, mode="single", aperture="APER5"):
+        """
+        Return the zero-point map that belongs to an image.
+
+        Parameters
+        ----------
+        header : `~astropy.io.fits.Header` or mapping
+            The header of the image. FIELD1 (the number of the field) or else
+            FIELD2 (the name of its tile), and FILTER, say which map; KS4NAX1
+            and KS4NAX2, if both are there, the size of the whole image in
+            pixels along x and y.
+        mode, aperture : str, optional
+            As in `zeropoint`.
+
+        Returns
+        -------
+        zpmap : `~ks4_ccd.ZeroPointMap`
+
+        Raises
+        ------
+        MapMismatchError
+            If a keyword is missing, or does not say what it should.
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented.
+        """
+        return self.zeropoint(
+            field_in(header),
+            band_of(header),
+            mode,
+            aperture,
+            image_shape=frame_shape(header),
+        )
+
+    def _open_sources(self):
+        if self._sources is None:
+            msg = f"{self!r} is closed: load maps before closing it"
+            raise KS4Error(msg)
+        return self._sources
+
+    def _find(self, key):
+        sources = self._open_sources()
+        return [(source, entry) for source in sources for entry in source.find(key)]
+
+    def _load(self, map_class, key, image_shape):
+        arrays, paths = {}, {}
+        for part in _PARTS:
+            found = self._find(key.with_family(_FAMILY_OF[key.kind, part]))
+            if found:
+                arrays[part], paths[part] = read_once(found)
+            elif part == "values":
+                raise MapNotFoundError(self._message_for(key))
+        own_key, source = self._name_of(key)
+        check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
+        frame = self.image_shape if image_shape is None else image_shape
+        try:
+            grid = MapGrid.for_image(arrays["values"].shape, frame)
+            return map_class(**arrays, grid=grid, key=own_key, source=source)
+        except KS4Error as error:
+            # Messages of the map classes begin with the part that is wrong.
+            culprit = [paths[part] for part in paths if str(error).startswith(part)]
+            msg = f"{(culprit or [source])[0]}: {error}"
+            raise type(error)(msg) from error
+
+    def _name_of(self, key):
+        # The key with the tile, if a file name says it, and the first path.
+        entries = [entry for _, entry in self._find(key)]
+        keys = [entry.key for entry in entries]
+        with_tile = [own_key for own_key in keys if own_key.tile is not None]
+        return (with_tile or keys)[0], entries[0].path
+
+    def _message_for(self, missing):
+        return what_is_there(missing, self._parts_there(), self.paths)
+
+    def _parts_there(self):
+        # {key of the values: names of the arrays that are there}
+        parts_there = defaultdict(set)
+        for source in self._open_sources():
+            for key in source.keys():  # noqa: SIM118 (a source is no dict)
+                values_key = key.with_family(_FAMILY_OF[key.kind, "values"])
+                parts_there[values_key].add(key.part)
+        return parts_there
+
+
+def _field(field):
+    # A number may be of another survey; the name of a tile is of the KS4 tiling.
+    if is_tile_name(field) or normalize_field(field)[1] is not None:
+        return field_number(field)
+    return field
