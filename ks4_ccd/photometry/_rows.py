@@ -1,0 +1,299 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+A zero-point map applied to the rows of an image, at the speed of memory.
+
+No map is ever blown up to the size of the image. Between two rows of cells
+the zero point changes linearly along a column, so the flux factor changes
+geometrically: the factor of an image row is that of a row up to ``_BLOCK``
+above it times one of ``_BLOCK`` precomputed rows of ratios. What remains per
+pixel is that product and the multiplication itself, on rows that stay in the
+cache of the processor.
+"""
+
+import math
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from ks4_ccd._neighbours import harmonic_fill
+
+__all__ = ["UNCERTAINTY_KINDS", "ZeroPointRows", "unreachable_rows"]
+
+_BLOCK = 16
+_LN_FACTOR = 0.4 * math.log(10)
+
+
+class _Kind(NamedTuple):
+    """What an array of uncertainties holds: ``standard deviation ** power``."""
+
+    to_variance: np.ufunc
+    from_variance: np.ufunc
+    power: int
+
+    def rescale(self, array, factor, out):
+        """Write to ``out`` the uncertainty of what was multiplied by ``factor``."""
+        scale = np.multiply if self.power > 0 else np.divide
+        for _ in range(abs(self.power)):
+            array = scale(array, factor, out=out, casting="same_kind")
+
+
+# By the `uncertainty_type` of astropy's classes.
+UNCERTAINTY_KINDS = {
+    "std": _Kind(np.square, np.sqrt, 1),
+    "var": _Kind(np.positive, np.positive, 2),
+    "ivar": _Kind(np.reciprocal, np.reciprocal, -2),
+}
+
+
+class _Segment(NamedTuple):
+    """Image rows between the same two rows of cells, evenly spaced there."""
+
+    start: int
+    stop: int
+    lower: int
+    upper: int
+    fraction: float
+    step: float
+
+    def fractions(self, first, every=1):
+        """Yield how far between the cells rows are, from row ``first`` on."""
+        for k in range(first, self.stop - self.start, every):
+            yield self.fraction + k * self.step
+
+
+def _segments(stencil):
+    """Return the `_Segment` list of a stencil along y at consecutive rows."""
+    lower, upper, fraction = stencil
+    # Rows beyond the outermost centres stay at a fraction of 0 or of 1.
+    state = np.sign(fraction) + (fraction == 1)
+    breaks = (np.diff(lower) != 0) | (np.diff(state) != 0)
+    starts = np.append(0, np.flatnonzero(breaks) + 1).tolist()
+    stops = [*starts[1:], len(lower)]
+    segments = []
+    for start, stop in zip(starts, stops, strict=True):
+        first, last = fraction[start], fraction[stop - 1]
+        step = (last - first) / max(stop - start - 1, 1)
+        segments.append(_Segment(start, stop, lower[start], upper[start], first, step))
+    return segments
+
+
+class ZeroPointRows:
+    """
+    Applies a zero-point map to rows of an image.
+
+    Parameters
+    ----------
+    zpmap : `~ks4_ccd.ZeroPointMap`
+    origin : tuple of float
+        0-based pixel coordinates x, y of the image's first pixel on the grid
+        of the map.
+    shape : tuple of int
+        The shape of the image.
+    zeropoint : float
+        The zero point that the image gets, in magnitudes.
+    method : {"bilinear", "nearest", "dr1"}
+    error_kind : {"scatter", "median"} or `None`
+        Which errors of the map go into the uncertainty, `None` for none.
+    unit_scale : float
+        A factor for all pixels, beside that of the zero point.
+    inverse : bool
+        Undo what is otherwise done: rows of the result become rows of the
+        image again.
+    """
+
+    def __init__(
+        self,
+        zpmap,
+        origin,
+        shape,
+        *,
+        zeropoint=30.0,
+        method="bilinear",
+        error_kind=None,
+        unit_scale=1.0,
+        inverse=False,
+    ):
+        rows, columns = (
+            np.arange(n) + start for n, start in zip(shape, origin[::-1], strict=True)
+        )
+        self._along_x = zpmap.grid.stencil(0, columns, method)
+        self._segments = _segments(zpmap.grid.stencil(1, rows, method))
+        self._inverse = inverse
+        self._last_ratios = None
+        # Cells are blended as magnitudes, that is as logarithms of the factor.
+        # Only the release's own method blends the factors themselves.
+        self._blend_logs = method != "dr1"
+        if self._blend_logs:
+            magnitude = zeropoint - harmonic_fill(zpmap.values, zpmap.valid)
+            nodes = _LN_FACTOR * magnitude + math.log(unit_scale)
+            self._nodes = -nodes if inverse else nodes
+        else:
+            self._nodes = 10 ** (0.4 * (zeropoint - zpmap.values)) * unit_scale
+        self._error_nodes = None
+        if error_kind is not None:
+            error = _LN_FACTOR * zpmap.cell_error(error_kind)
+            self._errors_add = zpmap.errors_add(error_kind)
+            self._error_nodes = error if self._errors_add else error**2
+
+    def apply(
+        self, data, out, uncertainty=None, kind=None, out_uncertainty=None, *, first=0
+    ):
+        """
+        Calibrate consecutive rows.
+
+        Parameters
+        ----------
+        data, out : 2D `~numpy.ndarray`
+            The rows, and where their calibrated values go.
+        uncertainty, out_uncertainty : 2D `~numpy.ndarray`, optional
+            The same for their uncertainty.
+        kind : {"std", "var", "ivar"}, optional
+            What the uncertainty is.
+        first : int, optional
+            The index of the first row in the image.
+        """
+        dtypes = [plane.dtype for plane in (out, out_uncertainty) if plane is not None]
+        dtype = np.result_type(np.float32, *dtypes)
+        spare = np.empty((2, data.shape[1]), dtype)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            for segment in self._segments:
+                start = max(segment.start, first)
+                stop = min(segment.stop, first + len(data))
+                if start >= stop:
+                    continue
+                rows = range(start - first, stop - first)
+                factors = self._factors(segment, start - segment.start, dtype)
+                errors = self._errors(segment, start - segment.start, dtype)
+                for y, factor, error in zip(rows, factors, errors, strict=False):
+                    np.multiply(data[y], factor, out=out[y], casting="same_kind")
+                    if uncertainty is not None:
+                        counts = out[y] if self._inverse else data[y]
+                        planes = uncertainty[y], out_uncertainty[y]
+                        self._propagate(kind, *planes, counts, factor, error, spare)
+
+    def _propagate(self, kind, uncertainty, out, counts, factor, error, spare):
+        """
+        Write the uncertainty of one row.
+
+        The zero point adds ``(error * counts)**2`` to the variance of the
+        counts; reversing takes it away again.
+        """
+        kind = UNCERTAINTY_KINDS[kind]
+        if error is None:
+            kind.rescale(uncertainty, factor, out)
+            return
+        result, signal = spare
+        if self._inverse:
+            kind.rescale(uncertainty, factor, result)
+            uncertainty = result
+        kind.to_variance(uncertainty, out=result, casting="same_kind")
+        np.multiply(counts, error, out=signal, casting="same_kind")
+        signal *= signal
+        if self._inverse:
+            result -= signal
+            np.maximum(result, 0, out=result)
+            kind.from_variance(result, out=out, casting="same_kind")
+        else:
+            result += signal
+            kind.from_variance(result, out=result)
+            kind.rescale(result, factor, out)
+
+    def _factors(self, segment, first, dtype):
+        """
+        Yield the factor of each row of a segment from its row ``first`` on.
+
+        The array is used again for the next row. No factor depends on where
+        a band of the image begins.
+        """
+        lower, change = self._ends(self._nodes, segment)
+        if not self._blend_logs:
+            upper = self._expand(self._nodes, segment.upper)
+            for fraction in segment.fractions(first):
+                row = lower * (1 - fraction) + upper * fraction
+                yield 1 / row if self._inverse else row
+        elif segment.step == 0:
+            yield from repeat(np.exp(lower + segment.fraction * change).astype(dtype))
+        else:
+            ratios = self._ratios(segment, change, dtype)
+            row = np.empty(change.shape, dtype)
+            skipped = first % _BLOCK
+            for fraction in segment.fractions(first - skipped, _BLOCK):
+                block = np.exp(lower + fraction * change).astype(dtype)
+                for ratio in ratios[skipped:]:
+                    yield np.multiply(block, ratio, out=row)
+                skipped = 0
+
+    def _ratios(self, segment, change, dtype):
+        """Return the factors of the rows of a block, over that of its first row."""
+        # Consecutive bands of an image mostly lie in the same segment.
+        if self._last_ratios is None or self._last_ratios[0] != (segment, dtype):
+            # These exponents are small: the precision of the image serves them.
+            steps = (np.arange(_BLOCK) * segment.step).astype(dtype)
+            ratios = np.exp(np.outer(steps, change.astype(dtype)))
+            self._last_ratios = (segment, dtype), ratios
+        return self._last_ratios[1]
+
+    def _errors(self, segment, first, dtype):
+        """Yield the error of ln(factor) of each row, or `None`, likewise."""
+        if self._error_nodes is None:
+            yield from repeat(None)
+        lower, change = self._ends(self._error_nodes, segment)
+        lower, change = lower.astype(dtype), change.astype(dtype)
+        upper = lower + change
+        row, part = np.empty((2, lower.size), dtype)
+        for fraction in segment.fractions(first):
+            if self._errors_add:
+                np.multiply(change, dtype.type(fraction), out=row)
+                row += lower
+            else:
+                np.multiply(lower, dtype.type((1 - fraction) ** 2), out=row)
+                np.multiply(upper, dtype.type(fraction**2), out=part)
+                row += part
+                np.sqrt(row, out=row)
+            yield row
+
+    def _ends(self, nodes, segment):
+        """Return the values of a segment's lower row of cells, and the change."""
+        power = 2 if nodes is self._error_nodes and not self._errors_add else 1
+        lower = self._expand(nodes, segment.lower, power)
+        return lower, self._expand(nodes, segment.upper, power) - lower
+
+    def _expand(self, nodes, cell, power=1):
+        """Interpolate one row of cells to the columns of the image."""
+        lower, upper, fraction = self._along_x
+        nodes = nodes[:, cell]
+        return nodes[lower] * (1 - fraction) ** power + nodes[upper] * fraction**power
+
+
+def unreachable_rows(zpmap, origin, shape):
+    """
+    Yield the rows of an image in which pixels have no calibrated cell near.
+
+    Parameters
+    ----------
+    zpmap : `~ks4_ccd.ZeroPointMap`
+    origin : tuple of float
+        0-based pixel coordinates x, y of the image's first pixel on the grid.
+    shape : tuple of int
+        The shape of the image.
+
+    Yields
+    ------
+    rows : slice
+        Rows of the image.
+    columns : 1D `~numpy.ndarray` of bool
+        Which pixels of each of these rows are empty and touch no valid cell.
+    """
+    alone = ~zpmap.reachable
+    if not alone.any():
+        return
+    cell_x, cell_y = (
+        zpmap.grid.stencil(axis, np.arange(length) + origin[axis], "nearest").lower
+        for axis, length in enumerate(reversed(shape))
+    )
+    for cell in np.unique(cell_y):
+        columns = alone[cell_x, cell]
+        if columns.any():
+            start, stop = np.searchsorted(cell_y, [cell, cell + 1]).tolist()
+            yield slice(start, stop), columns

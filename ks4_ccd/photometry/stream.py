@@ -1,0 +1,270 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Zero-point maps applied to files of any size, a band of rows at a time."""
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from tqdm import tqdm
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.footprint import check_belongs, find_origin
+from ks4_ccd.maps import ZeroPointMap
+from ks4_ccd.photometry import _record
+from ks4_ccd.photometry._plan import (
+    check_choices,
+    plan,
+    result_dtype,
+    uncalibrated_rows,
+    warn_flags,
+)
+from ks4_ccd.photometry._planes import SourceImage, TargetPlanes, written_whole
+from ks4_ccd.photometry._rows import ZeroPointRows
+from ks4_ccd.release.library import MapLibrary
+
+__all__ = ["calibrate_file"]
+
+# Bytes of a plane that are worked on at a time.
+_BAND_BYTES = 4 * 2**20
+
+
+def calibrate_file(
+    source,
+    target,
+    library,
+    *,
+    mode="single",
+    aperture="APER5",
+    smooth=None,
+    zeropoint=30.0,
+    method="bilinear",
+    zp_error="propagate",
+    error_kind="scatter",
+    uncalibrated="mask",
+    origin=None,
+    unit=None,
+    recalibrate=False,
+    overwrite=False,
+    progress=None,
+):
+    """
+    Give the image in a FITS file the same zero point everywhere.
+
+    The image is read, calibrated and written in bands of rows: memory does
+    not grow with its size. The new file appears whole or not at all.
+
+    Parameters
+    ----------
+    source : path-like
+        The FITS file, compressed (gzip, fpack) or not. Its first image is
+        calibrated, with the extensions UNCERT and MASK as `CCDData.write
+        <astropy.nddata.CCDData>` makes them, where they are there; other
+        extensions are carried on.
+    target : path-like
+        The file to write, uncompressed FITS.
+    library : `~ks4_ccd.MapLibrary`, path-like or `~ks4_ccd.ZeroPointMap`
+        Where the map of the image's field and band is found, or the map
+        itself.
+    mode : {"single", "dual", "Idual"}, optional
+        The mode of the map.
+    aperture : {"FWHM", "APER3", "APER5", "APER10", "AUTO"}, optional
+        The aperture of the map.
+    smooth : float, optional
+        Smooth the map first, on this scale in cells: see
+        `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
+    zeropoint, method, zp_error, error_kind, uncalibrated, origin, unit, \
+recalibrate
+        As in `~ks4_ccd.apply_zeropoint`.
+    overwrite : bool, optional
+        Replace ``target`` if it is there; it may be ``source``.
+    progress : bool, optional
+        Show a progress bar; by default where there is a terminal.
+
+    Returns
+    -------
+    target : `~pathlib.Path`
+        The file written: the calibrated image in the primary HDU, UNCERT and
+        MASK behind it, other extensions, and the map applied as the small
+        images ZPMAP, ZPERRMAP and ZPCOUNT, in the orientation of the image.
+
+    Raises
+    ------
+    KS4Error
+        If a file cannot be read or written or an argument is wrong; its
+        kinds are those of `~ks4_ccd.apply_zeropoint` and of
+        `~ks4_ccd.MapLibrary`.
+
+    Warns
+    -----
+    KS4Warning
+        If the release flags the field of the map in its band.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from astropy.nddata import CCDData
+    >>> from ks4_ccd import MapGrid, ZeroPointMap, calibrate_file
+    >>> zpmap = ZeroPointMap(np.full((2, 2), 27.5), grid=MapGrid((2, 2), 50))
+    >>> with TemporaryDirectory() as folder:
+    ...     CCDData(np.ones((100, 100)), unit="adu").write(f"{folder}/raw.fits")
+    ...     target = calibrate_file(f"{folder}/raw.fits", f"{folder}/cal.fits", zpmap)
+    ...     calibrated = CCDData.read(target)
+    >>> print(f"{calibrated.data[0, 0]:.3f} {calibrated.unit}")
+    10.000 adu
+    """
+    check_choices(method, zp_error, error_kind, uncalibrated)
+    target = Path(target)
+    if target.suffix.lower() not in (".fits", ".fit", ".fts"):
+        msg = f"target must end in .fits (it is written uncompressed), got {target}"
+        raise KS4Error(msg)
+    with closing(SourceImage(Path(source))) as image:
+        header = image.header
+        _record.refuse_second(header, recalibrate)
+        zpmap = _find_map(library, header, mode, aperture)
+        check_belongs(header, zpmap.key)
+        origin = find_origin(header, image.wcs, image.shape, zpmap.grid, origin)
+        if smooth is not None:
+            zpmap = zpmap.smoothed(smooth)
+        calibration, new_unit, unit_zeropoint = plan(
+            zpmap, _unit_of(header), zeropoint, method, zp_error, error_kind, unit
+        )
+        header.setdefault("BUNIT", calibration.unit)
+        _record.write(
+            header,
+            calibration,
+            zpmap,
+            zpmap.grid.cells_of_image(origin, image.shape),
+            unit_zeropoint,
+            unit and new_unit.to_string(),
+        )
+        arguments = {"zpmap": zpmap.name, "zeropoint": zeropoint, "method": method}
+        arguments |= {"zp_error": zp_error, "error_kind": error_kind}
+        _record.log_call(header, "APPLYZP", arguments, add_keyword=True)
+        rows = ZeroPointRows(
+            zpmap,
+            origin,
+            image.shape,
+            zeropoint=calibration.zeropoint,
+            method=method,
+            error_kind=None if image.uncertainty is None else calibration.error_kind,
+            unit_scale=calibration.unit_scale,
+        )
+        masked = list(uncalibrated_rows(zpmap, origin, image.shape, uncalibrated))
+        warn_flags(zpmap.key)
+        with written_whole(target, overwrite) as partial:
+            with open(partial, "wb") as file:
+                planes = TargetPlanes(file)
+                _write_planes(image, header, rows, masked, planes, progress)
+            for data, extension in image.others():
+                fits.append(partial, data, extension, verify=False)
+            for data, extension in _map_images(zpmap):
+                fits.append(partial, data, extension, verify=False)
+    return target
+
+
+def _find_map(library, header, mode, aperture):
+    if isinstance(library, ZeroPointMap):
+        return library
+    if isinstance(library, MapLibrary):
+        return library.for_header(header, mode, aperture)
+    with MapLibrary(library) as opened:
+        return opened.for_header(header, mode, aperture)
+
+
+def _unit_of(header):
+    """Return the unit of the pixels: that of BUNIT, or counts."""
+    try:
+        return u.Unit(header.get("BUNIT", "adu"))
+    except (ValueError, TypeError):
+        return u.adu
+
+
+def _write_planes(image, header, rows, masked, planes, progress):
+    """Write the image and its uncertainty and mask, band by band."""
+    shape = image.shape
+    dtype = result_dtype(image.dtype(image.image))
+    planes.add(None, header, shape, dtype)
+    if image.mask is not None or masked:
+        planes.add("MASK", fits.Header(), shape, np.dtype(np.uint8))
+    if image.uncertainty is not None:
+        error_dtype = result_dtype(image.dtype(image.uncertainty))
+        planes.add("UNCERT", _extension_header(image.uncertainty), shape, error_dtype)
+    height = max(1, _BAND_BYTES // (shape[1] * dtype.itemsize))
+    bar = tqdm(
+        total=shape[0],
+        desc=image.path.name,
+        unit="row",
+        disable=None if progress is None else not progress,
+    )
+    # One band is written while the next one is read and calibrated.
+    with bar, ThreadPoolExecutor(1) as writer:
+        written = None
+        for start in range(0, shape[0], height):
+            stop = min(start + height, shape[0])
+            band = _calibrate_band(image, rows, masked, planes, start, stop)
+            if written is not None:
+                written.result()
+            written = writer.submit(_write_band, planes, start, band)
+            bar.update(stop - start)
+        written.result()
+
+
+def _calibrate_band(image, rows, masked, planes, start, stop):
+    """Return the calibrated rows of each plane, by the plane's name."""
+    data = image.read(image.image, start, stop)
+    band = {None: planes.rows(None, start, stop)}
+    if image.uncertainty is None:
+        rows.apply(data, band[None], first=start)
+    else:
+        error = image.read(image.uncertainty, start, stop)
+        band["UNCERT"] = planes.rows("UNCERT", start, stop)
+        kind = image.uncertainty_kind
+        rows.apply(data, band[None], error, kind, band["UNCERT"], first=start)
+    if image.mask is not None or masked:
+        band["MASK"] = _mask_band(image, masked, start, stop)
+    return band
+
+
+def _write_band(planes, start, band):
+    for name, rows in band.items():
+        planes.write(name, start, rows)
+
+
+def _mask_band(image, masked, start, stop):
+    if image.mask is None:
+        mask = np.zeros((stop - start, image.shape[1]), bool)
+    else:
+        mask = image.read(image.mask, start, stop) != 0
+    for rows, columns in masked:
+        mask[max(rows.start - start, 0) : max(rows.stop - start, 0)] |= columns
+    return mask.view(np.uint8)
+
+
+def _extension_header(hdu):
+    """Return the cards of an extension that say what it is."""
+    return fits.Header([c for c in hdu.header.cards if c.keyword in ("UTYPE", "BUNIT")])
+
+
+def _map_images(zpmap):
+    """Yield the arrays of a map as small images, with their headers."""
+    size, origin = zpmap.grid.cell_size, zpmap.grid.origin
+    for name, array, unit in (
+        ("ZPMAP", zpmap.values, "mag"),
+        ("ZPERRMAP", zpmap.error, "mag"),
+        ("ZPCOUNT", zpmap.count, ""),
+    ):
+        if array is None:
+            continue
+        header = fits.Header([("EXTNAME", name), ("BUNIT", unit)])
+        header["MAPNAME"] = zpmap.name, "the map applied"
+        for axis in (0, 1):
+            n = axis + 1
+            header[f"CTYPE{n}"] = f"{'XY'[axis]}_IMAGE", "pixels of the stack, from 1"
+            header[f"CRPIX{n}"] = 0.5
+            header[f"CRVAL{n}"] = origin[axis]
+            header[f"CDELT{n}"] = size[axis], "[pix] size of a cell"
+        yield np.ascontiguousarray(array.T), header
