@@ -1,0 +1,198 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The command: what it prints, writes and returns."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+import ks4_ccd
+from ks4_ccd.cli import main
+
+SIZE = ["--image-size", "120", "100"]
+
+
+@pytest.fixture
+def folder(tmp_path, make_map, make_key, make_ccd):
+    """A folder with two images of field 0403 in R, and their map."""
+    make_map((6, 5), key=make_key(), empty=0).save(tmp_path / "maps")
+    meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    for name in ("a.fits", "b.fits"):
+        make_ccd((100, 120), meta=meta).write(tmp_path / name)
+    return tmp_path
+
+
+def run(*words):
+    """Run the command."""
+    return main([str(word) for word in words])
+
+
+def test_calibrate_writes_beside_the_image(folder, capsys):
+    """By default IMAGE_cal.fits."""
+    maps = folder / "maps"
+    assert run("calibrate", folder / "a.fits", "--maps", maps, *SIZE) == 0
+    assert fits.getheader(folder / "a_cal.fits")["MAGZERO"] == 30
+    assert "a_cal.fits" in capsys.readouterr().out
+
+
+def test_calibrate_many_into_a_folder(folder, capsys):
+    """A bad image fails alone; the exit status tells."""
+    (folder / "c.fits").write_bytes(b"nonsense")
+    images = [folder / name for name in ("a.fits", "c.fits", "b.fits")]
+    out = folder / "out"
+    assert run("calibrate", *images, "--maps", folder / "maps", *SIZE, "-o", out) == 1
+    assert {p.name for p in out.iterdir()} == {"a_cal.fits", "b_cal.fits"}
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert "c.fits" in errors[0]
+
+
+def test_calibrate_passes_its_options_on(folder):
+    """Unit, method and smoothing reach the result."""
+    target = folder / "x.fits"
+    options = ["--unit", "nJy", "--method", "nearest", "--smooth", "1.5"]
+    command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
+    assert run(*command, *options, "-o", target) == 0
+    header = fits.getheader(target)
+    assert (header["BUNIT"], header["KS4ZPMTH"]) == ("nJy", "nearest")
+    assert header["KS4ZPMAP"].endswith("smoothed(1.5)")
+
+
+def test_calibrate_an_image_that_does_not_name_its_field(folder, make_ccd, capsys):
+    """--field and --band say it."""
+    make_ccd((100, 120)).write(folder / "bare.fits")
+    command = ["calibrate", folder / "bare.fits", "--maps", folder / "maps", *SIZE]
+    assert run(*command) == 1
+    assert "FIELD1" in capsys.readouterr().err
+    assert run(*command, "--field", "0403", "--band", "R") == 0
+    assert run(*command, "--field", "0403") == 1
+
+
+def test_errors_are_one_line(folder, capsys):
+    """And --debug shows where they come from."""
+    command = ["calibrate", folder / "a.fits", "--maps", folder / "nowhere"]
+    assert run(*command) == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "nowhere" in errors
+    with pytest.raises(ks4_ccd.MapNotFoundError):
+        run("--debug", *command)
+
+
+def test_two_images_need_two_targets(folder, capsys):
+    """One file for two images, or two images of one name, are refused."""
+    images = [folder / "a.fits", folder / "b.fits"]
+    maps = ["--maps", folder / "maps"]
+    assert run("calibrate", *images, *maps, "-o", folder / "x.fits") == 1
+    assert "2 images" in capsys.readouterr().err
+    assert run("calibrate", images[0], images[0], *maps, "-o", folder / "out") == 1
+    assert "same name" in capsys.readouterr().err
+
+
+def test_warnings_are_one_line(tmp_path, make_map, make_key, make_ccd, capsys):
+    """A flagged field is calibrated with a word on it."""
+    make_map((6, 5), key=make_key("1311", "V"), empty=0).save(tmp_path / "maps")
+    meta = fits.Header({"FIELD1": "1311", "FILTER": "V"})
+    make_ccd((100, 120), meta=meta).write(tmp_path / "a.fits")
+    command = ["calibrate", tmp_path / "a.fits", "--maps", tmp_path / "maps", *SIZE]
+    assert run(*command) == 0
+    assert "KS4Warning: the release flags field 1311" in capsys.readouterr().err
+
+
+def test_maps_lists_what_is_there(folder, capsys):
+    """As a table for people."""
+    assert run("maps", folder / "maps") == 0
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert "aperture" in header
+    assert row.split()[:2] == ["zeropoint", "0403"]
+
+
+@pytest.mark.parametrize("form", ["ascii.csv", "ascii.ecsv", "votable", "fits"])
+def test_maps_in_formats_of_astropy(folder, capfdbinary, form):
+    """What is printed reads back as the table of the library."""
+    assert run("maps", folder / "maps", "--format", form) == 0
+    path = folder / "table"
+    path.write_bytes(capfdbinary.readouterr().out)
+    table = Table.read(path, format=form)
+    assert [str(word) for word in table["aperture"]] == ["APER5"]
+
+
+def test_maps_refuses_an_unknown_format(folder, capsys):
+    """In one line."""
+    assert run("maps", folder / "maps", "--format", "nonsense") == 1
+    assert "--format nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["values", "error", "count"])
+def test_plot_writes_a_picture(folder, part):
+    """A PNG of the wanted map."""
+    pytest.importorskip("matplotlib")
+    out = folder / "map.png"
+    words = ["--field", "0403", "--band", "R", "--part", part, *SIZE, "-o", out]
+    assert run("plot", folder / "maps", *words) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_plot_says_what_there_is(folder, capsys):
+    """A map that is not there is named, and others are suggested."""
+    assert run("plot", folder / "maps", "--field", "0403", "--band", "I") == 1
+    assert "0403" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("122.1", "-72.3"), ("8:08:24", "-72:18:00"), ("8h8m24s", "-72d18m")]
+)
+def test_field_understands_positions(capsys, words):
+    """Degrees, or hours and degrees."""
+    assert run("field", *words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["field", "0403.122-72"]
+    assert lines[3].split()[-1] == "yes"
+
+
+@pytest.mark.parametrize("words", [("122", "45"), ("nonsense", "-72"), ("10", "-95")])
+def test_field_refuses_other_positions(capsys, words):
+    """North of the survey, or no position at all."""
+    assert run("field", *words) == 1
+    assert capsys.readouterr().err.startswith("ks4-ccd: ")
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["calibrate"], ["plot", "x"]])
+def test_wrong_usage_exits_with_2(words, capsys):
+    """As argparse has it, with the usage."""
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [None, "demo", "calibrate", "maps", "plot", "field"])
+def test_help_teaches(verb, capsys):
+    """Every verb has a description."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"] if verb is None else [verb, "--help"])
+    assert caught.value.code == 0
+    assert len(capsys.readouterr().out) > 300
+
+
+def test_the_command_runs_as_a_process(folder):
+    """Also when nobody reads its output to the end."""
+    command = [sys.executable, "-m", "ks4_ccd.cli"]
+    version = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, check=True
+    )
+    assert version.stdout.strip() == ks4_ccd.__version__
+    many = folder / "many"
+    many.mkdir()
+    for number in range(2000):
+        np.save(many / f"zp_map_{number:04d}_R_single_APER5.npy", np.ones((2, 2)))
+    with subprocess.Popen(
+        [*command, "maps", many], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

@@ -1,0 +1,260 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What figures show: their data, their orientation, their labels."""
+
+import builtins
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.grid import MapGrid
+from ks4_ccd.maps import MisalignmentMap, ZeroPointMap
+from ks4_ccd.plotting import plot_calibration, plot_map
+from ks4_ccd.release.names import MapKey
+
+pytest.importorskip("matplotlib")
+
+# Four cells along x, three along y.
+GRID = MapGrid((4, 3), (100, 50))
+VALUES = 30 + 0.01 * np.arange(12.0).reshape(4, 3)
+COUNT = np.full((4, 3), 5)
+COUNT[3, 0] = 0
+
+
+@pytest.fixture
+def zpmap():
+    """Return a map that differs in every cell, one of them empty."""
+    key = MapKey("zp", "0403", "R", "single", "APER5")
+    return ZeroPointMap(VALUES, np.full((4, 3), 0.02), COUNT, grid=GRID, key=key)
+
+
+@pytest.fixture
+def residuals():
+    """Return three residual maps of an image, each half of the one before."""
+    before = np.random.default_rng(0).normal(0, 0.03, (15, 40))
+    before[3, 4] = np.nan
+    return {"no map": before, "published": before / 2, "best": before / 4}
+
+
+def collections(ax):
+    """Return the hatched cells of a map's axes."""
+    return [c for c in ax.collections if c.get_hatch()]
+
+
+def test_map_is_in_image_orientation(zpmap):
+    """The x axis runs to the right and y up: rows of the picture are cells along y."""
+    (image,) = plot_map(zpmap).images
+    assert image.origin == "lower"
+    assert_array_equal(image.get_array().data, VALUES.T)
+
+
+def test_map_is_in_pixel_coordinates(zpmap):
+    """The centre of a cell in the picture is where the grid has it."""
+    (image,) = plot_map(zpmap).images
+    left, right, bottom, top = image.get_extent()
+    x, y = GRID.centers()
+    assert_allclose(left + (np.arange(4) + 0.5) * (right - left) / 4, x)
+    assert_allclose(bottom + (np.arange(3) + 0.5) * (top - bottom) / 3, y)
+
+
+def test_empty_cells_are_hatched(zpmap):
+    """A cell without stars has no colour and is hatched."""
+    ax = plot_map(zpmap)
+    assert_array_equal(ax.images[0].get_array().mask, (COUNT == 0).T)
+    (hatched,) = collections(ax)
+    (path,) = hatched.get_paths()
+    assert_allclose(path.get_extents().extents, [299, -1, 399, 49])
+
+
+def test_map_without_empty_cells():
+    """Where every cell has stars, nothing is hatched."""
+    zpmap = ZeroPointMap(VALUES, count=np.ones((4, 3)), grid=GRID)
+    assert not collections(plot_map(zpmap))
+
+
+def test_labels_have_units(zpmap):
+    """Axes, colour bar and title say what they show."""
+    ax = plot_map(zpmap)
+    bar = ax.images[0].colorbar
+    assert ax.get_xlabel() == "x [pixel]"
+    assert ax.get_ylabel() == "y [pixel]"
+    assert bar.ax.get_ylabel() == "zero point [mag]"
+    assert ax.get_title() == str(zpmap.key)
+
+
+@pytest.mark.parametrize(
+    ("part", "label"),
+    [("error", "scatter of zero points [mag]"), ("count", "stars in a cell")],
+)
+def test_parts(zpmap, part, label):
+    """Errors and counts are drawn like values."""
+    (image,) = plot_map(zpmap, part=part).images
+    assert_array_equal(image.get_array().data, getattr(zpmap, part).T)
+    assert image.colorbar.ax.get_ylabel() == label
+
+
+def test_misalignment_map():
+    """A misalignment is in arcsec."""
+    key = MapKey("align", "0403", "R")
+    map_ = MisalignmentMap(VALUES - 29, grid=GRID, key=key)
+    (image,) = plot_map(map_).images
+    assert image.colorbar.ax.get_ylabel() == "median separation [arcsec]"
+
+
+def test_map_without_a_key():
+    """A map that does not know its field is drawn without a title."""
+    ax = plot_map(ZeroPointMap(VALUES, grid=GRID))
+    assert ax.get_title() == ""
+
+
+def test_limits_are_robust():
+    """One wild cell does not set the colours."""
+    values = np.random.default_rng(1).normal(30, 0.01, (30, 30))
+    values[3, 3] = 35
+    grid = MapGrid((30, 30), 10)
+    (image,) = plot_map(ZeroPointMap(values, grid=grid)).images
+    assert image.norm.vmax < 30.1
+    assert image.colorbar.extend == "both"
+
+
+def test_limits_can_be_given(zpmap):
+    """Given limits are those of the colours."""
+    (image,) = plot_map(zpmap, limits=(29.9, 30.2)).images
+    assert (image.norm.vmin, image.norm.vmax) == (29.9, 30.2)
+    assert image.colorbar.extend == "neither"
+
+
+@pytest.mark.parametrize("value", [0.0, 30.0])
+def test_flat_map(value):
+    """A flat map has a range of colours about its value."""
+    values = np.full((4, 3), value)
+    map_ = ZeroPointMap(values, count=np.ones((4, 3)), grid=GRID)
+    (image,) = plot_map(map_).images
+    assert image.norm.vmin < value < image.norm.vmax
+
+
+def test_map_without_stars():
+    """A map that is all empty is all hatched."""
+    map_ = ZeroPointMap(VALUES, count=np.zeros((4, 3)), grid=GRID)
+    (hatched,) = collections(plot_map(map_))
+    assert len(hatched.get_paths()) == 12
+
+
+def test_given_axes_are_used(zpmap):
+    """A map is drawn into given axes, which are returned."""
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    assert plot_map(zpmap, ax, colorbar=False) is ax
+    assert len(ax.figure.axes) == 1
+
+
+def test_method_of_the_map(zpmap):
+    """`plot` of a map draws it."""
+    assert zpmap.plot(part="count").images[0].get_array().max() == 5
+
+
+def test_pyplot_is_untouched(zpmap, residuals):
+    """Figures are not registered with pyplot, so none is left open."""
+    import matplotlib.pyplot as plt
+
+    plot_map(zpmap)
+    plot_calibration(zpmap, np.ones((150, 400)), residuals)
+    assert plt.get_fignums() == []
+
+
+def test_figure_can_be_saved(zpmap, tmp_path):
+    """A figure that the function made needs no display."""
+    plot_map(zpmap).figure.savefig(tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 1000
+
+
+def test_calibration_figure_panels(zpmap, residuals):
+    """The figure has the map, the image, the histograms and residual maps."""
+    figure = plot_calibration(zpmap, np.ones((150, 400)), residuals, title="Field 0403")
+    assert figure.get_suptitle() == "Field 0403"
+    panels = [ax for ax in figure.axes if ax.get_xlabel()]
+    assert [len(ax.images) for ax in panels] == [1, 1, 0, 1, 1, 1]
+    for ax in panels:
+        assert ax.get_xlabel().endswith("]")
+
+
+def test_residual_maps_share_their_colours(zpmap, residuals):
+    """Before and after are drawn in mmag, on one scale, as images are."""
+    figure = plot_calibration(zpmap, np.ones((150, 400)), residuals)
+    images = [ax.images[0] for ax in figure.axes if "RMS" in ax.get_title()]
+    assert len({(image.norm.vmin, image.norm.vmax) for image in images}) == 1
+    assert_allclose(images[-1].get_array().data, 1000 * residuals["best"])
+    assert images[0].norm.vmin == -images[0].norm.vmax
+
+
+def test_legend_has_the_rms(zpmap, residuals):
+    """The legend of the histograms gives the RMS of each in mmag."""
+    figure = plot_calibration(zpmap, np.ones((150, 400)), residuals)
+    (legend,) = [ax.get_legend() for ax in figure.axes if ax.get_legend()]
+    rms = {n: 1000 * np.sqrt(np.nanmean(r**2)) for n, r in residuals.items()}
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [f"{name}: {value:.1f}" for name, value in rms.items()]
+
+
+def test_two_residual_maps_are_enough(zpmap, residuals):
+    """With a map before and one after, no panel is left with empty axes."""
+    del residuals["published"]
+    figure = plot_calibration(zpmap, np.ones((150, 400)), residuals)
+    titles = [ax.get_title() for ax in figure.axes if "RMS" in ax.get_title()]
+    assert [title.partition(":")[0] for title in titles] == ["no map", "best"]
+
+
+def test_bad_pixels_of_the_image(zpmap, residuals):
+    """Bad pixels, and those that are not finite, have no grey."""
+    image = np.ones((150, 400))
+    image[10, 20] = np.nan
+    mask = np.zeros(image.shape, dtype=bool)
+    mask[:, 7] = True
+    figure = plot_calibration(zpmap, image, residuals, mask=mask)
+    (ax,) = [ax for ax in figure.axes if "image" in ax.get_title()]
+    expected = mask.copy()
+    expected[10, 20] = True
+    assert_array_equal(np.ma.getmaskarray(ax.images[0].get_array()), expected)
+
+
+def test_input_is_untouched(zpmap, residuals):
+    """Residuals and image are not changed."""
+    image = np.random.default_rng(0).normal(size=(150, 400)).astype(np.float32)
+    copies = image.copy(), residuals["no map"].copy()
+    plot_calibration(zpmap, image, residuals)
+    assert_array_equal(image, copies[0])
+    assert_array_equal(residuals["no map"], copies[1])
+
+
+def test_one_residual_map_is_refused(zpmap, residuals):
+    """A comparison needs two."""
+    with pytest.raises(KS4Error, match="residuals must be two maps or more"):
+        plot_calibration(zpmap, np.ones((150, 400)), {"no map": residuals["no map"]})
+
+
+def test_unknown_part(zpmap):
+    """A part that maps do not have is refused."""
+    with pytest.raises(KS4Error, match="part must be one of values, error, count"):
+        plot_map(zpmap, part="median")
+
+
+def test_missing_part():
+    """A map without errors cannot show them."""
+    with pytest.raises(KS4Error, match="has no error to plot"):
+        plot_map(ZeroPointMap(VALUES, grid=GRID), part="error")
+
+
+def test_without_matplotlib(zpmap, monkeypatch):
+    """Without matplotlib, the message tells what to install."""
+    real_import = builtins.__import__
+
+    def no_matplotlib(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_matplotlib)
+    with pytest.raises(KS4Error, match=r"pip install 'ks4_ccd\[plot\]'"):
+        plot_map(zpmap)
