@@ -154,7 +154,9 @@ class ZeroPointRows:
             The index of the first row in the image.
         """
         dtypes = [plane.dtype for plane in (out, out_uncertainty) if plane is not None]
-        dtype = np.result_type(np.float32, *dtypes)
+        # Variances square the factor, and would double its rounding.
+        squared = kind is not None and UNCERTAINTY_KINDS[kind].power != 1
+        dtype = np.result_type(np.float64 if squared else np.float32, *dtypes)
         spare = np.empty((2, data.shape[1]), dtype)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             for segment in self._segments:
@@ -184,6 +186,8 @@ class ZeroPointRows:
             kind.rescale(uncertainty, factor, out)
             return
         result, signal = spare
+        if out.dtype == result.dtype:
+            result = out
         if self._inverse:
             kind.rescale(uncertainty, factor, result)
             uncertainty = result
@@ -235,23 +239,32 @@ class ZeroPointRows:
         return self._last_ratios[1]
 
     def _errors(self, segment, first, dtype):
-        """Yield the error of ln(factor) of each row, or `None`, likewise."""
+        """Return the error of ln(factor) of each row, or `None`, likewise."""
         if self._error_nodes is None:
-            yield from repeat(None)
+            return repeat(None)
         lower, change = self._ends(self._error_nodes, segment)
+        rows_of = self._linear_rows if self._errors_add else self._quadratic_rows
+        return rows_of(segment, first, lower, change, dtype)
+
+    @staticmethod
+    def _linear_rows(segment, first, lower, change, dtype):
         lower, change = lower.astype(dtype), change.astype(dtype)
-        upper = lower + change
+        row = np.empty(lower.size, dtype)
+        for fraction in segment.fractions(first):
+            np.multiply(change, dtype.type(fraction), out=row)
+            row += lower
+            yield row
+
+    @staticmethod
+    def _quadratic_rows(segment, first, lower, change, dtype):
+        upper = (lower + change).astype(dtype)
+        lower = lower.astype(dtype)
         row, part = np.empty((2, lower.size), dtype)
         for fraction in segment.fractions(first):
-            if self._errors_add:
-                np.multiply(change, dtype.type(fraction), out=row)
-                row += lower
-            else:
-                np.multiply(lower, dtype.type((1 - fraction) ** 2), out=row)
-                np.multiply(upper, dtype.type(fraction**2), out=part)
-                row += part
-                np.sqrt(row, out=row)
-            yield row
+            np.multiply(lower, dtype.type((1 - fraction) ** 2), out=row)
+            np.multiply(upper, dtype.type(fraction**2), out=part)
+            row += part
+            yield np.sqrt(row, out=row)
 
     def _ends(self, nodes, segment):
         """Return the values of a segment's lower row of cells, and the change."""
