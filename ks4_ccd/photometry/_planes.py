@@ -15,6 +15,7 @@ from ks4_ccd.exceptions import GeometryError, KS4Error
 __all__ = ["SourceImage", "TargetPlanes", "written_whole"]
 
 _BLOCK = 2880
+_SYNC_BYTES = 256 * 2**20
 
 # Written by calibration; those of an earlier one are not carried on.
 MAP_EXTENSIONS = ("ZPMAP", "ZPERRMAP", "ZPCOUNT")
@@ -160,6 +161,7 @@ class TargetPlanes:
         self._file = file
         self._planes = {}
         self._end = 0
+        self._unsynced = 0
 
     def add(self, name, header, shape, dtype):
         """
@@ -199,6 +201,12 @@ class TargetPlanes:
         start, dtype, shape = self._planes[name]
         self._file.seek(start + first * shape[1] * dtype.itemsize)
         self._file.write(rows.data)
+        self._unsynced += rows.nbytes
+        if self._unsynced > _SYNC_BYTES:
+            # The disk works while the next rows are made, not all at the end.
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._unsynced = 0
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class ZeroPointRows:
         self._along_x = zpmap.grid.stencil(0, columns, method)
         self._segments = _segments(zpmap.grid.stencil(1, rows, method))
         self._inverse = inverse
-        self._last_ratios = None
+        self._last_ratios = None, None
         # Cells are blended as magnitudes, that is as logarithms of the factor.
         # Only the release's own method blends the factors themselves.
         self._blend_logs = method != "dr1"
@@ -231,12 +231,13 @@ class ZeroPointRows:
     def _ratios(self, segment, change, dtype):
         """Return the factors of the rows of a block, over that of its first row."""
         # Consecutive bands of an image mostly lie in the same segment.
-        if self._last_ratios is None or self._last_ratios[0] != (segment, dtype):
+        known_for, ratios = self._last_ratios
+        if known_for != (segment, dtype):
             # These exponents are small: the precision of the image serves them.
             steps = (np.arange(_BLOCK) * segment.step).astype(dtype)
             ratios = np.exp(np.outer(steps, change.astype(dtype)))
             self._last_ratios = (segment, dtype), ratios
-        return self._last_ratios[1]
+        return ratios
 
     def _errors(self, segment, first, dtype):
         """Return the error of ln(factor) of each row, or `None`, likewise."""

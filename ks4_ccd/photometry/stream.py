@@ -28,7 +28,7 @@ from ks4_ccd.release.library import MapLibrary
 __all__ = ["calibrate_file"]
 
 # Bytes of a plane that are worked on at a time.
-_BAND_BYTES = 4 * 2**20
+_BAND_BYTES = 8 * 2**20
 
 
 def calibrate_file(
@@ -129,6 +129,8 @@ recalibrate
         origin = find_origin(header, image.wcs, image.shape, zpmap.grid, origin)
         if smooth is not None:
             zpmap = zpmap.smoothed(smooth)
+        if image.uncertainty is None:
+            zp_error = "ignore"
         calibration, new_unit, unit_zeropoint = plan(
             zpmap, _unit_of(header), zeropoint, method, zp_error, error_kind, unit
         )
@@ -150,7 +152,7 @@ recalibrate
             image.shape,
             zeropoint=calibration.zeropoint,
             method=method,
-            error_kind=None if image.uncertainty is None else calibration.error_kind,
+            error_kind=calibration.error_kind,
             unit_scale=calibration.unit_scale,
         )
         masked = list(uncalibrated_rows(zpmap, origin, image.shape, uncalibrated))

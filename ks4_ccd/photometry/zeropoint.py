@@ -2,6 +2,8 @@
 """Zero-point maps applied to images in memory: CCDData in, CCDData out."""
 
 import copy
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from astropy import units as u
@@ -21,6 +23,9 @@ from ks4_ccd.photometry._plan import (
 from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
 
 __all__ = ["apply_zeropoint", "remove_zeropoint"]
+
+_MAX_WORKERS = 4
+_WORTH_THREADS = 2**22  # pixels
 
 
 def apply_zeropoint(
@@ -137,6 +142,8 @@ def apply_zeropoint(
     check_choices(method, zp_error, error_kind, uncalibrated)
     _record.refuse_second(ccd.meta, recalibrate)
     check_belongs(ccd.meta, zpmap.key)
+    if ccd.uncertainty is None:
+        zp_error = "ignore"
     calibration, new_unit, unit_zeropoint = plan(
         zpmap, ccd.unit, zeropoint, method, zp_error, error_kind, unit
     )
@@ -242,19 +249,31 @@ def _transform(ccd, zpmap, origin, calibration, unit, *, mask, inverse=False):
         ccd.shape,
         zeropoint=calibration.zeropoint,
         method=calibration.method,
-        error_kind=None if uncertainty is None else calibration.error_kind,
+        error_kind=calibration.error_kind,
         unit_scale=calibration.unit_scale,
         inverse=inverse,
     )
     out = np.empty(ccd.shape, result_dtype(ccd.data.dtype))
-    if uncertainty is None:
-        rows.apply(ccd.data, out)
-        out_uncertainty = None
-    else:
+    planes, out_uncertainty = [ccd.data, out], None
+    if uncertainty is not None:
         array, kind = uncertainty
         out_array = np.empty(ccd.shape, result_dtype(array.dtype))
-        rows.apply(ccd.data, out, array, kind, out_array)
+        planes += [array, out_array]
         out_uncertainty = type(ccd.uncertainty)(out_array, copy=False)
+
+    def calibrate(first):
+        band = slice(first, first + height)
+        data, out, *error = (plane[band] for plane in planes)
+        if error:
+            rows.apply(data, out, error[0], kind, error[1], first=first)
+        else:
+            rows.apply(data, out, first=first)
+
+    # Memory is the limit, and one core alone does not reach it.
+    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
+    height = -(-ccd.shape[0] // workers) if ccd.size > _WORTH_THREADS else ccd.shape[0]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(calibrate, range(0, ccd.shape[0], height)))
     return CCDData(
         out,
         unit=unit,

@@ -330,6 +330,7 @@ def test_the_header_says_what_was_done(make_ccd, make_map, make_key):
     assert header["UNDERSAT"] == int(-100 * factor)
     assert header["KS4ZPMAP"] == zpmap.key.filename
     assert header["KS4ZPMTH"] == "dr1"
+    assert header["KS4ZPERR"] == "ignore", "without an uncertainty there is no error"
     assert "method=dr1" in header["APPLYZP"]
     assert all(len(keyword) <= 8 for keyword in header)
 
