@@ -17,6 +17,7 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
+from _race import race, report
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from scipy.ndimage import zoom
@@ -44,28 +45,6 @@ def make_ccd(size, rng, uncertainty):
     sigma = np.abs(data) + np.float32(1)
     return CCDData(
         data, unit="adu", uncertainty=StdDevUncertainty(sigma), mask=sigma > 5
-    )
-
-
-def race(repeats, *functions):
-    """Return the best time of each function, the functions taking turns."""
-    best = [np.inf] * len(functions)
-    for _ in range(repeats):
-        for k, function in enumerate(functions):
-            start = time.perf_counter()
-            result = function()
-            best[k] = min(best[k], time.perf_counter() - start)
-            del result
-    return best
-
-
-def report(what, ratio, bound, most=True):
-    """Print a ratio beside its bound."""
-    good = ratio <= bound if most else ratio >= bound
-    sign = "<=" if most else ">="
-    print(
-        f"{what:58s} {ratio:7.2f}   {sign} {bound:<5g} {'' if good else 'MISSED'}",
-        flush=True,
     )
 
 

@@ -8,6 +8,8 @@ package costs nothing that is not needed.
 
 from importlib import import_module
 
+from ks4_ccd.astrometry._registration import register_with_astropy
+
 __version__ = "0.1.0"
 
 # Public name: the module that defines it.
@@ -24,6 +26,7 @@ _HOMES = {
     "StoreError": "exceptions",
     "MapGrid": "grid",
     "MisalignmentMap": "maps",
+    "OffsetMap": "maps",
     "ZeroPointMap": "maps",
     "MapKey": "release.names",
     "field_center": "release.tiling",
@@ -33,6 +36,10 @@ _HOMES = {
     "apply_zeropoint": "photometry.zeropoint",
     "remove_zeropoint": "photometry.zeropoint",
     "calibrate_file": "photometry.stream",
+    "LookupDistortion": "astrometry.distortion",
+    "add_lookup_tables": "astrometry.wcs",
+    "apply_offsets": "astrometry.wcs",
+    "correct_wcs": "astrometry.correction",
     "simulate_field": "simulate",
 }
 
@@ -50,3 +57,7 @@ def __getattr__(name):
 
 def __dir__():
     return sorted(__all__)
+
+
+# CCDData.read and CCDData.write know format="ks4" from here on.
+register_with_astropy()

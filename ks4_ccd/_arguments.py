@@ -12,7 +12,8 @@ __all__ = ["cell_array", "finite", "one_of"]
 
 def one_of(name, value, allowed):
     """Return ``value`` if it is one of the allowed ones, else raise `KS4Error`."""
-    if not any(value is choice or value == choice for choice in allowed):
+    known = isinstance(value, str | None) and value in allowed
+    if not known:
         msg = f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}"
         raise KS4Error(msg)
     return value
@@ -32,7 +33,20 @@ def finite(name, value):
 
 def cell_array(part, array, shape=None):
     """Return ``array`` as a read-only float64 copy, or say what is wrong."""
-    array = np.asarray(array)
+    if np.ma.is_masked(array):
+        msg = f"{part} is masked in places: mark empty cells by a star count of 0"
+        raise MapFormatError(msg)
+    if hasattr(array, "unit"):
+        msg = (
+            f"{part} must be plain numbers in the unit of the map, got a quantity in "
+            f"{array.unit}: convert it with to_value"
+        )
+        raise MapFormatError(msg)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        msg = f"{part} must be a 2D array of cells: {error}"
+        raise MapFormatError(msg) from error
     if array.dtype.kind not in "iuf":
         msg = f"{part} must be real numbers, got dtype {array.dtype}"
         raise MapFormatError(msg)
@@ -43,12 +57,13 @@ def cell_array(part, array, shape=None):
         msg = f"{part} must have the shape {shape} of the grid, got {array.shape}"
         raise MapFormatError(msg)
     bad = ~np.isfinite(array)
-    if part != "values":
+    unsigned = part in ("error", "count")
+    if unsigned:
         bad |= array < 0
     if bad.any():
         i, j = np.argwhere(bad)[0]
         msg = (
-            f"{part} must be finite{'' if part == 'values' else ' and >= 0'}, got "
+            f"{part} must be finite{' and >= 0' if unsigned else ''}, got "
             f"{array[i, j]} in cell [{i}, {j}] and {np.count_nonzero(bad)} such cells "
             "in all (an empty cell is marked by a star count of 0)"
         )

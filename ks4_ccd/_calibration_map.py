@@ -1,17 +1,24 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What all calibration maps share: values, errors and star counts on cells."""
+"""What all calibration maps share: arrays, errors and star counts on cells."""
 
 import copy
 import math
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
 from ks4_ccd._arguments import cell_array, finite, one_of
 from ks4_ccd._neighbours import gaussian_sum, harmonic_fill, touches
-from ks4_ccd.exceptions import KS4Error, MapFormatError
-from ks4_ccd.release.names import FAMILIES
+from ks4_ccd.exceptions import (
+    GeometryError,
+    KS4Error,
+    MapFormatError,
+    MapMismatchError,
+)
+from ks4_ccd.grid import MapGrid
+from ks4_ccd.release.names import FAMILIES, MapKey, parts_of
 
 __all__ = ["ERROR_KINDS", "CalibrationMap"]
 
@@ -23,37 +30,43 @@ _MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
 
 class CalibrationMap:
     """
-    What all maps share: cells with a value, its scatter and a star count.
+    What all maps share: cells with one or more components, and their stars.
 
-    Parameters
+    A subclass names the components, which become attributes, and calls
+    `_set_arrays` with them.
+
+    Attributes
     ----------
-    values : 2D array-like
-        A value per cell, indexed ``[x_bin, y_bin]``, finite.
-    error : 2D array-like, optional
-        The standard deviation of the stars of a cell about the value, in its
-        unit. 0 means unknown.
-    count : 2D array-like, optional
+    error : 2D `~numpy.ndarray` or `None`
+        The standard deviation of the stars of a cell about its components,
+        in their unit. 0 means unknown.
+    count : 2D `~numpy.ndarray` or `None`
         The number of stars in a cell; a cell with 0 is empty.
+    valid : 2D `~numpy.ndarray` of bool
+        Which cells are not empty.
     grid : `~ks4_ccd.MapGrid`
         Where the cells lie.
-    key : `~ks4_ccd.release.names.MapKey`, optional
+    key : `~ks4_ccd.release.names.MapKey` or `None`
         Which field, band, mode and aperture the map is of.
-    source : str, optional
+    source : str or `None`
         The file that the map came from.
-
-    Raises
-    ------
-    MapFormatError
-        If an array is not 2D, real and finite, or has not the grid's shape,
-        or an error or a count is negative.
     """
 
+    components = ()
     unit = ""
     empty_value = 0.0
     family = None
 
-    def __init__(self, values, error=None, count=None, *, grid, key=None, source=None):
-        self.values = cell_array("values", values, grid.shape)
+    def _set_arrays(self, components, error, count, *, grid, key, source):
+        for name, value, kind in (("grid", grid, MapGrid), ("key", key, MapKey)):
+            if not isinstance(value, kind) and (name == "grid" or value is not None):
+                msg = f"{name} must be a {kind.__name__}, got {type(value).__name__}"
+                raise KS4Error(msg)
+        if key is not None and key.kind != FAMILIES[self.family][0]:
+            msg = f"the key of {key} is not that of a {type(self).__name__}"
+            raise MapMismatchError(msg)
+        for name, array in components.items():
+            setattr(self, name, cell_array(name, array, grid.shape))
         self.error = None if error is None else cell_array("error", error, grid.shape)
         self.count = None if count is None else cell_array("count", count, grid.shape)
         self.grid = grid
@@ -64,10 +77,16 @@ class CalibrationMap:
         # What was done to the map since it was made.
         self._steps = ()
 
+    def _component_arrays(self):
+        return {name: getattr(self, name) for name in self.components}
+
     def _find_valid(self):
         if self.count is not None:
             return self.count > 0
-        marked = self.values == self.empty_value
+        marked = np.all(
+            [array == self.empty_value for array in self._component_arrays().values()],
+            axis=0,
+        )
         if self.error is not None:
             return ~(marked & (self.error == 0))
         # With no mark to stand out from, a flat map is a flat map.
@@ -83,7 +102,7 @@ class CalibrationMap:
 
     @property
     def name(self):
-        """The file name of the values, or of what is known, and later steps."""
+        """The file name of the first array, or what is known, and later steps."""
         first = self.key.filename if self.key is not None else self.source or "map"
         return " ".join([first, *self._steps])
 
@@ -107,45 +126,19 @@ class CalibrationMap:
         """Which cells are valid or touch a valid one, diagonals included."""
         return touches(self.valid)
 
-    def at(self, x, y, method="bilinear"):
-        """
-        Return the value of the map at positions on the image.
-
-        Parameters
-        ----------
-        x, y : float or array-like
-            0-based pixel coordinates, broadcast against each other. A
-            position off the image gets the value at its edge, one that is
-            not finite gets NaN.
-        method : {"bilinear", "nearest", "dr1"}
-            ``"bilinear"`` interpolates between the centres of the cells and
-            ``"nearest"`` takes the cell that a position is in, both after
-            empty cells have been filled; ``"dr1"`` does what the release
-            did, empty cells being used as they are.
-
-        Returns
-        -------
-        value : float or `~numpy.ndarray`
-            In the unit of the map.
-
-        Raises
-        ------
-        MapFormatError
-            If all cells are empty.
-        KS4Error
-            If ``method`` is not one of the three.
-        """
-        return self._interpolate(self._nodes(method), x, y, method)
-
-    def _nodes(self, method):
-        """Return the array that ``method`` interpolates."""
+    def _filled_components(self):
         self._require_stars()
-        if method == "dr1":
-            return self.values
-        return harmonic_fill(self.values, self.valid)
+        return {
+            name: harmonic_fill(array, self.valid)
+            for name, array in self._component_arrays().items()
+        }
 
     def _interpolate(self, nodes, x, y, method, power=1):
-        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        try:
+            x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        except (TypeError, ValueError) as error:
+            msg = f"x and y must be numbers that broadcast together: {error}"
+            raise GeometryError(msg) from error
         usable = np.isfinite(x) & np.isfinite(y)
         result = np.full(x.shape, np.nan)
         along_x = self.grid.stencil(0, x[usable], method)
@@ -230,7 +223,7 @@ class CalibrationMap:
         if not known.any():
             msg = f"{self.source or self!r} has no cell whose error is known"
             raise MapFormatError(msg)
-        error = np.full(self.values.shape, np.median(self.error[known]))
+        error = np.full(known.shape, np.median(self.error[known]))
         error[known] = self.error[known]
         if error_kind == "median":
             error[known] *= _MEDIAN_OVER_MEAN / np.sqrt(self.count[known])
@@ -252,8 +245,7 @@ class CalibrationMap:
         -------
         filled : same class
         """
-        self._require_stars()
-        return self._replace("filled()", values=harmonic_fill(self.values, self.valid))
+        return self._replace("filled()", **self._filled_components())
 
     def smoothed(self, scale=0.8):
         """
@@ -285,8 +277,10 @@ class CalibrationMap:
         self._require_stars()
         stars = self.valid.astype(float) if self.count is None else self.count
         weight = np.where(self.valid, gaussian_sum(stars, scale), 1)
-        mean = gaussian_sum(stars * self.values, scale) / weight
-        changes = {"values": np.where(self.valid, mean, self.values)}
+        changes = {}
+        for name, array in self._component_arrays().items():
+            mean = gaussian_sum(stars * array, scale) / weight
+            changes[name] = np.where(self.valid, mean, array)
         if self.error is not None:
             known = stars * self._error_known()
             weight_known = gaussian_sum(known, scale)
@@ -310,7 +304,8 @@ class CalibrationMap:
         Returns
         -------
         paths : list of `~pathlib.Path`
-            The files: values, and error and count where the map has them.
+            The files: each component, and error and count where the map has
+            them.
 
         Raises
         ------
@@ -321,13 +316,14 @@ class CalibrationMap:
         if self.key is None:
             msg = "a map without a key cannot be saved: its key makes the file names"
             raise KS4Error(msg)
-        families = {
-            part: family
-            for family, (kind, part) in FAMILIES.items()
-            if kind == self.key.kind
-        }
+        needed, optional = parts_of(self.key.kind)
+        families = needed | optional
         arrays = self._release_arrays()
-        folder = Path(path)
+        try:
+            folder = Path(path)
+        except TypeError as error:
+            msg = f"path must be a folder, got {path!r}"
+            raise KS4Error(msg) from error
         try:
             folder.mkdir(parents=True, exist_ok=True)
             paths = []
@@ -341,10 +337,11 @@ class CalibrationMap:
         return paths
 
     def _release_arrays(self):
-        values = self.values
+        arrays = self._component_arrays()
         if self.count is None:
-            values = np.where(self.valid, values, self.empty_value)
-        return {"values": values, "error": self.error, "count": self.count}
+            for name, array in arrays.items():
+                arrays[name] = np.where(self.valid, array, self.empty_value)
+        return arrays | {"error": self.error, "count": self.count}
 
     def plot(self, ax=None, **options):
         """
@@ -355,7 +352,7 @@ class CalibrationMap:
         ax : `~matplotlib.axes.Axes`, optional
             Where to draw; by default a figure of its own.
         **options
-            Passed to `ks4_ccd.plotting.plot_map`.
+            Passed to `~ks4_ccd.plotting.plot_map`.
 
         Returns
         -------
@@ -372,7 +369,7 @@ def _corners(stencil):
 
 def _write_npy(path, array):
     """Write an array to a file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
     try:
         with open(partial, "wb") as file:
             np.save(file, np.asarray(array, dtype=float), allow_pickle=False)

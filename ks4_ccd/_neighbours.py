@@ -84,9 +84,10 @@ def gaussian_sum(values, scale, power=1):
     """
     from scipy.ndimage import correlate1d
 
-    reach = np.arange(-math.ceil(5 * scale), math.ceil(5 * scale) + 1)
-    weights = np.exp(-0.5 * power * (reach / scale) ** 2)
-    for axis in (0, 1):
+    for axis, length in enumerate(values.shape):
+        farthest = min(math.ceil(5 * scale), length - 1)
+        reach = np.arange(-farthest, farthest + 1)
+        weights = np.exp(-0.5 * power * (reach / scale) ** 2)
         values = correlate1d(values, weights, axis, mode="constant")
     return values
 

@@ -13,10 +13,16 @@ import numpy as np
 
 from ks4_ccd.build.cells import cell_members, cell_statistics, clipped_statistics
 from ks4_ccd.grid import MapGrid
-from ks4_ccd.maps import MisalignmentMap, ZeroPointMap
+from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
 from ks4_ccd.release.names import APERTURES, MapKey
 
-__all__ = ["ARCHIVES", "dr1_misalignment_map", "dr1_zeropoint_maps", "write_archive"]
+__all__ = [
+    "ARCHIVES",
+    "dr1_misalignment_map",
+    "dr1_zeropoint_maps",
+    "median_offset_map",
+    "write_archive",
+]
 
 ARCHIVES = {
     "zp": "KS4_DR1_ZeroPoint_Maps",
@@ -49,9 +55,14 @@ def _positions(sources):
 
 def _separation(sources, stars):
     """Return how far the sources are from their stars, in degrees."""
-    dec = np.radians(stars.dec)
+    return np.hypot(*_errors_of_positions(sources, stars))
+
+
+def _errors_of_positions(sources, stars):
+    """Return measured minus true positions in degrees, along RA cos(dec) and Dec."""
     delta_ra = (sources["ALPHA_J2000"] - stars.ra + 180) % 360 - 180
-    return np.hypot(delta_ra * np.cos(dec), sources["DELTA_J2000"] - stars.dec)
+    dra = np.asarray(delta_ra * np.cos(np.radians(stars.dec)))
+    return dra, np.asarray(sources["DELTA_J2000"] - stars.dec)
 
 
 def dr1_misalignment_map(sources, stars, bright, grid, key):
@@ -78,17 +89,7 @@ def dr1_misalignment_map(sources, stars, bright, grid, key):
     separation = np.asarray(_separation(sources, stars))
     shape = tuple(2 * n for n in grid.shape)
     fine = MapGrid(shape, tuple(size / 2 for size in grid.cell_size), grid.origin)
-    used = np.asarray(_good_stars(sources) & (sources["MAGERR_AUTO"] < 0.05) & bright)
-    x, y = _positions(sources)
-    # Windows five cells wide: 1000 pixels around 200 in the release.
-    found = cell_statistics(
-        x[used],
-        y[used],
-        separation[used],
-        fine,
-        padding=tuple(2 * size for size in fine.cell_size),
-        sigma=None,
-    )
+    found = _in_windows(sources, separation, bright, fine)
     misalignment = MisalignmentMap(
         3600 * np.nan_to_num(found.median),
         3600 * np.nan_to_num(found.scatter),
@@ -97,6 +98,57 @@ def dr1_misalignment_map(sources, stars, bright, grid, key):
         key=key,
     )
     return misalignment, separation
+
+
+def _in_windows(sources, values, bright, grid):
+    """Return the statistics of the good stars in overlapping windows."""
+    used = np.asarray(_good_stars(sources) & (sources["MAGERR_AUTO"] < 0.05) & bright)
+    x, y = _positions(sources)
+    # Windows five cells wide: 1000 pixels around 200 in the release.
+    return cell_statistics(
+        x[used],
+        y[used],
+        values[used],
+        grid,
+        padding=tuple(2 * size for size in grid.cell_size),
+        sigma=None,
+    )
+
+
+def median_offset_map(sources, stars, bright, misalignment):
+    """
+    Make the offset map that goes with a misalignment map.
+
+    Parameters
+    ----------
+    sources : `~astropy.table.Table`
+    stars : `~ks4_ccd._sky.Stars`
+        Row by row those of ``sources``.
+    bright : 1D `~numpy.ndarray` of bool
+        Which stars pass the magnitude cut.
+    misalignment : `~ks4_ccd.MisalignmentMap`
+        Made from the same stars, in the same windows.
+
+    Returns
+    -------
+    offsets : `~ks4_ccd.OffsetMap`
+        The medians of both components of the stars' reference minus measured
+        positions.
+    """
+    grid = misalignment.grid
+    along_ra, along_dec = (
+        _in_windows(sources, -3600 * error, bright, grid)
+        for error in _errors_of_positions(sources, stars)
+    )
+    scatter = np.hypot(along_ra.scatter, along_dec.scatter) / np.sqrt(2)
+    return OffsetMap(
+        np.nan_to_num(along_ra.median),
+        np.nan_to_num(along_dec.median),
+        np.nan_to_num(scatter),
+        along_ra.count,
+        grid=grid,
+        key=misalignment.key,
+    )
 
 
 def dr1_zeropoint_maps(sources, reference_mag, separation, misalignment, grid, key):

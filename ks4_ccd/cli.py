@@ -6,9 +6,11 @@ import os
 import sys
 import tempfile
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 
 import ks4_ccd
+from ks4_ccd._targets import targets_of
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.release.names import APERTURES, BANDS, MODES
 
@@ -39,7 +41,7 @@ def main(argv=None):
         0, or 1 if something could not be done. Wrong usage exits with 2.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[:1] == ["field"] and not {"-h", "--help"} & set(argv):
+    if argv[:1] == ["field"] and not {"-h", "--help", "--"} & set(argv):
         # A declination of -62:30:00 is not an option.
         argv.insert(1, "--")
     arguments = _parser().parse_args(argv)
@@ -48,16 +50,16 @@ def main(argv=None):
         warnings.showwarning = _show_warning
         try:
             return arguments.run(arguments) or 0
-        except KS4Error as error:
+        except BrokenPipeError:
+            # Whoever reads the output has seen enough, as `head` does.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (KS4Error, OSError) as error:
             if arguments.debug:
                 raise
             return _complain(error)
         except KeyboardInterrupt:
             return _complain("interrupted; no partial file is left") and 130
-        except BrokenPipeError:
-            # Whoever reads the output has seen enough, as `head` does.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
 
 
 def _complain(error):
@@ -123,6 +125,12 @@ def _add_calibrate(verbs):
     )
     verb.add_argument("images", metavar="IMAGE", nargs="+", help="FITS files")
     _add_map_options(verb)
+    verb.add_argument(
+        "--offsets",
+        metavar="PATH",
+        nargs="+",
+        help="folders or archives with offset maps: correct the positions, too",
+    )
     verb.add_argument(
         "--method",
         choices=("bilinear", "nearest", "dr1"),
@@ -237,7 +245,7 @@ def _add_plot(verbs):
     verb.add_argument("--band", required=True, choices=BANDS, help="the filter")
     verb.add_argument(
         "--kind",
-        choices=("zeropoint", "misalignment"),
+        choices=("zeropoint", "misalignment", "offset"),
         default="zeropoint",
         help="which map of the field",
     )
@@ -271,21 +279,24 @@ def _demo(arguments):
     run_demo(arguments.out, seed=arguments.seed)
 
 
-def _open_library(arguments):
+def _open_library(arguments, paths=None):
     columns, rows = arguments.image_size
-    return ks4_ccd.MapLibrary(arguments.maps, image_shape=(rows, columns))
+    return ks4_ccd.MapLibrary(paths or arguments.maps, image_shape=(rows, columns))
 
 
 def _calibrate(arguments):
     images = [Path(image) for image in arguments.images]
-    targets = _targets(images, arguments.out)
+    targets = targets_of(images, arguments.out)
     names = ("mode", "aperture", "smooth", "zeropoint", "method", "zp_error")
     names += ("error_kind", "uncalibrated", "origin", "unit")
     names += ("recalibrate", "overwrite")
     options = {name: getattr(arguments, name) for name in names}
     status = 0
-    with _open_library(arguments) as library:
-        maps = library
+    with ExitStack() as opened:
+        maps = library = opened.enter_context(_open_library(arguments))
+        offsets = None
+        if arguments.offsets:
+            offsets = opened.enter_context(_open_library(arguments, arguments.offsets))
         if arguments.field or arguments.band:
             if not (arguments.field and arguments.band):
                 msg = "--field and --band go together: they name the map"
@@ -293,10 +304,13 @@ def _calibrate(arguments):
             maps = library.zeropoint(
                 arguments.field, arguments.band, arguments.mode, arguments.aperture
             )
+            if offsets is not None:
+                where = arguments.field, arguments.band, arguments.mode
+                offsets = offsets.offset(*where)
         for image, target in zip(images, targets, strict=True):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                ks4_ccd.calibrate_file(image, target, maps, **options)
+                ks4_ccd.calibrate_file(image, target, maps, offsets=offsets, **options)
             except (KS4Error, OSError) as error:
                 if arguments.debug or len(images) == 1:
                     raise
@@ -304,27 +318,6 @@ def _calibrate(arguments):
             else:
                 print(f"{image} -> {target}")
     return status
-
-
-def _targets(images, out):
-    """Return the file to write for each image."""
-    stems = [image.name.split(".fit")[0].split(".fts")[0] for image in images]
-    if out is None:
-        return [
-            image.with_name(f"{stem}_cal.fits")
-            for image, stem in zip(images, stems, strict=True)
-        ]
-    out = Path(out)
-    if out.suffix.lower() in (".fits", ".fit", ".fts") and not out.is_dir():
-        if len(images) > 1:
-            msg = f"-o {out} is one file for {len(images)} images: give a folder"
-            raise KS4Error(msg)
-        return [out]
-    targets = [out / f"{stem}_cal.fits" for stem in stems]
-    if len(set(targets)) < len(targets):
-        msg = f"images of the same name cannot all be written to {out}"
-        raise KS4Error(msg)
-    return targets
 
 
 def _maps(arguments):
@@ -353,7 +346,7 @@ def _plot(arguments):
         if arguments.kind == "zeropoint":
             drawn = library.zeropoint(*where, arguments.aperture)
         else:
-            drawn = library.misalignment(*where)
+            drawn = getattr(library, arguments.kind)(*where)
     if arguments.smooth is not None:
         drawn = drawn.smoothed(arguments.smooth)
     ax = drawn.plot(part=arguments.part)

@@ -4,6 +4,7 @@
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
 from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales
 
 from ks4_ccd.exceptions import GeometryError, KS4Error, MapMismatchError
@@ -43,7 +44,7 @@ def check_belongs(header, key):
             raise MapMismatchError(msg)
 
 
-def find_origin(header, wcs, image_shape, grid, origin=None):
+def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None):
     """
     Return where on the grid of a map an image begins.
 
@@ -60,7 +61,9 @@ def find_origin(header, wcs, image_shape, grid, origin=None):
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
         The answer, where the caller knows it: 0-based pixel coordinates
         ``(x, y)`` on the whole stack of the image's first pixel, or the
-        cut-out that knows them.
+        cut-out, made from the whole stack, that knows them.
+    field : str, optional
+        The field, where the header does not name it.
 
     Returns
     -------
@@ -87,10 +90,17 @@ def find_origin(header, wcs, image_shape, grid, origin=None):
     shift = _shift_of(header)
     if origin is not None:
         place = _given(origin)
-    elif tuple(image_shape) == grid.image_shape and shift in (None, (0, 0)):
-        place = grid.origin
     else:
-        place = _from_wcs(header, wcs, grid) or shift
+        whole = tuple(image_shape) == grid.image_shape and shift in (None, (0, 0))
+        place = _from_wcs(header, wcs, grid, field)
+        if whole and place is not None and np.abs(place).max() > 1:
+            msg = (
+                "the image has the shape of the whole stack, but the centre of its "
+                f"field is {place[0]:g}, {place[1]:g} pixels from where that has it: "
+                f"if it is the stack, give origin=(0, 0), or else {_REMEDY}"
+            )
+            raise GeometryError(msg)
+        place = grid.origin if whole else place or shift
     if place is None:
         rows, columns = grid.image_shape
         msg = (
@@ -145,14 +155,14 @@ def _shift_of(header):
     return tuple(-value for value in shift)
 
 
-def _from_wcs(header, wcs, grid):
+def _from_wcs(header, wcs, grid, field):
     """Return the origin from the pixel at which the centre of the field is."""
-    if wcs is None or not says(header, "FIELD1", "FIELD2") or not wcs.has_celestial:
+    if says(header, "FIELD1", "FIELD2"):
+        field = field_in(header)
+    if field is None or not isinstance(wcs, WCS) or not wcs.has_celestial:
         return None
     try:
-        center = field_center(field_in(header))
-    except MapMismatchError:
-        raise
+        center = field_center(field)
     except KS4Error:
         # Not a field of the survey: nothing is known of its centre.
         return None

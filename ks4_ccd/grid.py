@@ -44,6 +44,9 @@ class Stencil(NamedTuple):
 
 def _pair(name, value, kind=float):
     """Return ``value`` (one number, or two) as a pair of plain numbers."""
+    if hasattr(value, "unit"):
+        msg = f"{name} must be plain numbers, in pixels, got {value!r}"
+        raise GeometryError(msg)
     try:
         first, second = np.broadcast_to(np.asarray(value, dtype=float), (2,))
         pair = kind(first), kind(second)
@@ -160,7 +163,11 @@ class MapGrid:
         """
         cells = []
         for axis, position in enumerate((x, y)):
-            position = np.asarray(position, dtype=float)
+            try:
+                position = np.asarray(position, dtype=float)
+            except (TypeError, ValueError) as error:
+                msg = f"{'xy'[axis]} must be numbers: {error}"
+                raise GeometryError(msg) from error
             if not np.isfinite(position).all():
                 msg = f"{'xy'[axis]} must be finite to be in a cell"
                 raise GeometryError(msg)

@@ -9,12 +9,20 @@ positions are 0-based pixel coordinates of the image that the grid covers.
 import numpy as np
 
 from ks4_ccd._calibration_map import CalibrationMap
-from ks4_ccd.exceptions import MapFormatError
+from ks4_ccd._value_map import ValueMap
+from ks4_ccd.exceptions import DirectionlessMapError, KS4Error, MapFormatError
 
-__all__ = ["MisalignmentMap", "ZeroPointMap"]
+__all__ = ["MisalignmentMap", "OffsetMap", "ZeroPointMap", "require_offsets"]
+
+_DIRECTIONLESS = (
+    "a misalignment map cannot correct positions: it holds median separations, "
+    "which have no direction. Build an OffsetMap from a star table with "
+    "build_offset_map, or take the map as the error of positions with its "
+    "positional_error(x, y)"
+)
 
 
-class ZeroPointMap(CalibrationMap):
+class ZeroPointMap(ValueMap):
     """
     The photometric zero point of an image, cell by cell.
 
@@ -71,7 +79,7 @@ class ZeroPointMap(CalibrationMap):
         return 30 - 2.5 * np.log10(self._interpolate(factor, x, y, method))
 
 
-class MisalignmentMap(CalibrationMap):
+class MisalignmentMap(ValueMap):
     """
     How far an image's positions are from the reference, cell by cell.
 
@@ -126,6 +134,204 @@ class MisalignmentMap(CalibrationMap):
             )
             raise MapFormatError(msg)
 
+    def positional_error(self, x, y):
+        """
+        Return how far off positions on the image are.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, as in `at`.
+
+        Returns
+        -------
+        error : float or `~numpy.ndarray`
+            The median separation from the reference in arcsec, interpolated
+            between the centres of cells. It is the length of the position
+            error, not its part along an axis.
+
+        Raises
+        ------
+        MapFormatError
+            If all cells are empty.
+        """
+        return self.at(x, y)
+
+    @property
+    def dra(self):
+        """No such thing: asking for it raises `DirectionlessMapError`."""
+        raise _NoComponentError(_DIRECTIONLESS)
+
+    @property
+    def ddec(self):
+        """No such thing: asking for it raises `DirectionlessMapError`."""
+        raise _NoComponentError(_DIRECTIONLESS)
+
     def _interpolate(self, nodes, x, y, method, power=1):
         method = "nearest" if method == "dr1" else method
         return super()._interpolate(nodes, x, y, method, power)
+
+
+class _NoComponentError(DirectionlessMapError, AttributeError):
+    # An AttributeError as well, for `hasattr` and what inspects objects.
+    pass
+
+
+class OffsetMap(CalibrationMap):
+    """
+    The correction of an image's positions, cell by cell.
+
+    Parameters
+    ----------
+    dra, ddec : 2D array-like
+        The correction to add, reference minus measured, in arcsec along
+        RA cos(dec) and Dec, indexed ``[x_bin, y_bin]``.
+    error : 2D array-like, optional
+        The standard deviation of the cell's stars about the offset along one
+        axis (the root mean square of those along both), in arcsec; 0 means
+        unknown.
+    count : 2D array-like, optional
+        The number of stars that the offset is the median of; a cell with 0
+        is empty. Without counts, cells are empty where both components are
+        exactly 0 (and the error, if there are errors), unless all are.
+    grid : `~ks4_ccd.MapGrid`
+        Where the cells lie.
+    key : `~ks4_ccd.release.names.MapKey`, optional
+        Which field, band and mode the map is of; its family becomes
+        ``"dra"``.
+    source : str, optional
+        The file that the map came from.
+
+    Raises
+    ------
+    DirectionlessMapError
+        If a component is a `MisalignmentMap`.
+    MapFormatError
+        If an array is not 2D, real and finite, or has not the grid's shape,
+        or an error or a count is negative.
+    KS4Error
+        If the key is one of a zero-point map.
+
+    Notes
+    -----
+    A star measured at RA and Dec is at ``RA + dra / cos(Dec)`` and
+    ``Dec + ddec``. The release has no such maps: they are built from the star
+    tables that its misalignment maps were made from. `error_at` gives errors
+    along one axis.
+
+    Examples
+    --------
+    >>> from ks4_ccd import MapGrid, OffsetMap
+    >>> grid = MapGrid.for_image((2, 1), (200, 400))
+    >>> offsets = OffsetMap([[0.08], [0.12]], [[-0.04], [0.04]], grid=grid)
+    >>> dra, ddec = offsets.at([99, 199, 299], 50)
+    >>> dra
+    array([0.08, 0.1 , 0.12])
+    >>> ddec
+    array([-0.04,  0.  ,  0.04])
+    """
+
+    components = ("dra", "ddec")
+    unit = "arcsec"
+    family = "dra"
+
+    def __init__(
+        self, dra, ddec, error=None, count=None, *, grid, key=None, source=None
+    ):
+        if any(isinstance(given, MisalignmentMap) for given in (dra, ddec)):
+            raise DirectionlessMapError(_DIRECTIONLESS)
+        if key is not None:
+            key = key.with_family(self.family)
+        components = {"dra": dra, "ddec": ddec}
+        self._set_arrays(components, error, count, grid=grid, key=key, source=source)
+
+    def at(self, x, y, method="bilinear"):
+        """
+        Return the correction to add at positions on the image.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, broadcast against each other. A
+            position off the image gets the offset at its edge, one that is
+            not finite gets NaN.
+        method : {"bilinear", "nearest"}
+            ``"bilinear"`` interpolates between the centres of the cells and
+            ``"nearest"`` takes the cell that a position is in, both after
+            empty cells have been filled.
+
+        Returns
+        -------
+        dra, ddec : float or `~numpy.ndarray`
+            In arcsec, along RA cos(dec) and Dec.
+
+        Raises
+        ------
+        MapFormatError
+            If all cells are empty.
+        KS4Error
+            If ``method`` is not one of the two.
+        """
+        nodes = self._filled_components()
+        return tuple(self._interpolate(nodes[c], x, y, method) for c in nodes)
+
+    def _interpolate(self, nodes, x, y, method, power=1):
+        if method == "dr1":
+            msg = (
+                'method must be bilinear or nearest for an OffsetMap, got "dr1": the '
+                "release has no offset maps, and so no method for them"
+            )
+            raise KS4Error(msg)
+        return super()._interpolate(nodes, x, y, method, power)
+
+    def plot(self, ax=None, *, part="values", **options):
+        """
+        Draw the offsets as arrows over their amplitude.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            Where to draw; by default a figure of its own.
+        part : {"values", "error", "count"}, optional
+            What of the map to draw; ``"values"`` are the offsets.
+        **options
+            Passed to `ks4_ccd.plotting.plot_offsets`, or to
+            `ks4_ccd.plotting.plot_map` for an error or a count.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+        """
+        from ks4_ccd.plotting import plot_offsets
+
+        if part == "values":
+            return plot_offsets(self, ax, **options)
+        return super().plot(ax, part=part, **options)
+
+
+def require_offsets(map_):
+    """
+    Return a map if it can correct positions, else say why it cannot.
+
+    Parameters
+    ----------
+    map_ : `OffsetMap`
+
+    Returns
+    -------
+    map_ : `OffsetMap`
+        The same.
+
+    Raises
+    ------
+    DirectionlessMapError
+        If it is a `MisalignmentMap`.
+    KS4Error
+        If it is anything else.
+    """
+    if isinstance(map_, MisalignmentMap):
+        raise DirectionlessMapError(_DIRECTIONLESS)
+    if not isinstance(map_, OffsetMap):
+        msg = f"expected an OffsetMap to correct positions, got {type(map_).__name__}"
+        raise KS4Error(msg)
+    return map_

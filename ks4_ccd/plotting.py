@@ -8,9 +8,19 @@ with ``ax.figure.savefig(...)``, or show them in a notebook.
 
 import numpy as np
 
+from ks4_ccd._arrows import draw_arrows, pale
+from ks4_ccd._figures import (
+    EMPTY_COLOR,
+    add_colorbar,
+    extent_of,
+    hatch_empty,
+    new_figure,
+    robust_limits,
+    tidy,
+)
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["plot_calibration", "plot_map"]
+__all__ = ["plot_calibration", "plot_map", "plot_offsets"]
 
 _PARTS = ("values", "error", "count")
 _COLORMAPS = {"values": "viridis", "error": "magma", "count": "cividis"}
@@ -20,53 +30,8 @@ _MEANINGS = {
     ("zeropoint", "error"): "scatter of zero points",
     ("misalignment", "values"): "median separation",
     ("misalignment", "error"): "scatter of separations",
-    ("offset", "values"): "offset",
+    ("offset", "error"): "scatter of offsets along an axis",
 }
-_EMPTY_COLOR = "0.82"
-_INK = "0.25"
-
-
-def _new_figure(size):
-    """Return a figure that belongs to no window."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        msg = "figures need matplotlib: pip install 'ks4_ccd[plot]'"
-        raise KS4Error(msg) from error
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _robust_limits(values, *, symmetric=False):
-    """Return limits that a few outliers do not set."""
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return 0.0, 1.0
-    low, high = np.percentile(values, [1, 99])
-    if symmetric:
-        reach = max(abs(low), abs(high)) or 1.0
-        return -reach, reach
-    if low == high:
-        pad = 0.5 if low == 0 else 0.01 * abs(low)
-        return low - pad, high + pad
-    return low, high
-
-
-def _tidy(ax):
-    ax.tick_params(direction="out", length=3, color=_INK, labelcolor=_INK)
-    for spine in ax.spines.values():
-        spine.set_color("0.6")
-
-
-def _extent(grid):
-    """Return the outer edges of the cells in 0-based pixel coordinates."""
-    limits = []
-    for n, size, origin in zip(grid.shape, grid.cell_size, grid.origin, strict=True):
-        limits += [origin - 1, origin - 1 + n * size]
-    return limits
 
 
 def _part_of(map_, part):
@@ -134,14 +99,14 @@ def plot_map(
     array = _part_of(map_, part)
     own_figure = ax is None
     if own_figure:
-        ax = _new_figure((6.4, 5.4)).subplots()
+        ax = new_figure((6.4, 5.4)).subplots()
     valid = np.asarray(map_.valid)
-    low, high = limits if limits is not None else _robust_limits(array[valid])
+    low, high = limits if limits is not None else robust_limits(array[valid])
     # Arrays are [x_bin, y_bin], images [y, x].
     image = ax.imshow(
         np.ma.masked_array(array, ~valid).T,
         origin="lower",
-        extent=_extent(map_.grid),
+        extent=extent_of(map_.grid),
         cmap=cmap or _COLORMAPS[part],
         vmin=low,
         vmax=high,
@@ -149,55 +114,89 @@ def plot_map(
         aspect="equal",
         zorder=1,
     )
-    _hatch_empty(ax, map_.grid, valid)
+    hatch_empty(ax, map_.grid, valid)
     ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
     if title is None:
         title = str(map_.key) if map_.key is not None else ""
     ax.set_title(title, fontsize="medium")
-    _tidy(ax)
+    tidy(ax)
     if colorbar:
-        _add_colorbar(ax, image, _label(map_, part), array[valid])
+        add_colorbar(ax, image, _label(map_, part), array[valid])
     return ax
 
 
-def _hatch_empty(ax, grid, valid):
-    """Hatch the cells without stars."""
-    from matplotlib.collections import PolyCollection
+def plot_offsets(offset_map, ax=None, *, limits=None, title=None, colorbar=True):
+    """
+    Draw an offset map: arrows over their length.
 
-    if valid.all():
-        return
-    left, _, bottom, _ = _extent(grid)
-    width, height = grid.cell_size
-    i, j = np.nonzero(~valid)
-    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-    place = (np.column_stack([i, j])[:, np.newaxis] + corners) * (width, height)
-    place += np.array([left, bottom])
-    hatched = PolyCollection(
-        place,
-        facecolor=_EMPTY_COLOR,
-        edgecolor="0.55",
-        linewidth=0,
-        hatch="/////",
-        label="no stars",
-        zorder=2,
+    The arrows are the corrections to add. They are drawn for an image with
+    north up and east to the left, as the stacks are: a positive offset in RA
+    points to the left.
+
+    Parameters
+    ----------
+    offset_map : `~ks4_ccd.OffsetMap`
+        The map. Its empty cells are hatched.
+    ax : `~matplotlib.axes.Axes`, optional
+        Where to draw; by default a figure of its own, that of the result.
+    limits : (float, float), optional
+        The lengths at both ends of the colours, in arcsec; by default 0 and
+        the 99th percentile of the cells with stars.
+    title : str, optional
+        By default what the map is of; ``""`` for none.
+    colorbar : bool, optional
+        Whether to draw a colour bar.
+
+    Returns
+    -------
+    ax : `~matplotlib.axes.Axes`
+        In 0-based pixel coordinates of the image: x to the right, y up.
+
+    Raises
+    ------
+    KS4Error
+        If the map has no offsets, or matplotlib is not installed.
+
+    Examples
+    --------
+    >>> from ks4_ccd import simulate_field
+    >>> from ks4_ccd.plotting import plot_offsets
+    >>> ax = plot_offsets(simulate_field((300, 400), map_shape=(8, 6)).offsets)
+    >>> ax.get_title()
+    'offset of field 0000 R single'
+    """
+    if not (hasattr(offset_map, "dra") and hasattr(offset_map, "ddec")):
+        msg = f"{offset_map!r} has no offsets to draw: expected an OffsetMap"
+        raise KS4Error(msg)
+    if ax is None:
+        ax = new_figure((6.4, 5.6)).subplots()
+    valid = np.asarray(offset_map.valid)
+    length = np.hypot(offset_map.dra, offset_map.ddec)
+    if limits is None:
+        limits = 0.0, robust_limits(length[valid])[1]
+    unit, scale = ("mas", 1000.0) if limits[1] < 1 else ("arcsec", 1.0)
+    image = ax.imshow(
+        np.ma.masked_array(scale * length, ~valid).T,
+        origin="lower",
+        extent=extent_of(offset_map.grid),
+        cmap=pale("PuBu"),
+        vmin=scale * limits[0],
+        vmax=scale * limits[1],
+        interpolation="nearest",
+        aspect="equal",
+        zorder=1,
     )
-    ax.add_collection(hatched, autolim=False)
-
-
-def _add_colorbar(ax, image, label, values=None):
-    extend = "neither"
-    if values is not None and values.size:
-        below, above = values.min() < image.norm.vmin, values.max() > image.norm.vmax
-        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
-            int(below), int(above)
-        ]
-    bar = ax.figure.colorbar(
-        image, ax=ax, label=label, extend=extend, fraction=0.046, pad=0.02
-    )
-    bar.outline.set_edgecolor("0.6")
-    bar.ax.tick_params(length=3, color=_INK, labelcolor=_INK)
-    bar.formatter.set_useOffset(False)
-    bar.update_ticks()
+    hatch_empty(ax, offset_map.grid, valid)
+    draw_arrows(ax, offset_map, unit, scale)
+    ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
+    if title is None:
+        title = str(offset_map.key) if offset_map.key is not None else ""
+    # Room below for the key of the arrows.
+    ax.set_title(title, fontsize="medium", pad=24)
+    tidy(ax)
+    if colorbar:
+        add_colorbar(ax, image, f"length of the offset [{unit}]", scale * length[valid])
+    return ax
 
 
 def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
@@ -237,11 +236,11 @@ def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
             f"calibration, got {len(residuals)}"
         )
         raise KS4Error(msg)
-    figure = _new_figure((15.0, 9.2))
+    figure = new_figure((15.0, 9.2))
     if title is not None:
         figure.suptitle(title, fontsize="x-large")
     upper, lower = figure.subplots(2, 3)
-    extent = _extent(zpmap.grid)
+    extent = extent_of(zpmap.grid)
 
     plot_map(zpmap, upper[0], title="zero-point map")
     _draw_image(upper[1], image, mask, extent)
@@ -253,7 +252,7 @@ def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
 
     before, after = names[0], names[-1]
     middle = names[len(names) // 2] if len(names) > 2 else None
-    limits = _robust_limits(residuals[before], symmetric=True)
+    limits = robust_limits(residuals[before], symmetric=True)
     for ax, name in zip(lower, filter(None, (before, middle, after)), strict=False):
         drawn = ax.imshow(
             residuals[name],
@@ -264,11 +263,11 @@ def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
             vmax=limits[1],
             interpolation="nearest",
         )
-        ax.set_facecolor(_EMPTY_COLOR)
+        ax.set_facecolor(EMPTY_COLOR)
         ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
         ax.set_title(f"{name}: {_rms(residuals[name]):.1f} mmag RMS", fontsize="medium")
-        _tidy(ax)
-        _add_colorbar(ax, drawn, "residual zero point [mmag]")
+        tidy(ax)
+        add_colorbar(ax, drawn, "residual zero point [mmag]")
     for ax in lower[len(names[:3]) :]:
         ax.set_axis_off()
     return figure
@@ -306,7 +305,7 @@ def _draw_image(ax, image, mask, extent):
     ax.set_facecolor("#e8a33d")
     ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
     ax.set_title("calibrated image (arcsinh stretch)", fontsize="medium")
-    _tidy(ax)
+    tidy(ax)
 
 
 def _draw_histograms(ax, residuals):
@@ -314,7 +313,7 @@ def _draw_histograms(ax, residuals):
     from matplotlib import colormaps
 
     known = {name: array[np.isfinite(array)] for name, array in residuals.items()}
-    low, high = _robust_limits(np.concatenate(list(known.values())), symmetric=True)
+    low, high = robust_limits(np.concatenate(list(known.values())), symmetric=True)
     bins = np.linspace(1.25 * low, 1.25 * high, 121)
     colors = colormaps["viridis"](np.linspace(0.9, 0.1, max(len(known) - 1, 1)))
     colors = ["0.6", *colors]
@@ -339,4 +338,4 @@ def _draw_histograms(ax, residuals):
     ax.minorticks_off()
     ax.set_box_aspect(1)
     ax.legend(title="RMS [mmag]", frameon=False, fontsize="small", loc="upper left")
-    _tidy(ax)
+    tidy(ax)

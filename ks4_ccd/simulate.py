@@ -23,6 +23,7 @@ from ks4_ccd._release_products import (
     ARCHIVES,
     dr1_misalignment_map,
     dr1_zeropoint_maps,
+    median_offset_map,
     write_archive,
 )
 from ks4_ccd._sky import (
@@ -60,12 +61,15 @@ class FieldPaths(NamedTuple):
         FITS files.
     archives : list of `~pathlib.Path`
         The six ``.tar.gz`` archives.
+    offsets : `~pathlib.Path`
+        The folder of the offset map's files.
     """
 
     image: Path
     sources: Path
     reference: Path
     archives: list
+    offsets: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +168,12 @@ class SimulatedField:
         return self._camera.offset(x, y)
 
     @cached_property
+    def offsets(self):
+        """The `~ks4_ccd.OffsetMap` of the stars of the misalignment map."""
+        bright = self._stars.mag < FAINTEST
+        return median_offset_map(self.sources, self._stars, bright, self.misalignment)
+
+    @cached_property
     def ccd(self):
         """
         The raw image, drawn when it is first asked for.
@@ -236,6 +246,7 @@ class SimulatedField:
             directory / f"{stem}_{self.mode}.fits",
             directory / f"gaiaxp_{self.field}.fits",
             [directory / f"{name}.tar.gz" for name in ARCHIVES.values()],
+            directory / "offsets",
         )
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -252,6 +263,7 @@ class SimulatedField:
         for path, family in zip(paths.archives, ARCHIVES, strict=True):
             folder = f"{ARCHIVES[family]}/{self.field}"
             write_archive(path, folder, self._arrays(family))
+        self.offsets.save(paths.offsets)
 
     def _arrays(self, family):
         """Return the arrays of a family of maps, by the names of their files."""

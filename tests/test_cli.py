@@ -61,6 +61,24 @@ def test_calibrate_passes_its_options_on(folder):
     assert header["KS4ZPMAP"].endswith("smoothed(1.5)")
 
 
+def test_calibrate_corrects_positions(folder, make_ccd, tan_wcs):
+    """--offsets: the map is found by field and band, of the header or given."""
+    key = ks4_ccd.MapKey("dra", "0403", "R", "single")
+    dra, ddec = np.full((2, 6, 5), 0.1)
+    grid = ks4_ccd.MapGrid((6, 5), 20)
+    ks4_ccd.OffsetMap(dra, ddec, grid=grid, key=key).save(folder / "offsets")
+    meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    ccd = make_ccd((100, 120), meta=meta, wcs=tan_wcs((100, 120)))
+    ccd.write(folder / "sky.fits")
+    command = ["calibrate", folder / "sky.fits", "--maps", folder / "maps", *SIZE]
+    command += ["--offsets", folder / "offsets"]
+    for more in ([], ["--field", "0403", "--band", "R"]):
+        assert run(*command, *more, "-o", folder / "x.fits", "--overwrite") == 0
+        header = fits.getheader(folder / "x.fits")
+        assert (header["CPDIS1"], header["CPDIS2"]) == ("LOOKUP", "LOOKUP")
+        assert "0403" in header["KS4OFMAP"]
+
+
 def test_calibrate_an_image_that_does_not_name_its_field(folder, make_ccd, capsys):
     """--field and --band say it."""
     make_ccd((100, 120)).write(folder / "bare.fits")
@@ -80,6 +98,13 @@ def test_errors_are_one_line(folder, capsys):
     assert "nowhere" in errors
     with pytest.raises(ks4_ccd.MapNotFoundError):
         run("--debug", *command)
+
+
+def test_an_impossible_target_is_one_line(folder, capsys):
+    """A folder that cannot be made."""
+    command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
+    assert run(*command, "-o", folder / "a.fits" / "x.fits") == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_two_images_need_two_targets(folder, capsys):
@@ -133,6 +158,21 @@ def test_plot_writes_a_picture(folder, part):
     out = folder / "map.png"
     words = ["--field", "0403", "--band", "R", "--part", part, *SIZE, "-o", out]
     assert run("plot", folder / "maps", *words) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("part", ["values", "error", "count"])
+def test_plot_draws_offsets(folder, part):
+    """A PNG of the offsets."""
+    pytest.importorskip("matplotlib")
+    from ks4_ccd import MapGrid, MapKey, OffsetMap
+
+    flat = np.full((6, 5), 0.1)
+    grid, key = MapGrid((6, 5), 20), MapKey("dra", "0403", "R")
+    OffsetMap(flat, flat, flat, flat, grid=grid, key=key).save(folder / "maps")
+    out = folder / "map.png"
+    words = ["--field", "0403", "--band", "R", "--kind", "offset", "--part", part]
+    assert run("plot", folder / "maps", *words, *SIZE, "-o", out) == 0
     assert out.read_bytes().startswith(b"\x89PNG")
 
 

@@ -44,6 +44,25 @@ def test_the_wcs_outdoes_a_stale_ltv(tan_wcs):
     assert find_origin(old, wcs, (100, 200), GRID) == (10230, 10150)
 
 
+def test_a_whole_stack_whose_wcs_says_otherwise_is_refused(tan_wcs):
+    """A shifted or reprojected image of the stack's shape; half a pixel is well."""
+    wcs = tan_wcs(WHOLE)
+    wcs.wcs.crpix += 0.5
+    assert find_origin(header(), wcs, WHOLE, GRID) == (0, 0)
+    wcs.wcs.crpix += 50
+    with pytest.raises(GeometryError, match="-50, -50 pixels from where"):
+        find_origin(header(), wcs, WHOLE, GRID)
+    assert find_origin(header(), wcs, WHOLE, GRID, (0, 0)) == (0, 0)
+
+
+def test_the_field_of_the_map_serves_where_the_header_has_none(tan_wcs):
+    """The WCS of a slice is then of use, too."""
+    wcs = tan_wcs(WHOLE)[200:, 100:]
+    shift = {"LTV1": 0.0, "LTV2": 0.0}
+    assert find_origin(shift, wcs, (50, 60), GRID) == (0, 0)
+    assert find_origin(shift, wcs, (50, 60), GRID, field="0000") == (100, 200)
+
+
 def test_a_wcs_centred_elsewhere_tells_nothing(tan_wcs):
     """A new astrometric solution has a reference pixel of its own."""
     wcs = tan_wcs((1600, 1600), center=(0.3, -61.8))

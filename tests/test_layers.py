@@ -19,8 +19,12 @@ ROWS = (
     ("exceptions",),
     (
         "_arguments",
+        "_arrows",
         "_calibration_map",
+        "_figures",
+        "_files",
         "_neighbours",
+        "_value_map",
         "grid",
         "plotting",
         "release",
@@ -35,11 +39,15 @@ ROWS = (
     ("simulate", "_camera", "_release_products", "_sky"),
     ("batch",),
     ("demo",),
-    ("cli",),
+    ("cli", "_targets"),
 )
 
 # Leaves that may import these modules of the package and no other.
-LEAVES = {"plotting": {"exceptions"}}
+LEAVES = {
+    "plotting": {"_arrows", "_figures", "exceptions"},
+    "_arrows": set(),
+    "_figures": {"exceptions"},
+}
 
 LONGEST_MODULE = 400
 

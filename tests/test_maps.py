@@ -6,16 +6,20 @@ import pickle
 
 import numpy as np
 import pytest
+from astropy import units as u
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import zoom
 
 from ks4_ccd import (
+    GeometryError,
     KS4Error,
     MapFormatError,
     MapGrid,
+    MapKey,
     MapLibrary,
+    MapMismatchError,
     MisalignmentMap,
     ZeroPointMap,
 )
@@ -212,8 +216,6 @@ def test_saving_and_reading_is_the_identity(
     count[0, 0] = 3
     values = np.where(count > 0, rng.normal(29.9, 0.1, (6, 5)), 30)
     error = np.where(count > 1, 0.02, 0)
-    from ks4_ccd import MapKey
-
     zpmap = ZeroPointMap(
         values,
         error if with_error else None,
@@ -283,6 +285,35 @@ def test_wrong_arrays_are_refused(values, words):
     """Shape and dtype are checked."""
     with pytest.raises(MapFormatError, match=words):
         ZeroPointMap(values, grid=MapGrid((3, 2), 10))
+
+
+def test_what_only_looks_like_an_array_is_refused():
+    """Masked cells, quantities and ragged rows are not guessed at."""
+    grid = MapGrid((2, 2), 10)
+    for values, words in (
+        (np.ma.array(np.ones((2, 2)), mask=np.eye(2)), "masked"),
+        (np.full((2, 2), 29900) * u.mmag, "quantity in mmag"),
+        ([[1, 2], [3]], "2D array of cells"),
+    ):
+        with pytest.raises(MapFormatError, match=words):
+            ZeroPointMap(values, grid=grid)
+    with pytest.raises(GeometryError, match="plain numbers"):
+        MapGrid((2, 2), 400 * u.arcsec)
+
+
+def test_the_other_arguments_are_checked(make_map):
+    """A grid, a key of the right kind, positions, a folder."""
+    with pytest.raises(KS4Error, match="grid must be a MapGrid, got NoneType"):
+        ZeroPointMap(np.ones((2, 2)), grid=None)
+    with pytest.raises(KS4Error, match="key must be a MapKey, got str"):
+        make_map(key="0403")
+    with pytest.raises(MapMismatchError, match="not that of a ZeroPointMap"):
+        make_map(key=MapKey("align", "0403", "R"))
+    with pytest.raises(GeometryError, match="must be numbers"):
+        make_map().at("a", 1)
+    with pytest.raises(KS4Error, match="must be a folder, got None"):
+        make_map(key=MapKey("zp", "0403", "R", aperture="AUTO")).save(None)
+    assert np.isfinite(make_map().smoothed(1e9).values).all()
 
 
 def test_a_map_without_stars_gives_nothing():

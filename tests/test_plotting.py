@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.grid import MapGrid
-from ks4_ccd.maps import MisalignmentMap, ZeroPointMap
-from ks4_ccd.plotting import plot_calibration, plot_map
+from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
+from ks4_ccd.plotting import plot_calibration, plot_map, plot_offsets
 from ks4_ccd.release.names import MapKey
 
 pytest.importorskip("matplotlib")
@@ -35,6 +35,22 @@ def residuals():
     before = np.random.default_rng(0).normal(0, 0.03, (15, 40))
     before[3, 4] = np.nan
     return {"no map": before, "published": before / 2, "best": before / 4}
+
+
+@pytest.fixture
+def offsets():
+    """Return offsets that differ in every cell, one of them empty."""
+    dra, ddec = 0.01 * np.arange(1.0, 25.0).reshape(2, 4, 3)
+    key = MapKey("dra", "0403", "R")
+    return OffsetMap(dra, ddec, dra / 9, COUNT, grid=GRID, key=key)
+
+
+def arrows_of(ax):
+    """Return the arrows on axes."""
+    from matplotlib.quiver import Quiver
+
+    (arrows,) = [c for c in ax.collections if isinstance(c, Quiver)]
+    return arrows
 
 
 def collections(ax):
@@ -100,6 +116,103 @@ def test_misalignment_map():
     map_ = MisalignmentMap(VALUES - 29, grid=GRID, key=key)
     (image,) = plot_map(map_).images
     assert image.colorbar.ax.get_ylabel() == "median separation [arcsec]"
+
+
+def test_offsets_are_drawn_over_their_length(offsets):
+    """The colours are the lengths in mas, in the orientation of the image."""
+    ax = plot_offsets(offsets)
+    (image,) = ax.images
+    length = 1000 * np.hypot(offsets.dra, offsets.ddec)
+    assert_allclose(image.get_array().data, length.T)
+    assert image.colorbar.ax.get_ylabel() == "length of the offset [mas]"
+    assert ax.get_title() == "offset of field 0403 R single"
+
+
+def test_arrows_point_where_a_star_goes(offsets):
+    """East is to the left: +RA is -x, +Dec is +y, from the centre of each cell."""
+    arrows = arrows_of(plot_offsets(offsets))
+    valid = COUNT > 0
+    x, y = np.meshgrid(*GRID.centers(), indexing="ij")
+    assert_allclose(arrows.get_offsets(), np.column_stack([x[valid], y[valid]]))
+    assert_allclose(arrows.U, -offsets.dra[valid])
+    assert_allclose(arrows.V, offsets.ddec[valid])
+    assert arrows.angles == arrows.scale_units == "xy"
+
+
+def test_empty_cells_of_offsets_are_hatched(offsets):
+    """A cell without stars has no colour and is hatched."""
+    ax = plot_offsets(offsets)
+    assert_array_equal(ax.images[0].get_array().mask, (COUNT == 0).T)
+    (hatched,) = collections(ax)
+    assert len(hatched.get_paths()) == 1
+
+
+def test_many_cells_share_an_arrow():
+    """Of a fine map, an arrow is the mean of the cells with stars in a block."""
+    shape = (60, 31)
+    dra, ddec = np.random.default_rng(0).normal(0, 0.1, (2, *shape))
+    count = np.ones(shape)
+    count[0, 1] = count[3:6, 3:6] = 0
+    grid = MapGrid(shape, 10)
+    arrows = arrows_of(plot_offsets(OffsetMap(dra, ddec, count=count, grid=grid)))
+    assert arrows.N == 20 * 11 - 1
+    first = count[:3, :3] > 0
+    assert arrows.U[0] == pytest.approx(-dra[:3, :3][first].mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("size", "key"),
+    [(0.13, "100 mas"), (0.3, "200 mas"), (0.006, "5 mas"), (2.1, "2 arcsec")],
+)
+def test_the_key_of_the_arrows(size, key):
+    """It is a round number, in a unit that suits, and says how the sky lies."""
+    flat = np.full((4, 3), size)
+    ax = plot_offsets(OffsetMap(flat, 0 * flat, grid=GRID))
+    (drawn,) = [artist for artist in ax.artists if hasattr(artist, "labelpos")]
+    assert drawn.text.get_text() == f"{key} to add (north up, east left)"
+    unit = 1000 if key.endswith("mas") else 1
+    assert drawn.U * unit == pytest.approx(float(key.split()[0]))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_offsets_without_a_length(count, tmp_path):
+    """Offsets that are all 0, or all unknown, are drawn without complaint."""
+    flat = np.zeros((4, 3))
+    map_ = OffsetMap(flat, flat, count=flat + count, grid=GRID)
+    plot_offsets(map_).figure.savefig(tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 1000
+
+
+def test_offsets_in_given_axes(offsets):
+    """Offsets are drawn into given axes, with given limits and title."""
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    options = {"limits": (0, 0.2), "title": "mine", "colorbar": False}
+    assert offsets.plot(ax, **options) is ax
+    assert (ax.images[0].norm.vmin, ax.images[0].norm.vmax) == (0, 200)
+    assert (ax.get_title(), len(ax.figure.axes)) == ("mine", 1)
+
+
+@pytest.mark.parametrize(
+    ("part", "label"),
+    [
+        ("error", "scatter of offsets along an axis [arcsec]"),
+        ("count", "stars in a cell"),
+    ],
+)
+def test_parts_of_offsets(offsets, part, label):
+    """`plot` draws the error and the count of offsets as of any map."""
+    (image,) = offsets.plot(part=part).images
+    assert_array_equal(image.get_array().data, getattr(offsets, part).T)
+    assert image.colorbar.ax.get_ylabel() == label
+
+
+def test_only_offsets_have_arrows(zpmap):
+    """Neither a zero point nor a misalignment has a direction to draw."""
+    for map_ in (zpmap, MisalignmentMap(VALUES, grid=GRID)):
+        with pytest.raises(KS4Error, match="has no offsets to draw"):
+            plot_offsets(map_)
 
 
 def test_map_without_a_key():

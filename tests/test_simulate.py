@@ -280,6 +280,56 @@ def test_misalignment_is_about_the_truth(simulated):
     assert np.median(found) == pytest.approx(np.median(truth), rel=0.2)
 
 
+def test_offsets_are_of_the_same_stars(simulated):
+    """The offset map has the cells, counts and key of the misalignment map."""
+    offsets, misalignment = simulated.offsets, simulated.misalignment
+    assert offsets.grid == misalignment.grid
+    assert offsets.key.filename == "dra_map_0000_R_single.npy"
+    assert_array_equal(offsets.count, misalignment.count)
+
+
+def test_offsets_are_medians_in_windows(simulated):
+    """The oracle is a loop over the stars in the window of a cell."""
+    offsets, sources = simulated.offsets, simulated.sources
+    sky = SkyCoord(sources["ALPHA_J2000"], sources["DELTA_J2000"])
+    stars = SkyCoord(simulated.reference["RA"], simulated.reference["DEC"])
+    match, _, _ = sky.match_to_catalog_sky(stars)
+    dra, ddec = (angle.arcsec for angle in sky.spherical_offsets_to(stars[match]))
+    good = (sources["FLAGS"] == 0) & (sources["IMAFLAGS_ISO"] == 0)
+    good &= (sources["CLASS_STAR"] > 0.8) & (sources["MAGERR_AUTO"] < 0.05)
+    good &= simulated.reference["MAG"][match] < 20
+    for i, j in ((0, 0), (9, 17), (31, 23)):
+        inside = good & (np.abs(sources["X_IMAGE"] - 20 * i - 10) < 50)
+        inside &= np.abs(sources["Y_IMAGE"] - 20 * j - 10) < 50
+        assert offsets.count[i, j] == inside.sum()
+        assert offsets.dra[i, j] == pytest.approx(np.median(dra[inside]), abs=1e-5)
+        assert offsets.ddec[i, j] == pytest.approx(np.median(ddec[inside]), abs=1e-5)
+        scatter = np.sqrt((np.var(dra[inside]) + np.var(ddec[inside])) / 2)
+        assert offsets.error[i, j] == pytest.approx(scatter, abs=1e-5)
+
+
+def test_offsets_correct_positions():
+    """Added to the true errors, measured minus true, they leave under 10 mas RMS."""
+    simulated = simulate_field()
+    x, y = np.broadcast_arrays(*corners((2200, 2200), 11))
+    truth = np.array(simulated.offset(x, y))
+    left = truth + np.array(simulated.offsets.at(x, y))
+    before, after = (np.sqrt(np.mean(np.sum(a**2, axis=0))) for a in (truth, left))
+    assert before > 0.075
+    assert after < 0.010
+
+
+def test_offset_files(simulated, tmp_path):
+    """The offset map comes back from a folder beside the archives."""
+    paths = simulated.write(tmp_path)
+    assert paths.offsets == tmp_path / "offsets"
+    with MapLibrary(tmp_path, image_shape=SHAPE) as library:
+        read = library.offset("0000", "R")
+    assert read.grid == simulated.offsets.grid
+    for part in ("dra", "ddec", "error", "count"):
+        assert_array_equal(getattr(read, part), getattr(simulated.offsets, part))
+
+
 def test_stars_a_cell():
     """The default field has between three and ten good stars in most cells."""
     count = simulate_field().maps["APER5"].count

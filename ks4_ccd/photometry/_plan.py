@@ -10,16 +10,25 @@ from ks4_ccd._arguments import finite, one_of
 from ks4_ccd._calibration_map import ERROR_KINDS
 from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
+    DirectionlessMapError,
     KS4Error,
     KS4Warning,
     MapMismatchError,
 )
 from ks4_ccd.grid import METHODS
+from ks4_ccd.maps import MisalignmentMap, ZeroPointMap
 from ks4_ccd.photometry._record import Calibration
 from ks4_ccd.photometry._rows import unreachable_rows
 from ks4_ccd.release.quality import field_flags
 
-__all__ = ["check_choices", "plan", "result_dtype", "uncalibrated_rows", "warn_flags"]
+__all__ = [
+    "check_choices",
+    "plan",
+    "require_zeropoints",
+    "result_dtype",
+    "uncalibrated_rows",
+    "warn_flags",
+]
 
 
 def check_choices(method, zp_error, error_kind, uncalibrated):
@@ -28,6 +37,20 @@ def check_choices(method, zp_error, error_kind, uncalibrated):
     one_of("zp_error", zp_error, ("propagate", "ignore"))
     one_of("error_kind", error_kind, ERROR_KINDS)
     one_of("uncalibrated", uncalibrated, ("mask", "fill", "raise"))
+
+
+def require_zeropoints(zpmap):
+    """Return a zero-point map as it is, refuse anything else."""
+    if isinstance(zpmap, MisalignmentMap):
+        msg = (
+            "zpmap is a MisalignmentMap: it tells how good positions are, and has "
+            "neither zero points nor a direction; load a map with .zeropoint(...)"
+        )
+        raise DirectionlessMapError(msg)
+    if not isinstance(zpmap, ZeroPointMap):
+        msg = f"zpmap must be a ZeroPointMap, got {type(zpmap).__name__}"
+        raise KS4Error(msg)
+    return zpmap
 
 
 def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit):
@@ -41,13 +64,18 @@ def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit):
             "empty by a star count of 0"
         )
         raise KS4Error(msg)
-    if old_unit.is_equivalent(u.nJy):
-        msg = f"the image is in {old_unit}, a physical unit: it is calibrated already"
+    if not isinstance(old_unit, u.UnitBase) or {u.kg, u.dex} & set(
+        old_unit.decompose().bases
+    ):
+        msg = f"the image is in {old_unit}, not in counts: it is calibrated already"
         raise AlreadyCalibratedError(msg)
     new_unit, unit_scale, unit_zeropoint = old_unit, 1.0, zeropoint
     if unit is not None:
         try:
             new_unit = u.Unit(unit)
+            if not isinstance(new_unit, u.UnitBase):
+                msg = "magnitudes are no fluxes"
+                raise ValueError(msg)
             unit_scale = float((zeropoint * u.ABmag).to_value(new_unit))
             unit_zeropoint = float((1 * new_unit).to_value(u.ABmag))
         except (ValueError, TypeError, u.UnitsError) as error:
@@ -60,6 +88,7 @@ def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit):
         error_kind=error_kind if zp_error == "propagate" else None,
         unit_scale=unit_scale,
         unit=old_unit.to_string(),
+        new_unit=new_unit.to_string(),
     )
     return calibration, new_unit, unit_zeropoint
 

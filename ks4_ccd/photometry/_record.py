@@ -2,15 +2,28 @@
 """What the header of an image says about its calibration."""
 
 import math
+from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 
 import ks4_ccd
+from ks4_ccd._calibration_map import ERROR_KINDS
 from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Error, MapMismatchError
+from ks4_ccd.grid import METHODS
 
-__all__ = ["Calibration", "erase", "log_call", "read", "refuse_second", "write"]
+__all__ = [
+    "Calibration",
+    "check_log",
+    "erase",
+    "log_call",
+    "read",
+    "refuse_second",
+    "write",
+]
 
 # Keyword: (field of Calibration, comment).
 _KEYWORDS = {
@@ -20,7 +33,9 @@ _KEYWORDS = {
     "KS4ZPERR": ("error_kind", "its error in the uncertainty"),
     "KS4ZPSCL": ("unit_scale", "unit of the pixels over counts"),
     "KS4ZPUNI": ("unit", "unit before calibration"),
+    "KS4ZPNEW": ("new_unit", "unit after calibration"),
 }
+_TIMES = "KS4ZPNUM"
 _VERSION = "KS4ZPVER"
 
 # Keyword that calibration changes: where its former value is kept.
@@ -43,6 +58,7 @@ class Calibration(NamedTuple):
     error_kind: str | None
     unit_scale: float
     unit: str
+    new_unit: str
 
 
 def refuse_second(header, recalibrate):
@@ -93,6 +109,7 @@ def write(header, calibration, zpmap, image_slices, unit_zeropoint, unit):
     for keyword, (name, comment) in _KEYWORDS.items():
         value = getattr(calibration, name)
         _set(header, keyword, "ignore" if value is None else value, comment)
+    _set(header, _TIMES, header.get(_TIMES, 0) + 1, "number of calibrations")
     _set(header, _VERSION, ks4_ccd.__version__, "version of ks4_ccd")
 
 
@@ -105,10 +122,12 @@ def _rescale_limits(header, calibration, zpmap, image_slices):
     factor = np.mean(10 ** (0.4 * (calibration.zeropoint - cells)))
     for keyword in ("SATURATE", "UNDERSAT"):
         value = header.get(keyword)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
+        if isinstance(value, bool) or not isinstance(value, Real):
+            continue
+        if not math.isfinite(value):
             continue
         scaled = float(value * factor * calibration.unit_scale)
-        if isinstance(value, int) and calibration.unit_scale == 1:
+        if isinstance(value, Integral) and calibration.unit_scale == 1:
             scaled = int(scaled)
         _set(header, keyword, scaled, None)
 
@@ -131,7 +150,14 @@ def read(header, zpmap):
             f"no {', '.join(missing)}"
         )
         raise KS4Error(msg)
+    if header.get(_TIMES, 1) != 1:
+        msg = (
+            f"the image was calibrated {header[_TIMES]} times (KS4ZPNUM), one map on "
+            "top of another: only a single calibration can be removed"
+        )
+        raise KS4Error(msg)
     calibration = Calibration(**{n: header[k] for k, (n, _) in _KEYWORDS.items()})
+    _check_record(calibration)
     if calibration.map_name != zpmap.name:
         msg = (
             f"the image was calibrated with {calibration.map_name}, not with "
@@ -145,7 +171,7 @@ def read(header, zpmap):
 
 def erase(header):
     """Take the record out of a header, in place, and put back what it replaced."""
-    for keyword in (*_KEYWORDS, _VERSION):
+    for keyword in (*_KEYWORDS, _TIMES, _VERSION):
         header.pop(keyword, None)
     for keyword, kept in _KEPT.items():
         if kept in header:
@@ -176,12 +202,58 @@ def log_call(header, keyword, arguments, add_keyword):
         entries = {keyword: words}
     elif isinstance(add_keyword, str):
         entries = {add_keyword: None}
-    elif hasattr(add_keyword, "name") and hasattr(add_keyword, "value"):
-        entries = {add_keyword.name: add_keyword.value}
-    else:
+    elif isinstance(add_keyword, Mapping):
         entries = dict(add_keyword)
+    else:
+        entries = {add_keyword.name: add_keyword.value}
     for name, value in entries.items():
         header[name] = value
+
+
+def check_log(add_keyword):
+    """Raise `KS4Error` if `log_call` could not log this."""
+    known = isinstance(add_keyword, bool | None | str | Mapping)
+    if not known and not (
+        hasattr(add_keyword, "name") and hasattr(add_keyword, "value")
+    ):
+        msg = (
+            "add_keyword must be True, False, None, a string, a ccdproc Keyword or a "
+            f"mapping, got {add_keyword!r}"
+        )
+        raise KS4Error(msg)
+
+
+def _check_record(calibration):
+    """Raise `KS4Error` if a record does not hold what `write` puts there."""
+    problems = [
+        keyword
+        for keyword, value, good in (
+            ("KS4ZPTGT", calibration.zeropoint, lambda v: abs(v) < 1000),
+            ("KS4ZPSCL", calibration.unit_scale, lambda v: 0 < v < math.inf),
+        )
+        if isinstance(value, str | bool)
+        or not isinstance(value, Real)
+        or not good(value)
+    ]
+    problems += [
+        keyword
+        for keyword, value, allowed in (
+            ("KS4ZPMTH", calibration.method, METHODS),
+            ("KS4ZPERR", calibration.error_kind, (*ERROR_KINDS, "ignore")),
+        )
+        if value not in allowed
+    ]
+    for keyword, value in (
+        ("KS4ZPUNI", calibration.unit),
+        ("KS4ZPNEW", calibration.new_unit),
+    ):
+        try:
+            u.Unit(value)
+        except (ValueError, TypeError):
+            problems.append(keyword)
+    if problems:
+        msg = f"the record of the calibration was changed: {', '.join(problems)}"
+        raise KS4Error(msg)
 
 
 def _set(header, keyword, value, comment):

@@ -3,26 +3,34 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from tqdm import tqdm
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd._files import (
+    TABLE_EXTENSIONS,
+    SourceImage,
+    as_path,
+    check_suffix,
+    written_whole,
+)
+from ks4_ccd.astrometry._fits_cards import put_tables, without_tables
 from ks4_ccd.footprint import check_belongs, find_origin
-from ks4_ccd.maps import ZeroPointMap
+from ks4_ccd.maps import CalibrationMap
 from ks4_ccd.photometry import _record
 from ks4_ccd.photometry._plan import (
     check_choices,
     plan,
+    require_zeropoints,
     result_dtype,
     uncalibrated_rows,
     warn_flags,
 )
-from ks4_ccd.photometry._planes import SourceImage, TargetPlanes, written_whole
+from ks4_ccd.photometry._planes import TargetPlanes
 from ks4_ccd.photometry._rows import ZeroPointRows
+from ks4_ccd.release.header import band_of, field_in
 from ks4_ccd.release.library import MapLibrary
 
 __all__ = ["calibrate_file"]
@@ -39,6 +47,7 @@ def calibrate_file(
     mode="single",
     aperture="APER5",
     smooth=None,
+    offsets=None,
     zeropoint=30.0,
     method="bilinear",
     zp_error="propagate",
@@ -75,6 +84,10 @@ def calibrate_file(
     smooth : float, optional
         Smooth the map first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
+    offsets : `~ks4_ccd.OffsetMap`, `~ks4_ccd.MapLibrary` or path-like, optional
+        Correct the positions by this map, or by the one that the library has
+        for the image's field and band: the WCS of the new file has lookup
+        tables (CPDIS, WCSDVARR) and its header names the map (KS4OFMAP).
     zeropoint, method, zp_error, error_kind, uncalibrated, origin, unit, \
 recalibrate
         As in `~ks4_ccd.apply_zeropoint`.
@@ -117,16 +130,19 @@ recalibrate
     10.000 adu
     """
     check_choices(method, zp_error, error_kind, uncalibrated)
-    target = Path(target)
-    if target.suffix.lower() not in (".fits", ".fit", ".fts"):
-        msg = f"target must end in .fits (it is written uncompressed), got {target}"
-        raise KS4Error(msg)
-    with closing(SourceImage(Path(source))) as image:
+    source, target = as_path("source", source), as_path("target", target)
+    check_suffix(target)
+    with closing(SourceImage(source)) as image:
         header = image.header
         _record.refuse_second(header, recalibrate)
         zpmap = _find_map(library, header, mode, aperture)
         check_belongs(header, zpmap.key)
-        origin = find_origin(header, image.wcs, image.shape, zpmap.grid, origin)
+        given_origin = origin
+        field = None if zpmap.key is None else zpmap.key.field
+        origin = find_origin(
+            header, image.wcs, image.shape, zpmap.grid, origin, field=field
+        )
+        header, tables = _correct(image, header, offsets, mode, given_origin)
         if smooth is not None:
             zpmap = zpmap.smoothed(smooth)
         if image.uncertainty is None:
@@ -141,7 +157,7 @@ recalibrate
             zpmap,
             zpmap.grid.cells_of_image(origin, image.shape),
             unit_zeropoint,
-            unit and new_unit.to_string(),
+            None if unit is None else new_unit.to_string(),
         )
         arguments = {"zpmap": zpmap.name, "zeropoint": zeropoint, "method": method}
         arguments |= {"zp_error": zp_error, "error_kind": error_kind}
@@ -161,20 +177,46 @@ recalibrate
             with open(partial, "wb") as file:
                 planes = TargetPlanes(file)
                 _write_planes(image, header, rows, masked, planes, progress)
+            for table in tables:
+                fits.append(partial, table.data, table.header, verify=False)
             for data, extension in image.others():
-                fits.append(partial, data, extension, verify=False)
+                if not (tables and extension.get("EXTNAME") in TABLE_EXTENSIONS):
+                    fits.append(partial, data, extension, verify=False)
             for data, extension in _map_images(zpmap):
                 fits.append(partial, data, extension, verify=False)
     return target
 
 
 def _find_map(library, header, mode, aperture):
-    if isinstance(library, ZeroPointMap):
-        return library
+    if isinstance(library, CalibrationMap):
+        return require_zeropoints(library)
     if isinstance(library, MapLibrary):
         return library.for_header(header, mode, aperture)
     with MapLibrary(library) as opened:
         return opened.for_header(header, mode, aperture)
+
+
+def _correct(image, header, offsets, mode, origin):
+    """Return the header with the WCS corrected, and its lookup tables."""
+    if offsets is None:
+        return header, []
+    # What it needs takes a second to import.
+    from ks4_ccd.astrometry.correction import corrected, record
+
+    offset_map = _find_offsets(offsets, header, mode)
+    wcs = corrected(image.wcs, header, image.shape, offset_map, origin)
+    header = without_tables(header)
+    record(header, offset_map)
+    return header, put_tables(header, wcs)
+
+
+def _find_offsets(offsets, header, mode):
+    if isinstance(offsets, CalibrationMap):
+        return offsets
+    if isinstance(offsets, MapLibrary):
+        return offsets.offset(field_in(header), band_of(header), mode)
+    with MapLibrary(offsets) as opened:
+        return opened.offset(field_in(header), band_of(header), mode)
 
 
 def _unit_of(header):

@@ -9,13 +9,17 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import (
+    GeometryError,
+    KS4Error,
+    MapMismatchError,
+)
 from ks4_ccd.footprint import check_belongs, find_origin
-from ks4_ccd.maps import ZeroPointMap
 from ks4_ccd.photometry import _record
 from ks4_ccd.photometry._plan import (
     check_choices,
     plan,
+    require_zeropoints,
     result_dtype,
     uncalibrated_rows,
     warn_flags,
@@ -139,6 +143,7 @@ def apply_zeropoint(
     float32 33.22
     """
     _check_types(ccd, zpmap)
+    _record.check_log(add_keyword)
     check_choices(method, zp_error, error_kind, uncalibrated)
     _record.refuse_second(ccd.meta, recalibrate)
     check_belongs(ccd.meta, zpmap.key)
@@ -147,7 +152,7 @@ def apply_zeropoint(
     calibration, new_unit, unit_zeropoint = plan(
         zpmap, ccd.unit, zeropoint, method, zp_error, error_kind, unit
     )
-    origin = find_origin(ccd.meta, ccd.wcs, ccd.shape, zpmap.grid, origin)
+    origin = _origin(ccd, zpmap, origin)
     warn_flags(zpmap.key)
     mask = _result_mask(ccd, zpmap, origin, uncalibrated)
     result = _transform(ccd, zpmap, origin, calibration, new_unit, mask=mask)
@@ -157,7 +162,7 @@ def apply_zeropoint(
         zpmap,
         zpmap.grid.cells_of_image(origin, ccd.shape),
         unit_zeropoint,
-        unit and new_unit.to_string(),
+        None if unit is None else new_unit.to_string(),
     )
     arguments = {"zpmap": zpmap.name, "zeropoint": zeropoint, "method": method}
     arguments |= {"zp_error": zp_error, "error_kind": error_kind}
@@ -221,20 +226,34 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
     _check_types(ccd, zpmap)
     calibration = _record.read(ccd.meta, zpmap)
     check_belongs(ccd.meta, zpmap.key)
-    origin = find_origin(ccd.meta, ccd.wcs, ccd.shape, zpmap.grid, origin)
+    origin = _origin(ccd, zpmap, origin)
+    if ccd.unit != u.Unit(calibration.new_unit):
+        msg = (
+            f"the image is in {ccd.unit}, and was in {calibration.new_unit} when it "
+            "was calibrated: convert it back first"
+        )
+        raise MapMismatchError(msg)
     unit = u.Unit(calibration.unit)
     mask = _result_mask(ccd, zpmap, origin, "fill")
     result = _transform(ccd, zpmap, origin, calibration, unit, mask=mask, inverse=True)
     _record.erase(result.meta)
+    if "BUNIT" in result.meta:
+        result.meta["BUNIT"] = calibration.unit
     _record.log_call(result.meta, "REMOVEZP", {"zpmap": zpmap.name}, add_keyword)
     return result
 
 
+def _origin(ccd, zpmap, origin):
+    field = None if zpmap.key is None else zpmap.key.field
+    grid = zpmap.grid
+    return find_origin(ccd.meta, ccd.wcs, ccd.shape, grid, origin, field=field)
+
+
 def _check_types(ccd, zpmap):
-    for name, value, kind in (("ccd", ccd, CCDData), ("zpmap", zpmap, ZeroPointMap)):
-        if not isinstance(value, kind):
-            msg = f"{name} must be a {kind.__name__}, got {type(value).__name__}"
-            raise KS4Error(msg)
+    require_zeropoints(zpmap)
+    if not isinstance(ccd, CCDData):
+        msg = f"ccd must be a CCDData, got {type(ccd).__name__}"
+        raise KS4Error(msg)
     if ccd.data.dtype.kind not in "iuf":
         msg = f"ccd must hold real numbers, got dtype {ccd.data.dtype}"
         raise KS4Error(msg)
@@ -314,6 +333,9 @@ def _result_mask(ccd, zpmap, origin, uncalibrated):
     """Return the mask of the result: a copy of the image's, and empty regions."""
     mask = None
     if ccd.mask is not None and ccd.mask is not np.ma.nomask:
+        if np.shape(ccd.mask) not in ((), ccd.shape):
+            msg = f"mask has the shape {np.shape(ccd.mask)}, the data have {ccd.shape}"
+            raise GeometryError(msg)
         mask = np.array(np.broadcast_to(ccd.mask, ccd.shape), dtype=bool)
     for rows, columns in uncalibrated_rows(zpmap, origin, ccd.shape, uncalibrated):
         if mask is None:

@@ -20,7 +20,7 @@ _HEADER_READERS = {
 }
 
 
-def read_array(data, key, path):
+def read_array(data, key, path, *, components=False):
     """
     Return the array in a map's .npy file.
 
@@ -32,17 +32,21 @@ def read_array(data, key, path):
         Which array it is.
     path : str
         Where it came from, for messages.
+    components : bool, optional
+        Whether it is to hold the two components of an offset a cell.
 
     Returns
     -------
-    array : 2D `~numpy.ndarray`
-        In native byte order, indexed ``[x_bin, y_bin]``.
+    array : 2D or 3D `~numpy.ndarray`
+        In native byte order, indexed ``[x_bin, y_bin]``, or ``[x_bin, y_bin,
+        component]``.
 
     Raises
     ------
     MapFormatError
         If the file is not a whole .npy file of real numbers in two
-        dimensions, or contradicts what the release documents of its family.
+        dimensions, or contradicts what the release documents of its family;
+        with ``components``, if it has not two numbers a cell.
     """
     shape, fortran_order, dtype, offset = _read_header(data, path)
     if dtype.hasobject:
@@ -51,7 +55,8 @@ def read_array(data, key, path):
     if dtype.kind not in "iuf":
         msg = f"{path} must hold real numbers, got dtype {dtype}"
         raise MapFormatError(msg)
-    _check_shape(shape, key, path)
+    if not components:
+        _check_shape(shape, key, path)
     expected, there = math.prod(shape) * dtype.itemsize, len(data) - offset
     if there != expected:
         what = "is truncated" if there < expected else "has bytes behind its array"
@@ -63,10 +68,20 @@ def read_array(data, key, path):
     array = np.frombuffer(data, dtype, offset=offset)
     array = array.reshape(shape, order="F" if fortran_order else "C")
     array = array.astype(dtype.newbyteorder("="), order="C")
-    if key.family == "align" and (array < 0).any():
+    negative = f"negative values (the least is {array.min()})" if array.size else ""
+    signed = bool((array < 0).any())
+    if components and (len(shape) != 3 or shape[2] != 2 or min(shape) < 1):
         msg = (
-            f"{path} holds negative values (the least is {array.min()}): the release "
-            "documents its align maps as separations without a sign"
+            f"{path} has the shape {shape}{f' and {negative}' if signed else ''}: "
+            "components= reads two components a cell, an array of shape (nx, ny, 2)"
+        )
+        raise MapFormatError(msg)
+    if key.family == "align" and signed and not components:
+        msg = (
+            f"{path} holds {negative}: the release documents its align maps as "
+            "separations without a sign, and one number a cell cannot be both "
+            "components of an offset. To read an array that has both, of shape "
+            "(nx, ny, 2), as an OffsetMap, pass components= to MapLibrary.offset"
         )
         raise MapFormatError(msg)
     return array
@@ -95,7 +110,9 @@ def _check_shape(shape, key, path):
     if key.family == "align" and len(shape) == 3 and 2 in (shape[0], shape[-1]):
         msg = (
             f"{path} has the shape {shape}, that is two components a cell: the release "
-            "documents its align maps as separations without a direction"
+            "documents its align maps as separations without a direction. If you know "
+            "the order and the sign of the components, pass components= to "
+            "MapLibrary.offset to read them as an OffsetMap"
         )
         raise MapFormatError(msg)
     if len(shape) != 2 or min(shape) < 1:
@@ -103,7 +120,7 @@ def _check_shape(shape, key, path):
         raise MapFormatError(msg)
 
 
-def read_once(found):
+def read_once(found, *, components=False):
     """
     Return the one array that one or more entries hold.
 
@@ -111,10 +128,12 @@ def read_once(found):
     ----------
     found : list of (source, `Entry`)
         Where the array is.
+    components : bool, optional
+        As in `read_array`.
 
     Returns
     -------
-    array : 2D `~numpy.ndarray`
+    array : 2D or 3D `~numpy.ndarray`
     path : str
         Where the first of them is.
 
@@ -125,12 +144,14 @@ def read_once(found):
     """
     (source, first), *others = found
     data = source.read(first)
-    array = read_array(data, first.key, first.path)
+    array = read_array(data, first.key, first.path, components=components)
     for source, other in others:
         other_data = source.read(other)
         if other_data == data:
             continue
-        other_array = read_array(other_data, other.key, other.path)
+        other_array = read_array(
+            other_data, other.key, other.path, components=components
+        )
         if not np.array_equal(array, other_array, equal_nan=True):
             msg = (
                 f"{first.path} and {other.path} are the same map and differ: keep the "
@@ -147,7 +168,8 @@ def check_together(arrays, paths, empty_value=None):
     Parameters
     ----------
     arrays : dict
-        The arrays there are of ``values``, ``error`` and ``count``.
+        The arrays there are of ``values`` or components, ``error`` and
+        ``count``, in this order.
     paths : dict
         Where each of them came from.
     empty_value : float, optional
@@ -158,19 +180,20 @@ def check_together(arrays, paths, empty_value=None):
     MapFormatError
         If shapes differ, or if all cells are empty.
     """
-    values = arrays["values"]
+    first = next(iter(arrays))
+    values = arrays[first]
     for part, array in arrays.items():
         if array.shape != values.shape:
             msg = (
                 f"{paths[part]} has the shape {array.shape}, expected {values.shape} "
-                f"as in {paths['values']}"
+                f"as in {paths[first]}"
             )
             raise MapFormatError(msg)
     if empty_value is None:
         return
     empty = None
     if (values == empty_value).all():
-        empty = paths["values"], f"every cell is {empty_value:g}"
+        empty = paths[first], f"every cell is {empty_value:g}"
     elif "count" in arrays and not (arrays["count"] != 0).any():
         empty = paths["count"], "every cell has 0 stars"
     if empty is not None:

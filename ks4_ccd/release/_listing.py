@@ -3,12 +3,16 @@
 
 from collections import defaultdict
 
-from ks4_ccd.release.names import APERTURES, BANDS, FAMILIES, MODES
+from ks4_ccd.release.names import APERTURES, BANDS, FAMILIES, MODES, parts_of
 
-__all__ = ["order", "what_is_there"]
+__all__ = ["is_whole", "order", "what_is_there"]
 
 _KINDS = tuple(dict.fromkeys(kind for kind, _ in FAMILIES.values()))
 _MOST_FIELDS_LISTED = 12
+_OF_NO_RELEASE = (
+    "; the release has none, as its misalignment maps have no direction: build one "
+    "from a star table with build_offset_map"
+)
 
 
 def order(key):
@@ -22,6 +26,12 @@ def order(key):
     )
 
 
+def is_whole(kind, parts):
+    """Return whether ``parts`` are enough for a map of that kind."""
+    needed, _ = parts_of(kind)
+    return parts >= set(needed)
+
+
 def what_is_there(missing, parts_there, paths):
     """
     Say that a map is not there, and which are.
@@ -31,7 +41,8 @@ def what_is_there(missing, parts_there, paths):
     missing : `MapKey`
         The key of the values that are not there.
     parts_there : dict
-        By the key of a map's values, the names of the arrays that are there.
+        By the key of a map's first array, the names of the arrays that are
+        there.
     paths : iterable of path-like
         Where the maps were looked for.
 
@@ -42,14 +53,18 @@ def what_is_there(missing, parts_there, paths):
     msg = f"no {missing} in {', '.join(map(str, paths))}: "
     if missing in parts_there:
         there = " and ".join(sorted(parts_there[missing]))
-        return msg + f"its {there} is there, its {missing.family}_map file is not"
+        needed, _ = parts_of(missing.kind)
+        lacking = [needed[p] for p in needed if p not in parts_there[missing]]
+        files = " and ".join(f"{family}_map" for family in lacking)
+        return msg + f"its {there} is there, its {files} file is not"
     maps = [
         key
         for key in sorted(parts_there, key=order)
-        if key.kind == missing.kind and "values" in parts_there[key]
+        if key.kind == missing.kind and is_whole(key.kind, parts_there[key])
     ]
     if not maps:
-        return msg + f"there are no {missing.kind} maps at all"
+        msg += f"there are no {missing.kind} maps at all"
+        return msg + _OF_NO_RELEASE if missing.kind == "offset" else msg
     of_field = [key for key in maps if key.field == missing.field]
     if of_field:
         return msg + f"of that field there are {_variants(of_field)}"

@@ -48,6 +48,8 @@ def field_in(header):
     try:
         if number is None:
             return field_number(tile)
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
         field, own_tile = normalize_field(number)
     except KS4Error as error:
         msg = f"the header's {keyword} names no field: {error}"

@@ -9,17 +9,17 @@ from astropy.table import Table
 
 from ks4_ccd.exceptions import KS4Error, MapNotFoundError
 from ks4_ccd.grid import MapGrid
-from ks4_ccd.maps import MisalignmentMap, ZeroPointMap
+from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
 from ks4_ccd.release._array import check_together, read_once
-from ks4_ccd.release._listing import order, what_is_there
+from ks4_ccd.release._components import check_components, split_components
+from ks4_ccd.release._listing import is_whole, order, what_is_there
 from ks4_ccd.release._open import as_paths, open_sources
 from ks4_ccd.release.header import band_of, field_in, frame_shape
-from ks4_ccd.release.names import FAMILIES, MapKey, normalize_field
+from ks4_ccd.release.names import MapKey, normalize_field, parts_of
 from ks4_ccd.release.tiling import field_number, is_tile_name
 
 __all__ = ["MapLibrary"]
 
-_FAMILY_OF = {place: family for family, place in FAMILIES.items()}
 _PARTS = ("values", "error", "count")
 # The maps of these kinds that have no star at all are of no use.
 _EMPTY_VALUE = {"zeropoint": ZeroPointMap.empty_value}
@@ -105,18 +105,19 @@ class MapLibrary:
         Returns
         -------
         table : `~astropy.table.Table`
-            A row per map, sorted: ``kind`` (``"zeropoint"`` or
-            ``"misalignment"``), ``field``, ``tile`` (``""`` where no file
-            name says it), ``band``, ``mode``, ``aperture`` (``""`` for a
-            misalignment), whether its ``values``, ``error`` and ``count``
-            are there, and ``source``, the path of its values.
+            A row per map, sorted: ``kind`` (``"zeropoint"``,
+            ``"misalignment"`` or ``"offset"``), ``field``, ``tile`` (``""``
+            where no file name says it), ``band``, ``mode``, ``aperture``
+            (``""`` where the kind has none), whether its ``values`` (both
+            components of an offset), ``error`` and ``count`` are there, and
+            ``source``, the path of the values or of the first component.
         """
         parts_there = self._parts_there()
         rows = []
         for key in sorted(parts_there, key=order):
-            if "values" in parts_there[key]:
+            if is_whole(key.kind, parts_there[key]):
                 own_key, path = self._name_of(key)
-                parts = [part in parts_there[key] for part in _PARTS]
+                parts = [True, *(part in parts_there[key] for part in _PARTS[1:])]
                 words = (key.kind, key.field, own_key.tile or "", key.band, key.mode)
                 rows.append((*words, key.aperture or "", *parts, path))
         names = ("kind", "field", "tile", "band", "mode", "aperture", *_PARTS, "source")
@@ -205,6 +206,52 @@ class MapLibrary:
         key = MapKey("align", _field(field), band, mode)
         return self._load(MisalignmentMap, key, image_shape)
 
+    def offset(self, field, band, mode="single", *, image_shape=None, components=None):
+        """
+        Return the offset map of a field.
+
+        Parameters
+        ----------
+        field : str or int
+            ``"0403"``, ``403``, ``"122-72"`` or ``"0403.122-72"``.
+        band : {"B", "V", "R", "I"}
+            The filter.
+        mode : {"single", "dual", "Idual"}, optional
+            How the stars were detected; the last two are the same.
+        image_shape : tuple of int, optional
+            The shape ``(rows, columns)`` of the whole image; by default that
+            of the library.
+        components : tuple of str, optional
+            By default the map is read from the files that `OffsetMap.save`
+            writes. With this, it is read from an `align` array with a third
+            axis of length 2, which the release does not document: the
+            components in the order of that axis, ``"dra"`` and ``"ddec"``
+            (along RA cos(dec) and Dec, reference minus measured), or
+            ``"-dra"`` and ``"-ddec"`` where it is measured minus reference.
+
+        Returns
+        -------
+        offsets : `~ks4_ccd.OffsetMap`
+            Its ``error`` or ``count`` is `None` where the library has none.
+
+        Raises
+        ------
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented, or is there twice
+            with different contents.
+        GeometryError
+            If the map has more cells than the image has pixels.
+        KS4Error
+            If an argument is not one of the allowed values.
+        """
+        family = "dra"
+        if components is not None:
+            components, family = check_components(components), "align"
+        key = MapKey(family, _field(field), band, mode)
+        return self._load(OffsetMap, key, image_shape, components)
+
     def for_header(self, header, mode="single", aperture="APER5"):
         """
         Return the zero-point map that belongs to an image.
@@ -250,19 +297,24 @@ class MapLibrary:
         sources = self._open_sources()
         return [(source, entry) for source in sources for entry in source.find(key)]
 
-    def _load(self, map_class, key, image_shape):
+    def _load(self, map_class, key, image_shape, components=None):
+        needed, optional = parts_of(key.kind)
         arrays, paths = {}, {}
-        for part in _PARTS:
-            found = self._find(key.with_family(_FAMILY_OF[key.kind, part]))
-            if found:
+        for part, family in (needed | optional).items():
+            found = self._find(key.with_family(family))
+            if found and part == "values" and components is not None:
+                both, path = read_once(found, components=True)
+                arrays |= split_components(both, components)
+                paths |= dict.fromkeys(arrays, path)
+            elif found:
                 arrays[part], paths[part] = read_once(found)
-            elif part == "values":
+            elif part in needed:
                 raise MapNotFoundError(self._message_for(key))
         own_key, source = self._name_of(key)
         check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
         frame = self.image_shape if image_shape is None else image_shape
         try:
-            grid = MapGrid.for_image(arrays["values"].shape, frame)
+            grid = MapGrid.for_image(next(iter(arrays.values())).shape, frame)
             return map_class(**arrays, grid=grid, key=own_key, source=source)
         except KS4Error as error:
             # Messages of the map classes begin with the part that is wrong.
@@ -281,12 +333,13 @@ class MapLibrary:
         return what_is_there(missing, self._parts_there(), self.paths)
 
     def _parts_there(self):
-        # {key of the values: names of the arrays that are there}
+        # {key of the first array: names of the arrays that are there}
         parts_there = defaultdict(set)
         for source in self._open_sources():
             for key in source.keys():  # noqa: SIM118 (a source is no dict)
-                values_key = key.with_family(_FAMILY_OF[key.kind, "values"])
-                parts_there[values_key].add(key.part)
+                needed, _ = parts_of(key.kind)
+                first_key = key.with_family(next(iter(needed.values())))
+                parts_there[first_key].add(key.part)
         return parts_there
 
 

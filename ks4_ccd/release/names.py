@@ -13,7 +13,15 @@ from dataclasses import field as dataclass_field
 from ks4_ccd._arguments import one_of
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["APERTURES", "BANDS", "FAMILIES", "MODES", "MapKey", "normalize_field"]
+__all__ = [
+    "APERTURES",
+    "BANDS",
+    "FAMILIES",
+    "MODES",
+    "MapKey",
+    "normalize_field",
+    "parts_of",
+]
 
 BANDS = ("B", "V", "R", "I")
 MODES = ("single", "dual")
@@ -27,15 +35,20 @@ FAMILIES = {
     "align": ("misalignment", "values"),
     "alerr": ("misalignment", "error"),
     "astar": ("misalignment", "count"),
+    # Not of the release, but of maps that are built from its star tables.
+    "dra": ("offset", "dra"),
+    "ddec": ("offset", "ddec"),
+    "offerr": ("offset", "error"),
+    "offstar": ("offset", "count"),
 }
 
 # The release writes `Idual` where it means `dual`.
 _MODE_ALIASES = {"single": "single", "dual": "dual", "Idual": "dual"}
 
-_TILE = r"\d{3}[+-]\d{2}"
-_FIELD = re.compile(rf"(?P<number>\d{{1,4}})(?:\.(?P<tile>{_TILE}))?")
+_TILE = r"[0-9]{3}[+-][0-9]{2}"
+_FIELD = re.compile(rf"(?P<number>[0-9]{{1,4}})(?:\.(?P<tile>{_TILE}))?")
 _FILE_NAME = re.compile(
-    rf"(?P<family>[a-z]+)_map_(?P<field>\d{{4}}(?:\.{_TILE})?)_(?P<band>[A-Z])"
+    rf"(?P<family>[a-z]+)_map_(?P<field>[0-9]{{4}}(?:\.{_TILE})?)_(?P<band>[A-Z])"
     r"_(?P<mode>[A-Za-z]+)(?:_(?P<aperture>[A-Z]+\d*))?\.npy"
 )
 
@@ -75,6 +88,27 @@ def normalize_field(name):
     return f"{int(match['number']):04d}", match["tile"]
 
 
+def parts_of(kind):
+    """
+    Return the arrays that a map consists of, and their families.
+
+    Parameters
+    ----------
+    kind : str
+        The kind of the map, such as ``"zeropoint"``.
+
+    Returns
+    -------
+    needed : dict
+        By their names, the families of the arrays that no such map lacks.
+    optional : dict
+        Those of its error and its count.
+    """
+    families = {part: f for f, (own_kind, part) in FAMILIES.items() if own_kind == kind}
+    optional = {part: families.pop(part) for part in ("error", "count")}
+    return families, optional
+
+
 @dataclass(frozen=True, order=True)
 class MapKey:
     """
@@ -82,8 +116,10 @@ class MapKey:
 
     Parameters
     ----------
-    family : {"zp", "zperr", "pstar", "align", "alerr", "astar"}
-        What the array holds: the first part of its file name.
+    family : {"zp", "zperr", "pstar", "align", "alerr", "astar", "dra", "ddec", \
+"offerr", "offstar"}
+        What the array holds: the first part of its file name. The last four
+        are not of the release, but of an `~ks4_ccd.OffsetMap`.
     field : str or int
         The field, ``"0403"`` or ``"0403.122-72"``.
     band : {"B", "V", "R", "I"}
@@ -126,6 +162,11 @@ class MapKey:
         allowed = APERTURES if self.kind == "zeropoint" else (None,)
         one_of(f"aperture of a {self.family} map", self.aperture, allowed)
         number, tile = normalize_field(self.field)
+        if self.tile is not None and not re.fullmatch(_TILE, str(self.tile)):
+            msg = (
+                f"tile must be the name of a tile, such as '122-72', got {self.tile!r}"
+            )
+            raise KS4Error(msg)
         object.__setattr__(self, "field", number)
         object.__setattr__(self, "tile", tile or self.tile)
         object.__setattr__(self, "mode", _MODE_ALIASES[self.mode])
@@ -165,7 +206,7 @@ class MapKey:
 
     @property
     def part(self):
-        """The array's part in its map: ``"values"``, ``"error"``, ``"count"``."""
+        """The array's part in its map, such as ``"values"``, ``"error"``."""
         return FAMILIES[self.family][1]
 
     @property

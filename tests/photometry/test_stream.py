@@ -5,22 +5,29 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
+from astropy.wcs import WCS
 
 from ks4_ccd import (
     AlreadyCalibratedError,
     GeometryError,
     KS4Error,
+    MapGrid,
+    MapKey,
     MapLibrary,
     MapMismatchError,
     MapNotFoundError,
+    OffsetMap,
     apply_zeropoint,
     calibrate_file,
+    correct_wcs,
 )
 from ks4_ccd.photometry import stream
 
@@ -170,7 +177,7 @@ def test_in_place_and_overwriting(write_image, library, tmp_path):
     """A file is replaced only when that is asked for; the source may be it."""
     _, source = write_image()
     before = source.read_bytes()
-    with pytest.raises(KS4Error, match=r"raw.fits is there already: overwrite=True"):
+    with pytest.raises(KS4Error, match=r"raw.fits is there already: overwrite"):
         calibrate_file(source, source, library)
     assert source.read_bytes() == before
     calibrate_file(source, source, library, overwrite=True)
@@ -186,6 +193,72 @@ def test_a_progress_bar_counts_the_rows(write_image, library, tmp_path, capsys):
     assert capsys.readouterr().err == ""
     calibrate_file(source, tmp_path / "b.fits", library, progress=True)
     assert "100/100" in capsys.readouterr().err
+
+
+@pytest.fixture
+def offsets():
+    """An offset map of field 0403 in R."""
+    dra, ddec = np.random.default_rng(4).normal(0, 0.2, (2, 6, 5))
+    key = MapKey("dra", "0403", "R", "single")
+    return OffsetMap(dra, ddec, grid=MapGrid((6, 5), 20), key=key)
+
+
+def sky_of(path):
+    """Return positions on the image, as astropy alone reads them."""
+    x, y = np.random.default_rng(5).uniform(0, 99, (2, 100))
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        return np.array(WCS(hdus[0].header, fobj=hdus).all_pix2world(x, y, 0))
+
+
+@pytest.mark.parametrize("form", ["map", "library", "same library"])
+def test_offsets_correct_the_positions(
+    write_image, library, offsets, tan_wcs, tmp_path, form
+):
+    """As correct_wcs does, and as astropy reads it; a second time is refused."""
+    ccd, source = write_image(wcs=tan_wcs((100, 120)))
+    offsets.save(tmp_path / "offsets")
+    if form == "same library":
+        offsets.save(tmp_path / "maps")
+        library = MapLibrary(tmp_path / "maps", image_shape=(100, 120))
+    given = {
+        "map": offsets,
+        "library": MapLibrary(tmp_path / "offsets", image_shape=(100, 120)),
+        "same library": library,
+    }[form]
+    target = calibrate_file(source, tmp_path / "cal.fits", library, offsets=given)
+    expected = correct_wcs(ccd, offsets)
+    expected.write(tmp_path / "expected.fits", format="ks4")
+    np.testing.assert_allclose(
+        sky_of(target), sky_of(tmp_path / "expected.fits"), rtol=0, atol=1e-11
+    )
+    assert np.abs(sky_of(target) - sky_of(source)).max() > 0.1 / 3600
+    back = CCDData.read(target, format="ks4")
+    assert back.header["KS4OFMAP"] == expected.header["KS4OFMAP"]
+    with pytest.raises(AlreadyCalibratedError, match="KS4OFMAP"):
+        calibrate_file(
+            target, tmp_path / "b.fits", library, offsets=offsets, recalibrate=True
+        )
+    assert not (tmp_path / "b.fits").exists()
+
+
+def test_lookup_tables_are_carried_on(make_ccd, library, offsets, tan_wcs, tmp_path):
+    """Of an image whose positions were corrected before: they stay the same."""
+    ccd = make_ccd((100, 120), meta=fits.Header(CARDS), wcs=tan_wcs((100, 120)))
+    correct_wcs(ccd, offsets).write(tmp_path / "raw.fits", format="ks4")
+    target = calibrate_file(tmp_path / "raw.fits", tmp_path / "cal.fits", library)
+    np.testing.assert_array_equal(sky_of(target), sky_of(tmp_path / "raw.fits"))
+    assert fits.getheader(target)["KS4OFMAP"] == offsets.name
+
+
+def test_an_image_without_a_wcs_has_no_positions(
+    write_image, library, offsets, tmp_path
+):
+    """They cannot be corrected, and nothing is written."""
+    _, source = write_image()
+    with pytest.raises(GeometryError, match="no WCS"):
+        calibrate_file(source, tmp_path / "cal.fits", library, offsets=offsets)
+    assert not (tmp_path / "cal.fits").exists()
 
 
 @pytest.mark.parametrize(
@@ -222,6 +295,73 @@ def test_wrong_images_are_refused(library, tmp_path, data, error, words):
     with pytest.raises(error, match=words):
         calibrate_file(tmp_path / "raw.fits", tmp_path / "cal.fits", library)
     assert not (tmp_path / "cal.fits").exists()
+
+
+def test_the_first_image_is_the_one(zpmap, tmp_path):
+    """Whatever the extensions are called, or if they have no names."""
+    ones = np.ones((100, 120), np.float32)
+    for name in ("", "SCI"):
+        hdus = [fits.PrimaryHDU(), fits.ImageHDU(ones, name=name)]
+        hdus.append(fits.ImageHDU(2 * ones, name=name, ver=2))
+        fits.HDUList(hdus).writeto(tmp_path / f"mef{name}.fits")
+        target = calibrate_file(
+            tmp_path / f"mef{name}.fits", tmp_path / f"c{name}.fits", zpmap
+        )
+        assert 0.8 < fits.getdata(target).mean() < 1.2
+
+
+def test_a_damaged_tile_is_refused(library, tmp_path):
+    """An fpack file whose compressed bytes were overwritten."""
+    data = np.random.default_rng(0).integers(0, 9999, (100, 120)).astype("i4")
+    fits.CompImageHDU(data, fits.Header(CARDS)).writeto(tmp_path / "raw.fits")
+    content = bytearray((tmp_path / "raw.fits").read_bytes())
+    content[-9000:-8000] = b"\xff" * 1000
+    (tmp_path / "raw.fits").write_bytes(content)
+    with pytest.raises(KS4Error, match="cannot read"):
+        calibrate_file(tmp_path / "raw.fits", tmp_path / "cal.fits", library)
+    assert not (tmp_path / "cal.fits").exists()
+
+
+def test_threads_do_not_disturb_each_other(write_image, zpmap, tmp_path):
+    """Good files stay good beside truncated ones, one target may have many writers."""
+    _, good = write_image()
+    bad = tmp_path / "bad.fits"
+    bad.write_bytes(good.read_bytes()[:9000])
+
+    def calibrate(number):
+        source = (good, bad)[number % 2]
+        target = tmp_path / f"cal{number % 4 // 2}.fits"
+        try:
+            calibrate_file(source, target, zpmap, overwrite=True, progress=False)
+        except KS4Error as error:
+            return str(error)
+        return "done"
+
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(calibrate, range(80)))
+    assert set(outcomes[::2]) == {"done"}
+    assert all("bad.fits" in outcome for outcome in outcomes[1::2])
+    assert warnings.filters == before
+
+
+def test_a_link_stays_a_link(write_image, zpmap, tmp_path):
+    """What it points to is replaced."""
+    _, source = write_image()
+    (tmp_path / "link.fits").symlink_to(tmp_path / "real.fits")
+    (tmp_path / "real.fits").write_bytes(b"")
+    calibrate_file(source, tmp_path / "link.fits", zpmap, overwrite=True)
+    assert (tmp_path / "link.fits").is_symlink()
+    assert fits.getheader(tmp_path / "real.fits")["MAGZERO"] == 30
+
+
+@pytest.mark.parametrize("path", [None, 5, "a\0b.fits"])
+def test_what_is_no_path_is_refused(zpmap, tmp_path, path):
+    """For the source and the target."""
+    with pytest.raises(KS4Error, match="source must be the name of a file"):
+        calibrate_file(path, tmp_path / "cal.fits", zpmap)
+    with pytest.raises(KS4Error, match="target must be the name of a file"):
+        calibrate_file(tmp_path / "raw.fits", path, zpmap)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a FITS file" * 300, b"SIMPLE  = "])

@@ -18,12 +18,14 @@ from scipy.ndimage import zoom
 
 from ks4_ccd import (
     AlreadyCalibratedError,
+    DirectionlessMapError,
     GeometryError,
     KS4Error,
     KS4Warning,
     MapFormatError,
     MapGrid,
     MapMismatchError,
+    MisalignmentMap,
     ZeroPointMap,
     apply_zeropoint,
     remove_zeropoint,
@@ -361,8 +363,15 @@ def test_a_second_calibration_is_refused(make_ccd, make_map):
         apply_zeropoint(once, make_map())
     twice = apply_zeropoint(once, make_map(), recalibrate=True)
     assert not np.array_equal(twice.data, once.data)
-    with pytest.raises(AlreadyCalibratedError, match="physical unit"):
+    with pytest.raises(AlreadyCalibratedError, match="not in counts"):
         apply_zeropoint(make_ccd(unit="uJy"), make_map())
+
+
+@pytest.mark.parametrize("unit", [u.mag, u.Jy / u.beam, u.erg / u.s / u.cm**2 / u.AA])
+def test_images_not_in_counts_are_refused(make_ccd, make_map, unit):
+    """Magnitudes and flux densities are no counts."""
+    with pytest.raises(KS4Error):
+        apply_zeropoint(make_ccd(unit=unit), make_map())
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
@@ -394,6 +403,44 @@ def test_removing_needs_the_record_and_the_map(make_ccd, make_map, make_key):
         remove_zeropoint(calibrated, make_map(key=make_key(aperture="AUTO")))
     with pytest.raises(MapMismatchError, match=r"smoothed\(0.8\)"):
         remove_zeropoint(calibrated, zpmap.smoothed())
+
+
+def test_removing_what_is_not_as_it_was(make_ccd, make_map):
+    """Another unit, a second map on top, and a changed record are refused."""
+    zpmap = make_map()
+    flux = apply_zeropoint(make_ccd(), zpmap, unit="nJy")
+    with pytest.raises(MapMismatchError, match="in uJy, and was in nJy"):
+        remove_zeropoint(flux.convert_unit_to(u.uJy), zpmap)
+    twice = apply_zeropoint(apply_zeropoint(make_ccd(), zpmap), zpmap, recalibrate=True)
+    with pytest.raises(KS4Error, match="calibrated 2 times"):
+        remove_zeropoint(twice, zpmap)
+    for keyword, value in (
+        ("KS4ZPTGT", "abc"),
+        ("KS4ZPSCL", 0.0),
+        ("KS4ZPSCL", -1.0),
+        ("KS4ZPTGT", 1e9),
+        ("KS4ZPUNI", "foo"),
+        ("KS4ZPMTH", "cubic"),
+    ):
+        changed = flux.copy()
+        changed.meta[keyword] = value
+        with pytest.raises(KS4Error, match=f"was changed: {keyword}"):
+            remove_zeropoint(changed, zpmap)
+
+
+def test_limits_of_any_number_type(make_ccd, make_map):
+    """Scalars of numpy are rescaled, and NaN is left alone."""
+    meta = {"SATURATE": np.int64(60000), "UNDERSAT": np.float32("nan")}
+    result = apply_zeropoint(make_ccd(meta=meta), make_map())
+    assert result.meta["SATURATE"] != 60000
+    assert np.isnan(result.meta["UNDERSAT"])
+
+
+def test_a_misalignment_map_calibrates_nothing(make_ccd, make_map):
+    """It has no direction, and no zero points."""
+    misalignment = MisalignmentMap(np.ones((5, 4)), grid=MapGrid((5, 4), 20))
+    with pytest.raises(DirectionlessMapError, match="MisalignmentMap"):
+        apply_zeropoint(make_ccd(), misalignment)
 
 
 def test_a_map_without_errors(make_ccd, make_map):
@@ -461,6 +508,8 @@ def test_wrong_uncertainties_are_refused(make_ccd, make_map):
         ({"zeropoint": 200}, "more than 50 mag from zeropoint=200"),
         ({"unit": "km"}, "unit must be one that nJy converts to"),
         ({"unit": "nonsense"}, "unit must be one that nJy converts to"),
+        ({"unit": u.ABmag}, "magnitudes are no fluxes"),
+        ({"add_keyword": 5}, "add_keyword must be True, False"),
     ],
 )
 def test_wrong_options_are_refused(make_ccd, make_map, options, words):

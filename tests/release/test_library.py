@@ -19,7 +19,7 @@ from ks4_ccd.exceptions import (
     MapMismatchError,
     MapNotFoundError,
 )
-from ks4_ccd.maps import MisalignmentMap, ZeroPointMap
+from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
 from ks4_ccd.release import _archive
 from ks4_ccd.release._source import MAX_ARRAY_BYTES
 from ks4_ccd.release.library import MapLibrary
@@ -29,6 +29,10 @@ ZP = "zp_map_0403_R_single_APER5.npy"
 ZPERR = "zperr_map_0403_R_single_APER5.npy"
 PSTAR = "pstar_map_0403_R_single_APER5.npy"
 ALIGN = "align_map_0403_R_single.npy"
+ALERR = "alerr_map_0403_R_single.npy"
+ASTAR = "astar_map_0403_R_single.npy"
+DRA = "dra_map_0403_R_single.npy"
+DDEC = "ddec_map_0403_R_single.npy"
 
 
 def files_below(folder):
@@ -188,6 +192,150 @@ def test_bad_image_shape(tmp_path, shape):
     """A shape that no image has is refused at once."""
     with pytest.raises(KS4Error):
         MapLibrary(tmp_path, image_shape=shape)
+
+
+# Offsets
+
+
+def components(seed=0, shape=(5, 4)):
+    """Return both components of small offsets."""
+    return np.random.default_rng(seed).normal(0, 0.08, (2, *shape))
+
+
+def test_offset(write_map, load):
+    """An offset map is loaded with its errors and counts."""
+    dra, ddec = components()
+    write_map(f"a/{DRA}", dra)
+    write_map(f"b/{DDEC}", ddec)
+    write_map("offerr_map_0403_R_single.npy", np.full((5, 4), 0.01))
+    write_map("offstar_map_0403_R_single.npy", np.full((5, 4), 30))
+    offsets = load("offset")
+    assert isinstance(offsets, OffsetMap)
+    assert_array_equal(offsets.dra, dra)
+    assert_array_equal(offsets.ddec, ddec)
+    assert (offsets.error[0, 0], offsets.count[0, 0]) == (0.01, 30)
+    assert offsets.source.endswith(f"a/{DRA}")
+    assert offsets.key == MapKey("dra", "0403", "R")
+
+
+def test_offsets_in_the_table(write_map, tmp_path):
+    """An offset is listed, behind the other kinds, if both components are there."""
+    write_map(DRA, components()[0])
+    write_map(DDEC, components()[1])
+    write_map("offerr_map_0403_R_single.npy", np.ones((5, 4)))
+    write_map("dra_map_0404_R_single.npy", components()[0])
+    write_map("ddec_map_0405_R_single.npy", components()[0])
+    write_map(ALIGN, np.ones((5, 4)))
+    with MapLibrary(tmp_path) as library:
+        table = library.table()
+    assert [tuple(row)[:-1] for row in table] == [
+        ("misalignment", "0403", "", "R", "single", "", True, False, False),
+        ("offset", "0403", "", "R", "single", "", True, True, False),
+    ]
+    assert table["source"][1] == f"{tmp_path}/{DRA}"
+
+
+@pytest.mark.parametrize(("there", "lacking"), [(DRA, "ddec_map"), (DDEC, "dra_map")])
+def test_offset_of_one_component(write_map, load, there, lacking):
+    """The component that lacks is named."""
+    write_map(there)
+    with pytest.raises(MapNotFoundError, match=f"is there, its {lacking} file is not"):
+        load("offset")
+
+
+def test_the_release_has_no_offsets(write_map, load):
+    """Where there are misalignments only, the message says how to get offsets."""
+    write_map(ALIGN, np.ones((5, 4)))
+    with pytest.raises(MapNotFoundError, match="no offset maps.*build_offset_map"):
+        load("offset")
+
+
+def test_components_that_do_not_go_together(write_map, load):
+    """Components of different shapes are an error that names both files."""
+    write_map(DRA)
+    write_map(DDEC, np.ones((4, 5)))
+    with pytest.raises(MapFormatError, match=rf"{DDEC} .*\(4, 5\).*\(5, 4\).*{DRA}"):
+        load("offset")
+
+
+@pytest.mark.parametrize("name", [DRA, DDEC])
+def test_offset_that_is_not_finite(write_map, load, name):
+    """A bad number names the file of its component."""
+    for path, content in zip((DRA, DDEC), components(), strict=True):
+        content[2, 1] = np.nan if path == name else content[2, 1]
+        write_map(path, content)
+    with pytest.raises(MapFormatError, match=rf"[/\\]{name}: .*\[2, 1\]"):
+        load("offset")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("dra", "ddec"), lambda first, second: (first, second)),
+        (("ddec", "dra"), lambda first, second: (second, first)),
+        (("-dra", "-ddec"), lambda first, second: (-first, -second)),
+        (["ddec", "-dra"], lambda first, second: (-second, first)),
+    ],
+)
+def test_components_of_an_align_array(write_map, load, words, expected):
+    """The caller says which component comes first, and their signs."""
+    first, second = components()
+    write_map(ALIGN, np.stack([first, second], axis=-1))
+    write_map(ALERR, np.full((5, 4), 0.01))
+    write_map(ASTAR, np.full((5, 4), 30))
+    offsets = load("offset", components=words)
+    assert_array_equal((offsets.dra, offsets.ddec), expected(first, second))
+    assert (offsets.error[0, 0], offsets.count[0, 0]) == (0.01, 30)
+    assert offsets.key.filename == DRA
+    assert offsets.source.endswith(ALIGN)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.full((5, 4), 0.1), r"the shape \(5, 4\)"),
+        (np.full((5, 4), -0.1), r"the shape \(5, 4\) and negative values \(.*-0.1"),
+        (np.ones((2, 5, 4)), r"the shape \(2, 5, 4\)"),
+        (np.ones((5, 4, 3)), r"the shape \(5, 4, 3\)"),
+        (np.ones((0, 4, 2)), r"the shape \(0, 4, 2\)"),
+    ],
+)
+def test_arrays_without_two_components(write_map, load, array, words):
+    """What was seen is told, and what is read."""
+    write_map(ALIGN, array)
+    with pytest.raises(MapFormatError, match=rf"{ALIGN} has {words}.*\(nx, ny, 2\)"):
+        load("offset", components=("dra", "ddec"))
+
+
+def test_errors_of_another_shape_than_the_components(write_map, load):
+    """Errors and counts must have a number a cell."""
+    write_map(ALIGN, np.ones((5, 4, 2)))
+    write_map(ALERR, np.ones((5, 4, 2)))
+    with pytest.raises(MapFormatError, match=f"{ALERR} must be a 2D array"):
+        load("offset", components=("dra", "ddec"))
+
+
+def test_bad_number_in_two_components(write_map, load):
+    """The file, the component and the cell are named."""
+    array = np.ones((5, 4, 2))
+    array[2, 1, 0] = np.nan
+    write_map(ALIGN, array)
+    with pytest.raises(MapFormatError, match=rf"{ALIGN}: ddec .*cell \[2, 1\]"):
+        load("offset", components=("ddec", "dra"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *[(), ("dra",), ("dra", "dra"), ("dra", "-dra"), ("ra", "dec"), "dra", 5],
+        *[("dra", "ddec", "dra"), ("dra", "ddec", "error"), (1, 2), (["dra"], "ddec")],
+    ],
+)
+def test_bad_components(load, words):
+    """What is allowed is listed, and what came is quoted."""
+    with pytest.raises(KS4Error, match="dra or -dra, and ddec or -ddec") as caught:
+        load("offset", components=words)
+    assert repr(words) in str(caught.value)
 
 
 # The table
@@ -656,14 +804,16 @@ def test_map_without_stars(write_map, load):
 def test_misalignment_of_two_components(write_map, load, shape):
     """An `align` array of two components is not what the release documents."""
     write_map(ALIGN, np.ones(shape))
-    with pytest.raises(MapFormatError, match=f"{ALIGN} .*two components"):
+    words = rf"{ALIGN} .*two components.*pass components= to MapLibrary\.offset"
+    with pytest.raises(MapFormatError, match=words):
         load("misalignment")
 
 
 def test_signed_misalignment(write_map, load):
     """An `align` array with signs is not what the release documents."""
     write_map(ALIGN, np.array([[0.1, -0.2], [0.1, 0.1]]))
-    with pytest.raises(MapFormatError, match=f"{ALIGN} .*-0.2.*without a sign"):
+    words = f"{ALIGN} .*-0.2.*without a sign.*pass components="
+    with pytest.raises(MapFormatError, match=words):
         load("misalignment")
 
 

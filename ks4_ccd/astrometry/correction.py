@@ -1,0 +1,129 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Offset maps applied to the WCS of an image, with a record in its header."""
+
+from astropy.nddata import CCDData
+
+import ks4_ccd
+from ks4_ccd.astrometry.wcs import add_lookup_tables
+from ks4_ccd.exceptions import AlreadyCalibratedError, GeometryError, KS4Error
+from ks4_ccd.footprint import check_belongs, find_origin
+from ks4_ccd.maps import require_offsets
+
+__all__ = ["correct_wcs", "corrected", "record"]
+
+_MAP = "KS4OFMAP"
+_VERSION = "KS4OFVER"
+
+
+def correct_wcs(ccd, offset_map, *, origin=None):
+    """
+    Correct the positions of an image by an offset map.
+
+    Parameters
+    ----------
+    ccd : `~astropy.nddata.CCDData`
+        The image, a KS4 stack or a part of one. It is not changed.
+    offset_map : `~ks4_ccd.OffsetMap`
+        The map of its field and band.
+    origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
+        Where the image begins on the stack: 0-based pixel coordinates
+        ``(x, y)`` of its first pixel. By default the image says so itself,
+        by its shape, its WCS or LTV1 and LTV2.
+
+    Returns
+    -------
+    corrected : `~astropy.nddata.CCDData`
+        A copy whose WCS has the offsets as lookup tables; its header names
+        the map (KS4OFMAP). Write it with ``format="ks4"``: astropy's own
+        FITS format loses the tables.
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If the positions have been corrected before, or the WCS has lookup
+        tables.
+    DirectionlessMapError
+        If the map is a `~ks4_ccd.MisalignmentMap`.
+    MapMismatchError
+        If image and map are of different fields or bands.
+    GeometryError
+        If the image has no celestial WCS, or does not lie, or is not known
+        to lie, on the map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.nddata import CCDData
+    >>> from astropy.wcs import WCS
+    >>> from ks4_ccd import MapGrid, OffsetMap, correct_wcs
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    >>> wcs.wcs.cdelt = -0.4 / 3600, 0.4 / 3600
+    >>> wcs.wcs.crpix, wcs.wcs.crval = (50.5, 50.5), (0, -62)
+    >>> grid = MapGrid((2, 2), 50)
+    >>> offsets = OffsetMap(np.full((2, 2), 0.1), np.full((2, 2), -0.2), grid=grid)
+    >>> ccd = CCDData(np.ones((100, 100)), unit="adu", wcs=wcs)
+    >>> corrected = correct_wcs(ccd, offsets)
+    >>> before, after = (image.wcs.pixel_to_world(30, 60) for image in (ccd, corrected))
+    >>> dra, ddec = before.spherical_offsets_to(after)
+    >>> print(f"{dra.arcsec:.3f} {ddec.arcsec:.3f}")
+    0.100 -0.200
+    """
+    if not isinstance(ccd, CCDData):
+        msg = f"ccd must be a CCDData, got {type(ccd).__name__}"
+        raise KS4Error(msg)
+    wcs = corrected(ccd.wcs, ccd.meta, ccd.shape, offset_map, origin)
+    result = ccd.copy()
+    result.wcs = wcs
+    record(result.meta, offset_map)
+    return result
+
+
+def corrected(wcs, header, image_shape, offset_map, origin=None):
+    """
+    Return the corrected WCS of an image that belongs to a map.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS` or `None`
+    header : mapping
+        The header of the image.
+    image_shape : tuple of int
+    offset_map : `~ks4_ccd.OffsetMap`
+    origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
+
+    Returns
+    -------
+    corrected : `~astropy.wcs.WCS`
+
+    Raises
+    ------
+    KS4Error
+        As in `correct_wcs`.
+    """
+    offset_map = require_offsets(offset_map)
+    if _MAP in header:
+        msg = (
+            f"the positions of the image were corrected before, with {header[_MAP]} "
+            f"({_MAP}): start from the image as it was"
+        )
+        raise AlreadyCalibratedError(msg)
+    check_belongs(header, offset_map.key)
+    if wcs is None or not any(wcs.wcs.ctype):
+        msg = "the image has no WCS that could be corrected"
+        raise GeometryError(msg)
+    origin = find_origin(header, wcs, image_shape, offset_map.grid, origin)
+    return add_lookup_tables(wcs, offset_map, origin=origin, image_shape=image_shape)
+
+
+def record(header, offset_map):
+    """
+    Tell in a header, in place, which map corrected the positions.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header` or mapping
+    offset_map : `~ks4_ccd.OffsetMap`
+    """
+    header[_MAP] = offset_map.name
+    header[_VERSION] = ks4_ccd.__version__

@@ -1,0 +1,210 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The format "ks4" of astropy's unified I/O for CCDData.
+
+``CCDData.read(path, format="ks4")`` and ``ccd.write(path, format="ks4")`` do
+what astropy's own FITS format does, and keep the lookup tables of the WCS.
+"""
+
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.nddata import (
+    CCDData,
+    InverseVariance,
+    StdDevUncertainty,
+    VarianceUncertainty,
+)
+from astropy.wcs import WCS
+
+from ks4_ccd._files import SourceImage, check_suffix, written_whole
+from ks4_ccd.astrometry._fits_cards import (
+    check_tables,
+    put_wcs,
+    take_wcs,
+    without_tables,
+)
+from ks4_ccd.exceptions import GeometryError, KS4Error
+
+__all__ = ["read_ccd", "write_ccd"]
+
+_UNCERTAINTIES = {
+    "std": StdDevUncertainty,
+    "var": VarianceUncertainty,
+    "ivar": InverseVariance,
+}
+
+
+def read_ccd(path, *, unit=None, mask="find"):
+    """
+    Read a KS4 image, or a part of one.
+
+    Parameters
+    ----------
+    path : path-like
+        The FITS file, compressed (gzip, fpack) or not. Its first image is
+        read, with the extensions UNCERT, MASK and PSFIMAGE.
+    unit : `~astropy.units.Unit` or str, optional
+        The unit of the pixels; by default that of BUNIT, and adu without it,
+        as in the stacks of the release.
+    mask : "find", `None` or path-like, optional
+        ``"find"`` takes the extension MASK or else the mask that lies beside
+        the image, which for NAME.fits is NAME.mask.fits, also compressed.
+        `None` reads no mask. A path is that of a mask; pixels that are not 0
+        in it are masked.
+
+    Returns
+    -------
+    ccd : `~astropy.nddata.CCDData`
+        Its WCS has the lookup tables of the file; its header is without the
+        cards of the WCS.
+
+    Raises
+    ------
+    KS4Error
+        If a file cannot be read, the unit is unknown, or the lookup tables
+        are not complete.
+    GeometryError
+        If the image is not 2D, or a mask or uncertainty has another shape.
+    """
+    path = Path(path)
+    with closing(SourceImage(path)) as image:
+        header = image.header
+        check_tables(header, image.hdus, path)
+        unit = _unit_of(header, unit, path)
+        wcs, header = take_wcs(header, image.hdus)
+        uncertainty = psf = None
+        if image.uncertainty is not None:
+            kind = _UNCERTAINTIES[image.uncertainty_kind]
+            uncertainty = kind(_whole(image, image.uncertainty))
+        if image.psf is not None and image.psf is not image.image:
+            psf = _whole(image, image.psf)
+        return CCDData(
+            _whole(image, image.image),
+            unit=unit,
+            mask=_mask_of(image, mask),
+            uncertainty=uncertainty,
+            meta=header,
+            wcs=wcs,
+            psf=psf,
+        )
+
+
+def _whole(image, hdu):
+    return image.read(hdu, 0, hdu.shape[0])
+
+
+def _unit_of(header, unit, path):
+    said = header.get("BUNIT", "adu") if unit is None else unit
+    if isinstance(said, str):
+        said = CCDData.known_invalid_fits_unit_strings.get(said, said)
+        if isinstance(said, str) and said.strip().lower() == "adu":
+            said = "adu"
+    try:
+        return u.Unit(said)
+    except (ValueError, TypeError) as error:
+        source = "unit" if unit is not None else f"{path}: BUNIT"
+        msg = f"{source} is no unit of astropy's, got {said!r}: give unit="
+        raise KS4Error(msg) from error
+
+
+def _mask_of(image, mask):
+    if mask is None:
+        return None
+    if isinstance(mask, str) and mask == "find":
+        if image.mask is not None:
+            return _whole(image, image.mask) != 0
+        mask = _companion(image.path)
+        if mask is None:
+            return None
+    with closing(SourceImage(Path(mask))) as other:
+        # A file that has nothing but a mask may well call it MASK.
+        if other.shape != image.shape:
+            msg = (
+                f"the mask {mask} has the shape {other.shape}, {image.path} has "
+                f"{image.shape}"
+            )
+            raise GeometryError(msg)
+        return _whole(other, other.image) != 0
+
+
+def _companion(path):
+    """Return the mask file beside an image, `None` if there is none."""
+    stem = path.name
+    for suffix in (".gz", ".fz"):
+        stem = stem.removesuffix(suffix)
+    stem = stem.removesuffix(".fits")
+    for suffix in (".mask.fits", ".mask.fits.gz", ".mask.fits.fz"):
+        companion = path.with_name(stem + suffix)
+        if companion != path and companion.exists():
+            return companion
+    return None
+
+
+def write_ccd(ccd, path, *, overwrite=False):
+    """
+    Write an image with the lookup tables of its WCS.
+
+    Parameters
+    ----------
+    ccd : `~astropy.nddata.CCDData`
+        It is not changed.
+    path : path-like
+        The file, uncompressed FITS. It appears whole or not at all.
+    overwrite : bool, optional
+        Replace a file that is there.
+
+    Raises
+    ------
+    KS4Error
+        If the image cannot be written so that it could be read again: an
+        uncertainty of another kind or unit, a lookup table for one axis
+        only, or one that is not finite.
+    OSError
+        If the file is there already, or cannot be written; a `KS4Error`, too.
+
+    Notes
+    -----
+    The primary HDU has the image, the extensions MASK, UNCERT and PSFIMAGE
+    what their names say, as astropy writes them. The lookup tables are the
+    extensions WCSDVARR (D2IMARR), versions 1 and 2, and
+    ``WCS(header, fobj=hdulist)`` finds them.
+    """
+    path = Path(path)
+    check_suffix(path)
+    bare = CCDData(
+        ccd.data,
+        unit=ccd.unit,
+        mask=None if ccd.mask is None else np.broadcast_to(ccd.mask, ccd.shape),
+        uncertainty=None if ccd.uncertainty is None else ccd.uncertainty,
+        meta=ccd.meta,
+        psf=ccd.psf,
+    )
+    try:
+        hdus = bare.to_hdu()
+    except ValueError as error:
+        msg = f"cannot write {path}: {error}"
+        raise KS4Error(msg) from error
+    header = without_tables(hdus[0].header)
+    header["BUNIT"] = bare.unit.to_string()
+    wcs = ccd.wcs
+    own, header = take_wcs(header)
+    if wcs is None:
+        wcs = own
+    if wcs is not None:
+        if not isinstance(wcs, WCS):
+            msg = f"cannot write {path}: ccd.wcs must be a FITS WCS, got {type(wcs)}"
+            raise KS4Error(msg)
+        # Once more, as a reader will see it: astropy adds cards on reading,
+        # MJD-OBS to DATE-OBS for one, and they must not move by that.
+        once = header.copy()
+        tables = put_wcs(once, wcs)
+        wcs, header = take_wcs(once, fits.HDUList([fits.PrimaryHDU(), *tables]))
+        hdus.extend(put_wcs(header, wcs))
+    hdus[0].header = header
+    header.set("EXTEND", True, after=f"NAXIS{ccd.data.ndim}")
+    with written_whole(path, overwrite) as partial:
+        hdus.writeto(partial, output_verify="exception")

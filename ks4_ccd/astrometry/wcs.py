@@ -1,0 +1,358 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""World coordinate systems with an offset map in them."""
+
+import copy
+
+import gwcs
+import numpy as np
+from astropy import units as u
+from astropy.wcs import WCS, DistortionLookupTable
+from astropy.wcs.utils import wcs_to_celestial_frame
+from gwcs import coordinate_frames as frames
+
+from ks4_ccd._arguments import finite
+from ks4_ccd.astrometry._anchored import AnchoredWCS
+from ks4_ccd.astrometry._fits_models import FITSPixelToSky
+from ks4_ccd.astrometry.distortion import LookupDistortion
+from ks4_ccd.exceptions import AlreadyCalibratedError, GeometryError, KS4Error
+from ks4_ccd.footprint import find_origin
+from ks4_ccd.grid import MapGrid
+from ks4_ccd.maps import require_offsets
+
+__all__ = ["add_lookup_tables", "apply_offsets", "lookup_distortion"]
+
+_ALIGNED = "aligned"
+# Along a side of a cell: what is left beside SIP is below 1e-6 arcsec.
+_NODES_BESIDE_SIP = 8
+
+
+def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
+    """
+    Return a gWCS that corrects positions by an offset map.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS` or `~gwcs.wcs.WCS`
+        The WCS of the image, celestial, of two axes. It is not changed.
+    offset_map : `~ks4_ccd.OffsetMap`
+        The map of its field and band.
+    origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
+        Where the image begins on the stack that the map covers: 0-based pixel
+        coordinates ``(x, y)`` of its first pixel. By default the shape of
+        the image or its WCS says so.
+    image_shape : tuple of int, optional
+        The shape ``(rows, columns)`` of the image; by default that of the
+        WCS or else that of the stack.
+    binning : int, optional
+        The number of the stack's pixels along a side of one of the image's.
+
+    Returns
+    -------
+    corrected : `~gwcs.wcs.WCS`
+        With the frames ``detector``, ``aligned`` and the celestial one (both
+        of the former in pixels), a bounding box and the shape of the image.
+        The step from ``detector`` to ``aligned`` is a `LookupDistortion`;
+        from there on it is the given WCS. All steps have exact inverses.
+
+    Raises
+    ------
+    DirectionlessMapError
+        If the map is a `~ks4_ccd.MisalignmentMap`.
+    AlreadyCalibratedError
+        If the WCS has lookup tables, or an ``aligned`` frame, already.
+    GeometryError
+        If the WCS is not celestial or has not two axes, the map does not
+        cover the image, or its offsets change by more than they can for
+        positions to stay distinct.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from ks4_ccd import MapGrid, OffsetMap, apply_offsets
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    >>> wcs.wcs.cdelt = -0.4 / 3600, 0.4 / 3600
+    >>> wcs.wcs.crpix, wcs.wcs.crval = (50.5, 50.5), (0, -62)
+    >>> grid = MapGrid((2, 2), 50)
+    >>> offsets = OffsetMap(np.full((2, 2), 0.1), np.full((2, 2), -0.2), grid=grid)
+    >>> corrected = apply_offsets(wcs, offsets)
+    >>> before, after = (w.pixel_to_world(30, 60) for w in (wcs, corrected))
+    >>> dra, ddec = before.spherical_offsets_to(after)
+    >>> print(f"{dra.arcsec:.3f} {ddec.arcsec:.3f}")
+    0.100 -0.200
+    """
+    if isinstance(wcs, gwcs.WCS):
+        transform, rest = _steps_of_gwcs(wcs)
+    else:
+        wcs = _checked_fits(wcs)
+        transform, rest = _steps_of_fits(wcs)
+    distortion = lookup_distortion(
+        wcs, offset_map, origin=origin, image_shape=image_shape, binning=binning
+    )
+    rows, columns = _image_shape(wcs, offset_map.grid, image_shape, binning)
+    detector, aligned = (
+        frames.Frame2D(name=name, axes_order=(0, 1), unit=(u.pix, u.pix))
+        for name in ("detector", _ALIGNED)
+    )
+    corrected = gwcs.WCS([(detector, distortion), (aligned, transform), *rest])
+    corrected.bounding_box = (-0.5, columns - 0.5), (-0.5, rows - 0.5)
+    corrected.pixel_shape = columns, rows
+    corrected.name = getattr(wcs, "name", "") or ""
+    return corrected
+
+
+def add_lookup_tables(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
+    """
+    Return a FITS WCS that corrects positions by an offset map.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS`
+        The WCS of the image. It is not changed.
+    offset_map : `~ks4_ccd.OffsetMap`
+        The map of its field and band.
+    origin, image_shape, binning
+        As in `apply_offsets`.
+
+    Returns
+    -------
+    corrected : `~astropy.wcs.WCS`
+        With the lookup tables ``cpdis1`` and ``cpdis2``. Slices of it, as
+        ``corrected[rows, columns]``, keep them in place, and so does
+        `~astropy.nddata.Cutout2D`, which forgets the tables of other WCS.
+
+    Raises
+    ------
+    DirectionlessMapError
+        If the map is a `~ks4_ccd.MisalignmentMap`.
+    AlreadyCalibratedError
+        If the WCS has lookup tables already.
+    GeometryError
+        As in `apply_offsets`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from ks4_ccd import MapGrid, OffsetMap, add_lookup_tables
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    >>> wcs.wcs.cdelt = -0.4 / 3600, 0.4 / 3600
+    >>> wcs.wcs.crpix, wcs.wcs.crval = (50.5, 50.5), (0, -62)
+    >>> grid = MapGrid((2, 2), 50)
+    >>> offsets = OffsetMap(np.full((2, 2), 0.1), np.full((2, 2), -0.2), grid=grid)
+    >>> corrected = add_lookup_tables(wcs, offsets)
+    >>> print(f"{corrected.cpdis2.data[0, 0]:.3f} pixels")
+    -0.500 pixels
+    """
+    if isinstance(wcs, gwcs.WCS):
+        msg = "wcs is a gWCS, which has no FITS lookup tables: use apply_offsets"
+        raise KS4Error(msg)
+    corrected = AnchoredWCS.of(_checked_fits(wcs))
+    distortion = lookup_distortion(
+        wcs, offset_map, origin=origin, image_shape=image_shape, binning=binning
+    )
+    if corrected.sip is not None:
+        distortion = _beside_sip(corrected, distortion)
+    first = [position + 1 for position in distortion.first]
+    corrected.cpdis1, corrected.cpdis2 = (
+        DistortionLookupTable(
+            table.astype(np.float32), (1.0, 1.0), first, distortion.step
+        )
+        for table in (distortion.dx, distortion.dy)
+    )
+    return corrected
+
+
+def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
+    """
+    Return an offset map as displacements of an image's pixels.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS` or `~gwcs.wcs.WCS`
+        The WCS of the image, without the correction.
+    offset_map : `~ks4_ccd.OffsetMap`
+    origin, image_shape, binning
+        As in `apply_offsets`.
+
+    Returns
+    -------
+    distortion : `LookupDistortion`
+        Its nodes are the centres of the map's cells. The displacement there
+        is the one that moves the sky position of the pixel by the offset, to
+        first order: found through the derivatives of the WCS.
+
+    Raises
+    ------
+    DirectionlessMapError, GeometryError
+        As in `apply_offsets`.
+    """
+    offset_map = require_offsets(offset_map)
+    grid = _binned(offset_map.grid, binning)
+    key = offset_map.key
+    header = {"FIELD1": key.field} if key is not None else {}
+    shape = _image_shape(wcs, offset_map.grid, image_shape, binning)
+    if origin is None and shape == grid.image_shape:
+        origin = offset_map.grid.origin
+    fits_wcs = wcs if isinstance(wcs, WCS) else None
+    origin = find_origin(header, fits_wcs, shape, grid, origin)
+    filled = offset_map.filled()
+    x, y = (c - start for c, start in zip(grid.centers(), origin, strict=True))
+    dx, dy = _pixel_offsets(wcs, x, y, filled.dra.T, filled.ddec.T)
+    # FITS has tables of float32: the same numbers everywhere, then.
+    dx, dy = (np.asarray(table, np.float32) for table in (dx, dy))
+    distortion = LookupDistortion(dx, dy, step=grid.cell_size, first=(x[0], y[0]))
+    if distortion.largest_gradient >= 1:
+        msg = (
+            f"the offsets of {offset_map.name} change by up to "
+            f"{distortion.largest_gradient:.3g} pixels per pixel: from 1 on, different "
+            "pixels share a position, and the correction cannot be inverted"
+        )
+        raise GeometryError(msg)
+    return distortion
+
+
+def _beside_sip(wcs, distortion):
+    """
+    Return the displacements that FITS adds to SIP's instead of before them.
+
+    FITS reads tables and SIP at the pixel itself, a gWCS reads SIP at the
+    displaced pixel: how SIP changes in between goes into the tables. It bends
+    within a cell, and beyond the outermost nodes, so these have more nodes.
+    """
+    step = np.array(distortion.step) / _NODES_BESIDE_SIP
+    first = np.array(distortion.first) - distortion.step
+    x, y = np.meshgrid(
+        *(
+            start + every * np.arange((n + 1) * _NODES_BESIDE_SIP + 1)
+            for start, every, n in zip(
+                first, step, reversed(distortion.dx.shape), strict=True
+            )
+        )
+    )
+    moved = distortion(x, y)
+    before, after = (
+        wcs.pix2foc(*(p.ravel() for p in place), 0) for place in ((x, y), moved)
+    )
+    dx, dy = ((b - a).reshape(x.shape) for a, b in zip(before, after, strict=True))
+    return LookupDistortion(dx, dy, step=step, first=first)
+
+
+def _pixel_offsets(wcs, x, y, dra, ddec):
+    """Return offsets on the sky, in arcsec, as displacements of pixels."""
+    x, y = np.meshgrid(x, y)
+    half = 0.5
+    center = _unit_vectors(wcs, x, y)
+    along_x = _unit_vectors(wcs, x + half, y) - _unit_vectors(wcs, x - half, y)
+    along_y = _unit_vectors(wcs, x, y + half) - _unit_vectors(wcs, x, y - half)
+    # East and north at each node: in them, nothing happens at the pole.
+    east = np.stack([-center[1], center[0], np.zeros_like(x)])
+    length = np.hypot(center[0], center[1])
+    if not np.all(length > 0):
+        msg = "a cell of the map has its centre on the pole, where RA has no direction"
+        raise GeometryError(msg)
+    east /= length
+    north = np.cross(center, east, axis=0)
+    xe, xn, ye, yn = (
+        np.sum(change * direction, axis=0)
+        for change in (along_x, along_y)
+        for direction in (east, north)
+    )
+    determinant = xe * yn - ye * xn
+    if not np.all(np.abs(determinant) > 0):
+        msg = (
+            "the WCS has no position, or no direction, at some cells of the map: it "
+            "must be a celestial WCS that is not singular anywhere on the stack"
+        )
+        raise GeometryError(msg)
+    arcsec = np.pi / 180 / 3600
+    dra, ddec = dra * arcsec, ddec * arcsec
+    return (yn * dra - ye * ddec) / determinant, (xe * ddec - xn * dra) / determinant
+
+
+def _unit_vectors(wcs, x, y):
+    if isinstance(wcs, gwcs.WCS):
+        lon, lat = wcs(x, y, with_bounding_box=False)
+        lon, lat = (getattr(p, "value", p) for p in (lon, lat))
+    else:
+        sky = wcs.all_pix2world(x, y, 0)
+        lon, lat = sky[wcs.wcs.lng], sky[wcs.wcs.lat]
+    lon, lat = np.radians(lon), np.radians(lat)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def _binned(grid, binning):
+    """Return a grid on the pixels of an image binned from its own."""
+    if finite("binning", binning) <= 0:
+        msg = f"binning must be positive, got {binning}"
+        raise KS4Error(msg)
+    size, origin = (np.array(p) for p in (grid.cell_size, grid.origin))
+    return MapGrid(grid.shape, size / binning, (origin - 0.5) / binning + 0.5)
+
+
+def _image_shape(wcs, grid, image_shape, binning):
+    shape = image_shape if image_shape is not None else wcs.array_shape
+    if shape is None:
+        return _binned(grid, binning).image_shape
+    return tuple(int(n) for n in shape)
+
+
+def _checked_fits(wcs):
+    """Return a copy of a FITS WCS that can take a correction, or say why not."""
+    if not isinstance(wcs, WCS):
+        msg = (
+            "wcs must be an astropy.wcs.WCS or a gwcs.WCS, got "
+            f"{type(wcs).__module__}.{type(wcs).__name__}"
+        )
+        raise KS4Error(msg)
+    types = ", ".join(wcs.wcs.ctype) or "none"
+    if wcs.naxis != 2 or any("-TAB" in axis for axis in wcs.wcs.ctype):
+        msg = f"a celestial WCS of two axes is needed, without tables, got {types}"
+        raise GeometryError(msg)
+    if not wcs.has_celestial or wcs.wcs.lngtyp != "RA":
+        msg = f"a WCS of RA and declination is needed, got {types}"
+        raise GeometryError(msg)
+    try:
+        wcs.wcs.set()
+        singular = np.linalg.det(wcs.pixel_scale_matrix) == 0
+    except (ValueError, ArithmeticError) as error:
+        msg = f"the WCS is not usable: {str(error).splitlines()[0]}"
+        raise GeometryError(msg) from error
+    if singular:
+        msg = "the WCS is singular: its pixels have no area on the sky"
+        raise GeometryError(msg)
+    if wcs.cpdis1 is not None or wcs.cpdis2 is not None:
+        msg = (
+            "the WCS has lookup tables (CPDIS) already: positions are corrected once; "
+            "start from the WCS without them"
+        )
+        raise AlreadyCalibratedError(msg)
+    return wcs.deepcopy()
+
+
+def _steps_of_fits(wcs):
+    frame = wcs_to_celestial_frame(wcs)
+    sky = frames.CelestialFrame(reference_frame=frame, name=frame.name)
+    return FITSPixelToSky(wcs), [(sky, None)]
+
+
+def _steps_of_gwcs(wcs):
+    if wcs.pixel_n_dim != 2 or not isinstance(wcs.output_frame, frames.CelestialFrame):
+        msg = (
+            "a celestial gWCS of two pixel axes is needed, got "
+            f"{wcs.pixel_n_dim} and the frame {wcs.output_frame}"
+        )
+        raise GeometryError(msg)
+    if _ALIGNED in wcs.available_frames:
+        msg = "the gWCS has an 'aligned' frame already: positions are corrected once"
+        raise AlreadyCalibratedError(msg)
+    (_, transform), *rest = [
+        (step.frame, copy.deepcopy(step.transform)) for step in wcs.pipeline
+    ]
+    if transform is None:
+        msg = "the gWCS has only one frame: there is no transform to the sky"
+        raise GeometryError(msg)
+    transform.bounding_box = None
+    return transform, rest
