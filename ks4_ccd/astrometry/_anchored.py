@@ -82,7 +82,7 @@ def _following(name):
         return method(self, *args, **kwargs)
 
     follow_first.__name__ = name
-    follow_first.__doc__ = method.__doc__
+    follow_first.__doc__ = f"Do what `astropy.wcs.WCS.{name}` does."
     return follow_first
 
 
