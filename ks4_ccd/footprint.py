@@ -92,7 +92,7 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None):
         place = _given(origin)
     else:
         whole = tuple(image_shape) == grid.image_shape and shift in (None, (0, 0))
-        place = _from_wcs(header, wcs, grid, field)
+        place = _from_wcs(header, wcs, grid, field, other_pixels=whole)
         if whole and place is not None and np.abs(place).max() > 1:
             msg = (
                 "the image has the shape of the whole stack, but the centre of its "
@@ -155,8 +155,13 @@ def _shift_of(header):
     return tuple(-value for value in shift)
 
 
-def _from_wcs(header, wcs, grid, field):
-    """Return the origin from the pixel at which the centre of the field is."""
+def _from_wcs(header, wcs, grid, field, other_pixels):
+    """
+    Return the origin from the pixel at which the centre of the field is.
+
+    ``other_pixels`` says whether an image that has not the pixels of a KS4
+    stack is one of another camera, of which nothing is known here, or wrong.
+    """
     if says(header, "FIELD1", "FIELD2"):
         field = field_in(header)
     if field is None or not isinstance(wcs, WCS) or not wcs.has_celestial:
@@ -172,6 +177,8 @@ def _from_wcs(header, wcs, grid, field):
     pixel = PIXEL_SCALE.to_value(u.deg)
     change = wcs.pixel_scale_matrix - np.diag([-pixel, pixel])
     if np.abs(change).max() > pixel / 50:
+        if other_pixels:
+            return None
         scales = (proj_plane_pixel_scales(wcs) * 3600).round(3)
         msg = (
             f"the image has pixels of {scales} arcsec, or is turned; its stack has "

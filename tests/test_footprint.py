@@ -55,6 +55,13 @@ def test_a_whole_stack_whose_wcs_says_otherwise_is_refused(tan_wcs):
     assert find_origin(header(), wcs, WHOLE, GRID, (0, 0)) == (0, 0)
 
 
+def test_a_whole_image_may_have_other_pixels(tan_wcs):
+    """The map of another camera: its shape is all that is known."""
+    grid = MapGrid.for_image((55, 55), (2200, 2200))
+    wcs = tan_wcs((2200, 2200), scale=4.0)
+    assert find_origin(header(), wcs, (2200, 2200), grid) == (0, 0)
+
+
 def test_the_field_of_the_map_serves_where_the_header_has_none(tan_wcs):
     """The WCS of a slice is then of use, too."""
     wcs = tan_wcs(WHOLE)[200:, 100:]
