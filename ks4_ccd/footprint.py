@@ -106,7 +106,9 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None):
         msg = (
             f"the image has {image_shape[1]} x {image_shape[0]} pixels, the map covers "
             f"{columns} x {rows}, and neither LTV1 and LTV2 nor a WCS centred on the "
-            f"field that FIELD1 names tell which part of it the image is: {_REMEDY}"
+            f"field that FIELD1 names tell which part of it the image is: {_REMEDY}; "
+            "or, if it is a whole stack itself, give the library its image_shape "
+            "(--image-size)"
         )
         raise GeometryError(msg)
     _check_inside(place, image_shape, grid)
