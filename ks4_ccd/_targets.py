@@ -25,7 +25,7 @@ def targets_of(images, out):
     Raises
     ------
     KS4Error
-        If two images would be written to one file.
+        If two images would be written to one file, or to a compressed one.
     """
     stems = [image.name.split(".fit")[0].split(".fts")[0] for image in images]
     if out is None:
@@ -34,6 +34,9 @@ def targets_of(images, out):
             for image, stem in zip(images, stems, strict=True)
         ]
     out = Path(out)
+    if out.suffix.lower() in (".gz", ".fz", ".bz2"):
+        msg = f"-o {out}: files are written uncompressed, to names that end in .fits"
+        raise KS4Error(msg)
     if out.suffix.lower() in (".fits", ".fit", ".fts") and not out.is_dir():
         if len(images) > 1:
             msg = f"-o {out} is one file for {len(images)} images: give a folder"

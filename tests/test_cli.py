@@ -107,6 +107,14 @@ def test_an_impossible_target_is_one_line(folder, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_compressed_target_is_refused(folder, capsys):
+    """And not taken for a folder."""
+    command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
+    assert run(*command, "-o", folder / "x.fits.gz") == 1
+    assert "uncompressed" in capsys.readouterr().err
+    assert not (folder / "x.fits.gz").exists()
+
+
 def test_two_images_need_two_targets(folder, capsys):
     """One file for two images, or two images of one name, are refused."""
     images = [folder / "a.fits", folder / "b.fits"]
