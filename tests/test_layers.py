@@ -39,7 +39,7 @@ ROWS = (
     ("simulate", "_camera", "_release_products", "_sky"),
     ("batch",),
     ("demo",),
-    ("cli", "_targets"),
+    ("cli.*",),
 )
 
 # Leaves that may import these modules of the package and no other.

@@ -1,0 +1,66 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What the verbs of the command share: options, libraries, complaints."""
+
+import argparse
+import sys
+
+from ks4_ccd.release.library import MapLibrary
+from ks4_ccd.release.names import APERTURES, MODES
+
+__all__ = ["add_map_options", "add_verb", "complain", "open_library"]
+
+
+def complain(error):
+    print(f"ks4-ccd: {error}", file=sys.stderr)
+    return 1
+
+
+def add_verb(verbs, name, run, summary, description):
+    verb = verbs.add_parser(
+        name,
+        help=summary,
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    verb.set_defaults(run=run)
+    return verb
+
+
+def add_map_options(verb, positional=False):
+    if positional:
+        verb.add_argument("maps", metavar="PATH", nargs="+", help="folders or archives")
+    else:
+        verb.add_argument(
+            "--maps",
+            metavar="PATH",
+            nargs="+",
+            required=True,
+            help="folders or archives (.tar, .tar.gz) with the maps",
+        )
+    verb.add_argument(
+        "--aperture", choices=APERTURES, default="APER5", help="aperture of the map"
+    )
+    verb.add_argument(
+        "--mode", choices=(*MODES, "Idual"), default="single", help="mode of the map"
+    )
+    verb.add_argument(
+        "--smooth",
+        type=float,
+        nargs="?",
+        const=0.8,
+        metavar="CELLS",
+        help="smooth the map, weighted by star counts, on this scale (by itself, 0.8)",
+    )
+    verb.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("NX", "NY"),
+        default=(22000, 22000),
+        help="pixels of the whole stacks that the maps cover",
+    )
+
+
+def open_library(arguments, paths=None):
+    columns, rows = arguments.image_size
+    return MapLibrary(paths or arguments.maps, image_shape=(rows, columns))
