@@ -31,6 +31,7 @@ ROWS = (
         "release.names",
         "release.quality",
         "release.tiling",
+        "sources",
     ),
     ("maps",),
     ("release.*", "footprint"),

@@ -1,0 +1,434 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Source catalogs of any origin, seen through the names of their columns.
+
+The only place that knows how SExtractor and photutils call things, that
+SExtractor counts pixels from 1, and that 99 is no magnitude.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Table
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.release.names import APERTURES
+
+__all__ = ["PRESETS", "SourceColumns", "Sources", "plain_column"]
+
+# What SExtractor writes where it could not measure, and what pipelines write.
+_MISSING = (99.0, -99.0)
+_VECTOR_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
+_STELLARITY = 0.8
+
+
+@dataclass(frozen=True)
+class SourceColumns:
+    """
+    Which columns of a source catalog hold what.
+
+    Where a tuple of names is given, the first that the catalog has counts.
+
+    Parameters
+    ----------
+    x, y : str or tuple of str
+        Pixel coordinates.
+    ra, dec : str or tuple of str, optional
+        Sky coordinates, in degrees if they have no unit.
+    sky : str or tuple of str, optional
+        A column of `~astropy.coordinates.SkyCoord`, instead of the two.
+    magnitudes, errors : dict, optional
+        Columns by the name of the aperture, such as ``{"AUTO": "MAG_AUTO"}``;
+        one element of a vector column is a pair, ``("MAG_APER", 2)``.
+    vector, vector_errors : str, optional
+        The column with several apertures: a vector, or the first of columns
+        whose names go on with ``_1``, ``_2``.
+    fluxes : bool, optional
+        Whether these columns hold fluxes instead of magnitudes.
+    first_pixel : float, optional
+        The coordinate of the centre of the first pixel: 1 in FITS and
+        SExtractor, 0 in photutils.
+    flags : tuple of str, optional
+        Columns that are 0 for a good source.
+    star_class : str, optional
+        A column that is above 0.8 for a star.
+    """
+
+    x: str | tuple
+    y: str | tuple
+    ra: str | tuple = ()
+    dec: str | tuple = ()
+    sky: str | tuple = ()
+    magnitudes: Mapping = field(default_factory=dict)
+    errors: Mapping = field(default_factory=dict)
+    vector: str | None = None
+    vector_errors: str | None = None
+    fluxes: bool = False
+    first_pixel: float = 1
+    flags: tuple = ()
+    star_class: str | None = None
+
+
+_SEXTRACTOR = SourceColumns(
+    x="X_IMAGE",
+    y="Y_IMAGE",
+    ra=("ALPHA_J2000", "ALPHAWIN_J2000", "ALPHA_SKY"),
+    dec=("DELTA_J2000", "DELTAWIN_J2000", "DELTA_SKY"),
+    magnitudes={aperture: f"MAG_{aperture}" for aperture in APERTURES},
+    errors={aperture: f"MAGERR_{aperture}" for aperture in APERTURES},
+    vector="MAG_APER",
+    vector_errors="MAGERR_APER",
+    flags=("FLAGS", "IMAFLAGS_ISO"),
+    star_class="CLASS_STAR",
+)
+
+_PHOTUTILS = SourceColumns(
+    x=("xcentroid", "x_centroid", "xcenter", "x_center", "x_fit"),
+    y=("ycentroid", "y_centroid", "ycenter", "y_center", "y_fit"),
+    sky=("sky_centroid", "sky_center"),
+    magnitudes={"AUTO": "kron_flux"},
+    errors={"AUTO": ("kron_fluxerr", "kron_flux_err")},
+    vector="aperture_sum",
+    vector_errors="aperture_sum_err",
+    fluxes=True,
+    first_pixel=0,
+    flags=("flags",),
+)
+
+PRESETS = {"sextractor": _SEXTRACTOR, "photutils": _PHOTUTILS}
+
+
+def plain_column(table, name, element=None):
+    """
+    Return a column as floats: NaN where it is masked.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    name : str
+    element : int, optional
+        Which element of a vector column.
+
+    Returns
+    -------
+    values : 1D `~numpy.ndarray`
+        A copy, float64; numbers with a unit stay in it.
+
+    Raises
+    ------
+    KS4Error
+        If the column does not hold numbers, one a row.
+    """
+    column = table[name]
+    values = getattr(column, "value", column)
+    mask = np.ma.getmaskarray(values) if np.ma.isMA(values) else None
+    if mask is None and hasattr(column, "mask"):
+        # astropy's Masked quantities.
+        values, mask = column.unmasked.value, np.asarray(column.mask)
+    values = np.asarray(values)
+    if values.dtype.kind not in "iufb":
+        msg = f"column {name} must hold numbers, got {values.dtype}"
+        raise KS4Error(msg)
+    values = values.astype(float)
+    if mask is not None:
+        values[mask] = np.nan
+    if element is not None and values.ndim == 2:
+        values = values[:, element]
+    if values.ndim != 1:
+        msg = (
+            f"column {name} must hold one number a row, got {values.shape[1:]}: name "
+            f"an element of it as a pair, ({name!r}, 0)"
+        )
+        raise KS4Error(msg)
+    return values
+
+
+class Sources:
+    """
+    A source catalog as arrays: positions, magnitudes, errors and flags.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The catalog; it is not changed.
+    columns : {"sextractor", "photutils"}, `SourceColumns` or dict, optional
+        Which columns hold what: a preset, or names of one's own. A dict has
+        the parameters of `SourceColumns`.
+    apertures : sequence of str, optional
+        The names of the apertures in the vector column, in its order; by
+        default those of KS4 (FWHM, APER3, APER5, APER10) if there are four.
+
+    Attributes
+    ----------
+    table : `~astropy.table.Table`
+        The same.
+    columns : `SourceColumns`
+    apertures : tuple of str
+        The apertures that the catalog has magnitudes for.
+
+    Raises
+    ------
+    KS4Error
+        If the argument is not a table, or the columns are none of those
+        allowed.
+    """
+
+    def __init__(self, table, columns="sextractor", apertures=None):
+        if not isinstance(table, Table):
+            msg = f"a catalog must be an astropy Table, got {type(table).__name__}"
+            raise KS4Error(msg)
+        self.table = table
+        self.columns = _as_columns(columns)
+        self._magnitudes = self._places(
+            self.columns.magnitudes, self.columns.vector, apertures
+        )
+        self._errors = self._places(
+            self.columns.errors, self.columns.vector_errors, apertures
+        )
+        self.apertures = tuple(self._magnitudes)
+
+    def __len__(self):
+        return len(self.table)
+
+    def _places(self, named, vector, apertures):
+        """Return where each aperture's numbers are: a column and an element."""
+        places = self._places_in_vector(vector, apertures)
+        for aperture, place in named.items():
+            name, element = _name_and_element(place, self.table)
+            if name in self.table.colnames:
+                places[aperture] = (name, element)
+        ordered = sorted(places, key=_rank_of)
+        return {aperture: places[aperture] for aperture in ordered}
+
+    def _places_in_vector(self, vector, apertures):
+        names = self.table.colnames
+        if vector is None or not {vector, f"{vector}_0"} & set(names):
+            return {}
+        if vector in names and self.table[vector].ndim > 1:
+            elements = [(vector, i) for i in range(self.table[vector].shape[1])]
+        else:
+            elements = [(vector, None)] if vector in names else []
+            number = len(elements)
+            while f"{vector}_{number}" in names:
+                elements.append((f"{vector}_{number}", None))
+                number += 1
+        if apertures is None:
+            if len(elements) != len(_VECTOR_APERTURES):
+                return {}
+            apertures = _VECTOR_APERTURES
+        if isinstance(apertures, str) or len(apertures) != len(elements):
+            msg = (
+                f"apertures must name the {len(elements)} apertures of {vector} in "
+                f"their order, got {apertures!r}"
+            )
+            raise KS4Error(msg)
+        return dict(zip(apertures, elements, strict=True))
+
+    def place_of(self, aperture):
+        """Return the column of an aperture's magnitudes, and the element of it."""
+        return self._place(self._magnitudes, aperture, self.columns.magnitudes)
+
+    def place_of_error(self, aperture):
+        """Return where the errors are, as `place_of`; `None` if nowhere."""
+        return self._errors.get(aperture)
+
+    def _place(self, places, aperture, named):
+        if aperture not in places:
+            wanted = named.get(aperture) or self.columns.vector
+            msg = (
+                f"the catalog has no magnitudes of aperture {aperture} (expected the "
+                f"column {wanted}), but of {', '.join(places) or 'none'}. It has the "
+                f"columns {', '.join(self.table.colnames)}"
+            )
+            if self.columns.vector in self.table.colnames:
+                msg += f". Name the apertures of {self.columns.vector} with apertures="
+            raise KS4Error(msg)
+        return places[aperture]
+
+    def column(self, what):
+        """
+        Return the name of the column for a parameter of `SourceColumns`.
+
+        Raises
+        ------
+        KS4Error
+            If the catalog has no such column.
+        """
+        wanted = getattr(self.columns, what)
+        names = (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
+        for name in names:
+            if name in self.table.colnames:
+                return name
+        msg = (
+            f"the catalog has no column {' or '.join(names) or f'for {what}'}: it has "
+            f"{', '.join(self.table.colnames) or 'none'}"
+        )
+        raise KS4Error(msg)
+
+    def has(self, what):
+        """Return whether the catalog has the column for a parameter."""
+        try:
+            self.column(what)
+        except KS4Error:
+            return False
+        return True
+
+    def positions(self):
+        """
+        Return 0-based pixel coordinates, NaN where there are none.
+
+        Returns
+        -------
+        x, y : 1D `~numpy.ndarray`
+        """
+        return tuple(
+            plain_column(self.table, self.column(axis)) - self.columns.first_pixel
+            for axis in ("x", "y")
+        )
+
+    def sky(self):
+        """
+        Return sky coordinates.
+
+        Returns
+        -------
+        ra, dec : 1D `~numpy.ndarray`
+            In degrees, ICRS, NaN where there are none.
+        """
+        if self.columns.sky and self.has("sky"):
+            coordinates = self.table[self.column("sky")].icrs
+            return np.array(coordinates.ra.deg), np.array(coordinates.dec.deg)
+        return tuple(
+            _in_degrees(self.table, self.column(axis)) for axis in ("ra", "dec")
+        )
+
+    def magnitudes(self, aperture):
+        """
+        Return the magnitudes in an aperture, instrumental if from fluxes.
+
+        Returns
+        -------
+        magnitudes : 1D `~numpy.ndarray`
+            NaN where there is none: masked, 99, -99, or a flux not above 0.
+        """
+        name, element = self.place_of(aperture)
+        values = plain_column(self.table, name, element)
+        if self.columns.fluxes:
+            return -2.5 * np.log10(np.where(values > 0, values, np.nan))
+        _refuse_fluxes(self.table[name].unit, name)
+        values[np.isin(values, _MISSING)] = np.nan
+        return values
+
+    def magnitude_errors(self, aperture):
+        """
+        Return the errors of magnitudes in an aperture.
+
+        Returns
+        -------
+        errors : 1D `~numpy.ndarray`
+            NaN where there is none: masked, 99, -99 or negative; all NaN if
+            the catalog has no such column.
+        """
+        place = self.place_of_error(aperture)
+        if place is None:
+            return np.full(len(self), np.nan)
+        errors = plain_column(self.table, *place)
+        if self.columns.fluxes:
+            flux = plain_column(self.table, *self.place_of(aperture))
+            errors = 2.5 / np.log(10) * errors / np.where(flux > 0, flux, np.nan)
+        errors[(errors == _MISSING[0]) | (errors < 0)] = np.nan
+        return errors
+
+    def good_stars(self, *, strict=False):
+        """
+        Return which sources are clean stars: flags 0, class above 0.8.
+
+        Parameters
+        ----------
+        strict : bool, optional
+            Whether a column that is not there is an error, not no cut.
+
+        Returns
+        -------
+        good : 1D `~numpy.ndarray` of bool
+        """
+        good = np.ones(len(self), dtype=bool)
+        for name in self.columns.flags:
+            if self._has_for_cut(name, strict):
+                good &= plain_column(self.table, name) == 0
+        name = self.columns.star_class
+        if name is not None and self._has_for_cut(name, strict):
+            good &= plain_column(self.table, name) > _STELLARITY
+        return good
+
+    def _has_for_cut(self, name, strict):
+        if name in self.table.colnames:
+            return True
+        if strict:
+            msg = (
+                f"the catalog has no column {name}, which the cuts of the release "
+                f"need: it has {', '.join(self.table.colnames) or 'none'}"
+            )
+            raise KS4Error(msg)
+        return False
+
+
+def _as_columns(columns):
+    if isinstance(columns, SourceColumns):
+        return columns
+    if isinstance(columns, Mapping):
+        known = {part.name for part in fields(SourceColumns)}
+        unknown = set(columns) - known
+        if unknown or not {"x", "y"} <= set(columns):
+            msg = (
+                "columns must name x and y and may name "
+                f"{', '.join(sorted(known - {'x', 'y'}))}; got "
+                f"{', '.join(map(str, columns)) or 'nothing'}"
+            )
+            raise KS4Error(msg)
+        return SourceColumns(**columns)
+    if isinstance(columns, str) and columns in PRESETS:
+        return PRESETS[columns]
+    msg = (
+        f"columns must be one of {', '.join(PRESETS)}, or a dict of column names, "
+        f"got {columns!r}"
+    )
+    raise KS4Error(msg)
+
+
+def _name_and_element(place, table):
+    if isinstance(place, str):
+        return place, None
+    if len(place) == 2 and isinstance(place[1], int):
+        return tuple(place)
+    # Several names: the first that is there.
+    return next((name for name in place if name in table.colnames), place[0]), None
+
+
+def _rank_of(aperture):
+    return APERTURES.index(aperture) if aperture in APERTURES else len(APERTURES)
+
+
+def _in_degrees(table, name):
+    values = plain_column(table, name)
+    unit = table[name].unit
+    if unit is None:
+        return values
+    try:
+        return (values * unit).to_value(u.deg)
+    except u.UnitConversionError as error:
+        msg = f"column {name} must be an angle, got the unit {unit}"
+        raise KS4Error(msg) from error
+
+
+def _refuse_fluxes(unit, name):
+    if unit is None or unit == u.dimensionless_unscaled:
+        return
+    if not (isinstance(unit, u.MagUnit) or unit.is_equivalent(u.mag)):
+        msg = (
+            f"column {name} must hold magnitudes, got the unit {unit}: for fluxes, "
+            "pass columns= with fluxes=True"
+        )
+        raise KS4Error(msg)
