@@ -6,13 +6,11 @@ The only place that knows how SExtractor and photutils call things, that
 SExtractor counts pixels from 1, and that 99 is no magnitude.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-
 import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
+from ks4_ccd._source_columns import PRESETS, SourceColumns, as_columns
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import APERTURES
 
@@ -22,82 +20,6 @@ __all__ = ["PRESETS", "SourceColumns", "Sources", "plain_column"]
 _MISSING = (99.0, -99.0)
 _VECTOR_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 _STELLARITY = 0.8
-
-
-@dataclass(frozen=True)
-class SourceColumns:
-    """
-    Which columns of a source catalog hold what.
-
-    Where a tuple of names is given, the first that the catalog has counts.
-
-    Parameters
-    ----------
-    x, y : str or tuple of str
-        Pixel coordinates.
-    ra, dec : str or tuple of str, optional
-        Sky coordinates, in degrees if they have no unit.
-    sky : str or tuple of str, optional
-        A column of `~astropy.coordinates.SkyCoord`, instead of the two.
-    magnitudes, errors : dict, optional
-        Columns by the name of the aperture, such as ``{"AUTO": "MAG_AUTO"}``;
-        one element of a vector column is a pair, ``("MAG_APER", 2)``.
-    vector, vector_errors : str, optional
-        The column with several apertures: a vector, or the first of columns
-        whose names go on with ``_1``, ``_2``.
-    fluxes : bool, optional
-        Whether these columns hold fluxes instead of magnitudes.
-    first_pixel : float, optional
-        The coordinate of the centre of the first pixel: 1 in FITS and
-        SExtractor, 0 in photutils.
-    flags : tuple of str, optional
-        Columns that are 0 for a good source.
-    star_class : str, optional
-        A column that is above 0.8 for a star.
-    """
-
-    x: str | tuple
-    y: str | tuple
-    ra: str | tuple = ()
-    dec: str | tuple = ()
-    sky: str | tuple = ()
-    magnitudes: Mapping = field(default_factory=dict)
-    errors: Mapping = field(default_factory=dict)
-    vector: str | None = None
-    vector_errors: str | None = None
-    fluxes: bool = False
-    first_pixel: float = 1
-    flags: tuple = ()
-    star_class: str | None = None
-
-
-_SEXTRACTOR = SourceColumns(
-    x="X_IMAGE",
-    y="Y_IMAGE",
-    ra=("ALPHA_J2000", "ALPHAWIN_J2000", "ALPHA_SKY"),
-    dec=("DELTA_J2000", "DELTAWIN_J2000", "DELTA_SKY"),
-    magnitudes={aperture: f"MAG_{aperture}" for aperture in APERTURES},
-    errors={aperture: f"MAGERR_{aperture}" for aperture in APERTURES},
-    vector="MAG_APER",
-    vector_errors="MAGERR_APER",
-    flags=("FLAGS", "IMAFLAGS_ISO"),
-    star_class="CLASS_STAR",
-)
-
-_PHOTUTILS = SourceColumns(
-    x=("xcentroid", "x_centroid", "xcenter", "x_center", "x_fit"),
-    y=("ycentroid", "y_centroid", "ycenter", "y_center", "y_fit"),
-    sky=("sky_centroid", "sky_center"),
-    magnitudes={"AUTO": "kron_flux"},
-    errors={"AUTO": ("kron_fluxerr", "kron_flux_err")},
-    vector="aperture_sum",
-    vector_errors="aperture_sum_err",
-    fluxes=True,
-    first_pixel=0,
-    flags=("flags",),
-)
-
-PRESETS = {"sextractor": _SEXTRACTOR, "photutils": _PHOTUTILS}
 
 
 def plain_column(table, name, element=None):
@@ -180,7 +102,7 @@ class Sources:
             msg = f"a catalog must be an astropy Table, got {type(table).__name__}"
             raise KS4Error(msg)
         self.table = table
-        self.columns = _as_columns(columns)
+        self.columns = as_columns(columns)
         self._magnitudes = self._places(
             self.columns.magnitudes, self.columns.vector, apertures
         )
@@ -373,29 +295,6 @@ class Sources:
             )
             raise KS4Error(msg)
         return False
-
-
-def _as_columns(columns):
-    if isinstance(columns, SourceColumns):
-        return columns
-    if isinstance(columns, Mapping):
-        known = {part.name for part in fields(SourceColumns)}
-        unknown = set(columns) - known
-        if unknown or not {"x", "y"} <= set(columns):
-            msg = (
-                "columns must name x and y and may name "
-                f"{', '.join(sorted(known - {'x', 'y'}))}; got "
-                f"{', '.join(map(str, columns)) or 'nothing'}"
-            )
-            raise KS4Error(msg)
-        return SourceColumns(**columns)
-    if isinstance(columns, str) and columns in PRESETS:
-        return PRESETS[columns]
-    msg = (
-        f"columns must be one of {', '.join(PRESETS)}, or a dict of column names, "
-        f"got {columns!r}"
-    )
-    raise KS4Error(msg)
 
 
 def _name_and_element(place, table):

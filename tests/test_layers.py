@@ -24,6 +24,7 @@ ROWS = (
         "_figures",
         "_files",
         "_neighbours",
+        "_source_columns",
         "_value_map",
         "grid",
         "plotting",

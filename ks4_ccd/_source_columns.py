@@ -1,0 +1,126 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What the columns of source catalogs are called, by SExtractor and photutils."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.release.names import APERTURES
+
+__all__ = ["PRESETS", "SourceColumns", "as_columns"]
+
+
+@dataclass(frozen=True)
+class SourceColumns:
+    """
+    Which columns of a source catalog hold what.
+
+    Where a tuple of names is given, the first that the catalog has counts.
+
+    Parameters
+    ----------
+    x, y : str or tuple of str
+        Pixel coordinates.
+    ra, dec : str or tuple of str, optional
+        Sky coordinates, in degrees if they have no unit.
+    sky : str or tuple of str, optional
+        A column of `~astropy.coordinates.SkyCoord`, instead of the two.
+    magnitudes, errors : dict, optional
+        Columns by the name of the aperture, such as ``{"AUTO": "MAG_AUTO"}``;
+        one element of a vector column is a pair, ``("MAG_APER", 2)``.
+    vector, vector_errors : str, optional
+        The column with several apertures: a vector, or the first of columns
+        whose names go on with ``_1``, ``_2``.
+    fluxes : bool, optional
+        Whether these columns hold fluxes instead of magnitudes.
+    first_pixel : float, optional
+        The coordinate of the centre of the first pixel: 1 in FITS and
+        SExtractor, 0 in photutils.
+    flags : tuple of str, optional
+        Columns that are 0 for a good source.
+    star_class : str, optional
+        A column that is above 0.8 for a star.
+    """
+
+    x: str | tuple
+    y: str | tuple
+    ra: str | tuple = ()
+    dec: str | tuple = ()
+    sky: str | tuple = ()
+    magnitudes: Mapping = field(default_factory=dict)
+    errors: Mapping = field(default_factory=dict)
+    vector: str | None = None
+    vector_errors: str | None = None
+    fluxes: bool = False
+    first_pixel: float = 1
+    flags: tuple = ()
+    star_class: str | None = None
+
+
+_SEXTRACTOR = SourceColumns(
+    x="X_IMAGE",
+    y="Y_IMAGE",
+    ra=("ALPHA_J2000", "ALPHAWIN_J2000", "ALPHA_SKY"),
+    dec=("DELTA_J2000", "DELTAWIN_J2000", "DELTA_SKY"),
+    magnitudes={aperture: f"MAG_{aperture}" for aperture in APERTURES},
+    errors={aperture: f"MAGERR_{aperture}" for aperture in APERTURES},
+    vector="MAG_APER",
+    vector_errors="MAGERR_APER",
+    flags=("FLAGS", "IMAFLAGS_ISO"),
+    star_class="CLASS_STAR",
+)
+
+_PHOTUTILS = SourceColumns(
+    x=("xcentroid", "x_centroid", "xcenter", "x_center", "x_fit"),
+    y=("ycentroid", "y_centroid", "ycenter", "y_center", "y_fit"),
+    sky=("sky_centroid", "sky_center"),
+    magnitudes={"AUTO": "kron_flux"},
+    errors={"AUTO": ("kron_fluxerr", "kron_flux_err")},
+    vector="aperture_sum",
+    vector_errors="aperture_sum_err",
+    fluxes=True,
+    first_pixel=0,
+    flags=("flags",),
+)
+
+PRESETS = {"sextractor": _SEXTRACTOR, "photutils": _PHOTUTILS}
+
+
+def as_columns(columns):
+    """
+    Return the columns that an argument means.
+
+    Parameters
+    ----------
+    columns : {"sextractor", "photutils"}, `SourceColumns` or dict
+        A preset, or names of one's own.
+
+    Returns
+    -------
+    columns : `SourceColumns`
+
+    Raises
+    ------
+    KS4Error
+        If it is none of these.
+    """
+    if isinstance(columns, SourceColumns):
+        return columns
+    if isinstance(columns, Mapping):
+        known = {part.name for part in fields(SourceColumns)}
+        unknown = set(columns) - known
+        if unknown or not {"x", "y"} <= set(columns):
+            msg = (
+                "columns must name x and y and may name "
+                f"{', '.join(sorted(known - {'x', 'y'}))}; got "
+                f"{', '.join(map(str, columns)) or 'nothing'}"
+            )
+            raise KS4Error(msg)
+        return SourceColumns(**columns)
+    if isinstance(columns, str) and columns in PRESETS:
+        return PRESETS[columns]
+    msg = (
+        f"columns must be one of {', '.join(PRESETS)}, or a dict of column names, "
+        f"got {columns!r}"
+    )
+    raise KS4Error(msg)
