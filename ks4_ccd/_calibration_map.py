@@ -304,8 +304,8 @@ class CalibrationMap:
         Returns
         -------
         paths : list of `~pathlib.Path`
-            The files: each component, and error and count where the map has
-            them.
+            The files: each component, and error, count and the edges of the
+            grid where the map has them.
 
         Raises
         ------
@@ -328,9 +328,14 @@ class CalibrationMap:
             folder.mkdir(parents=True, exist_ok=True)
             paths = []
             for part, array in arrays.items():
+                if part not in families:
+                    continue
+                file = folder / self.key.with_family(families[part]).filename
                 if array is not None:
-                    name = self.key.with_family(families[part]).filename
-                    paths.append(_write_npy(folder / name, array))
+                    paths.append(_write_npy(file, array))
+                elif part == "edges":
+                    # Those of a map that this one replaces are not its own.
+                    file.unlink(missing_ok=True)
         except OSError as error:
             msg = f"cannot write the map to {folder}: {error}"
             raise KS4Error(msg) from error
@@ -341,7 +346,10 @@ class CalibrationMap:
         if self.count is None:
             for name, array in arrays.items():
                 arrays[name] = np.where(self.valid, array, self.empty_value)
-        return arrays | {"error": self.error, "count": self.count}
+        edges = self.grid.edges
+        borders = [(axis, border) for axis in (0, 1) for border in edges[axis]]
+        edges = np.array(borders) if borders else None
+        return arrays | {"error": self.error, "count": self.count, "edges": edges}
 
     def plot(self, ax=None, **options):
         """

@@ -59,6 +59,22 @@ def _pair(name, value, kind=float):
     return pair
 
 
+def _as_edges(edges):
+    """Return borders along x and y as two sorted tuples of floats."""
+    try:
+        along_x, along_y = (
+            tuple(sorted(np.asarray(borders, dtype=float).ravel().tolist()))
+            for borders in edges
+        )
+    except (TypeError, ValueError):
+        msg = f"edges must be two sequences of numbers, for x and y, got {edges!r}"
+        raise GeometryError(msg) from None
+    if not np.isfinite([*along_x, *along_y]).all():
+        msg = f"edges must be finite pixel coordinates, got {edges!r}"
+        raise GeometryError(msg)
+    return along_x, along_y
+
+
 @dataclass(frozen=True)
 class MapGrid:
     """
@@ -73,6 +89,10 @@ class MapGrid:
     origin : tuple of float, optional
         ``X_IMAGE, Y_IMAGE`` (1-based pixel coordinates) of the lower edge of
         the cell (0, 0).
+    edges : pair of sequences, optional
+        0-based pixel coordinates x, and y, of borders that values are not
+        interpolated across: those of chips or amplifiers. A pixel whose
+        centre is on a border is behind it.
 
     Raises
     ------
@@ -92,6 +112,7 @@ class MapGrid:
     shape: tuple
     cell_size: tuple
     origin: tuple = (0.0, 0.0)
+    edges: tuple = ((), ())
 
     def __post_init__(self):
         for name, kind in (("shape", int), ("cell_size", float), ("origin", float)):
@@ -100,9 +121,10 @@ class MapGrid:
             if min(getattr(self, name)) <= 0:
                 msg = f"{name} must be positive, got {getattr(self, name)}"
                 raise GeometryError(msg)
+        object.__setattr__(self, "edges", _as_edges(self.edges))
 
     @classmethod
-    def for_image(cls, shape, image_shape):
+    def for_image(cls, shape, image_shape, edges=((), ())):
         """
         Return the grid that covers an image.
 
@@ -112,6 +134,8 @@ class MapGrid:
             The shape of the map, ``(cells along x, cells along y)``.
         image_shape : tuple of int
             The shape of the image as an array, ``(rows, columns)``.
+        edges : pair of sequences, optional
+            As in `MapGrid`.
 
         Returns
         -------
@@ -131,7 +155,7 @@ class MapGrid:
                 f"{columns} x {rows} pixels: cells must be a pixel or larger"
             )
             raise GeometryError(msg)
-        return cls(cells, (columns / cells[0], rows / cells[1]))
+        return cls(cells, (columns / cells[0], rows / cells[1]), edges=edges)
 
     @property
     def image_shape(self):
@@ -226,7 +250,9 @@ class MapGrid:
             ``"bilinear"`` puts a cell's value at its centre and holds the
             outermost values out to the edge and beyond; ``"nearest"`` takes
             the cell that a position is in; ``"dr1"`` stretches the map from
-            corner to corner of the image, as `scipy.ndimage.zoom` does.
+            corner to corner of the image, as `scipy.ndimage.zoom` does. Only
+            ``"bilinear"`` heeds ``edges``: the outermost values between two
+            borders hold out to these.
 
         Returns
         -------
@@ -242,9 +268,24 @@ class MapGrid:
             node = pixel * ((n - 1) / max(n * size - 1, 1))
         else:
             node = (pixel + 1) / size - 0.5
-        node = np.clip(node, 0, n - 1)
+        first, last = 0, n - 1
+        if method == "bilinear" and self.edges[axis]:
+            first, last = self._cells_between_edges(axis, position)
+        node = np.clip(node, first, last)
         lower = np.minimum(node.astype(np.intp), max(n - 2, 0))
         return Stencil(lower, np.minimum(lower + 1, n - 1), node - lower)
+
+    def _cells_between_edges(self, axis, position):
+        """Return the first and last cell whose centres are between the same borders."""
+        borders = self.edges[axis]
+        region = np.searchsorted(borders, position, side="right")
+        region_of_cell = np.searchsorted(borders, self.centers()[axis], side="right")
+        first = np.searchsorted(region_of_cell, region, side="left")
+        last = np.searchsorted(region_of_cell, region, side="right") - 1
+        # Borders closer than a cell may have no centre between them.
+        empty = last < first
+        first[empty], last[empty] = 0, self.shape[axis] - 1
+        return first, last
 
     def _cell_index(self, axis, position):
         x_image = position + 1 - self.origin[axis]

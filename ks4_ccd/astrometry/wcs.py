@@ -22,8 +22,9 @@ from ks4_ccd.maps import require_offsets
 __all__ = ["add_lookup_tables", "apply_offsets", "lookup_distortion"]
 
 _ALIGNED = "aligned"
-# Along a side of a cell: what is left beside SIP is below 1e-6 arcsec.
-_NODES_BESIDE_SIP = 8
+# Nodes along a side of a cell, where a table needs more than the map has. What
+# is left beside SIP is then below 1e-6 arcsec.
+_FINER = 8
 
 
 def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
@@ -182,7 +183,9 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
     distortion : `LookupDistortion`
         Its nodes are the centres of the map's cells. The displacement there
         is the one that moves the sky position of the pixel by the offset, to
-        first order: found through the derivatives of the WCS.
+        first order: found through the derivatives of the WCS. For a map
+        with edges, which tables do not know, there are more nodes, eight a
+        cell.
 
     Raises
     ------
@@ -198,9 +201,15 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
         origin = offset_map.grid.origin
     fits_wcs = wcs if isinstance(wcs, WCS) else None
     origin = find_origin(header, fits_wcs, shape, grid, origin)
-    filled = offset_map.filled()
+    nodes = offset_map.grid
+    if any(nodes.edges):
+        shape, size = (np.array(p) for p in (nodes.shape, nodes.cell_size))
+        nodes = MapGrid(shape * _FINER, size / _FINER, nodes.origin)
+    x, y = nodes.centers()
+    dra, ddec = offset_map.at(x[:, None], y)
+    grid = _binned(nodes, binning)
     x, y = (c - start for c, start in zip(grid.centers(), origin, strict=True))
-    dx, dy = _pixel_offsets(wcs, x, y, filled.dra.T, filled.ddec.T)
+    dx, dy = _pixel_offsets(wcs, x, y, dra.T, ddec.T)
     # FITS has tables of float32: the same numbers everywhere, then.
     dx, dy = (np.asarray(table, np.float32) for table in (dx, dy))
     distortion = LookupDistortion(dx, dy, step=grid.cell_size, first=(x[0], y[0]))
@@ -222,11 +231,11 @@ def _beside_sip(wcs, distortion):
     displaced pixel: how SIP changes in between goes into the tables. It bends
     within a cell, and beyond the outermost nodes, so these have more nodes.
     """
-    step = np.array(distortion.step) / _NODES_BESIDE_SIP
+    step = np.array(distortion.step) / _FINER
     first = np.array(distortion.first) - distortion.step
     x, y = np.meshgrid(
         *(
-            start + every * np.arange((n + 1) * _NODES_BESIDE_SIP + 1)
+            start + every * np.arange((n + 1) * _FINER + 1)
             for start, every, n in zip(
                 first, step, reversed(distortion.dx.shape), strict=True
             )
@@ -289,7 +298,9 @@ def _binned(grid, binning):
         msg = f"binning must be positive, got {binning}"
         raise KS4Error(msg)
     size, origin = (np.array(p) for p in (grid.cell_size, grid.origin))
-    return MapGrid(grid.shape, size / binning, (origin - 0.5) / binning + 0.5)
+    # The centre of the first pixel stays where the corner of the image allows.
+    edges = [(np.array(borders) + 0.5) / binning - 0.5 for borders in grid.edges]
+    return MapGrid(grid.shape, size / binning, (origin - 0.5) / binning + 0.5, edges)
 
 
 def _image_shape(wcs, grid, image_shape, binning):

@@ -40,6 +40,8 @@ FAMILIES = {
     "ddec": ("offset", "ddec"),
     "offerr": ("offset", "error"),
     "offstar": ("offset", "count"),
+    "zpedge": ("zeropoint", "edges"),
+    "offedge": ("offset", "edges"),
 }
 
 # The release writes `Idual` where it means `dual`.
@@ -102,10 +104,14 @@ def parts_of(kind):
     needed : dict
         By their names, the families of the arrays that no such map lacks.
     optional : dict
-        Those of its error and its count.
+        Those of its error, its count and the edges of its grid.
     """
     families = {part: f for f, (own_kind, part) in FAMILIES.items() if own_kind == kind}
-    optional = {part: families.pop(part) for part in ("error", "count")}
+    optional = {
+        part: families.pop(part)
+        for part in ("error", "count", "edges")
+        if part in families
+    }
     return families, optional
 
 
@@ -218,7 +224,12 @@ class MapKey:
 
     def with_family(self, family):
         """Return the key of another array of the same map."""
-        return replace(self, family=family)
+        if FAMILIES.get(family, ("",))[0] != self.kind:
+            return replace(self, family=family)
+        # All else has been checked: libraries do this for every array they load.
+        key = object.__new__(type(self))
+        key.__dict__.update(self.__dict__, family=family)
+        return key
 
     def __str__(self):
         words = [f"{self.kind} of field {self.field}", self.band, self.mode]
