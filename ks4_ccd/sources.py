@@ -2,69 +2,24 @@
 """
 Source catalogs of any origin, seen through the names of their columns.
 
-The only place that knows how SExtractor and photutils call things, that
-SExtractor counts pixels from 1, and that 99 is no magnitude.
+The only place that knows how SExtractor and photutils call things, and that
+SExtractor counts pixels from 1.
 """
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from ks4_ccd._source_columns import PRESETS, SourceColumns, as_columns
+from ks4_ccd._table_columns import column_in, magnitude_column, plain_column
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import APERTURES
 
 __all__ = ["PRESETS", "SourceColumns", "Sources", "plain_column"]
 
-# What SExtractor writes where it could not measure, and what pipelines write.
-_MISSING = (99.0, -99.0)
 _VECTOR_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 _STELLARITY = 0.8
-
-
-def plain_column(table, name, element=None):
-    """
-    Return a column as floats: NaN where it is masked.
-
-    Parameters
-    ----------
-    table : `~astropy.table.Table`
-    name : str
-    element : int, optional
-        Which element of a vector column.
-
-    Returns
-    -------
-    values : 1D `~numpy.ndarray`
-        A copy, float64; numbers with a unit stay in it.
-
-    Raises
-    ------
-    KS4Error
-        If the column does not hold numbers, one a row.
-    """
-    column = table[name]
-    values = getattr(column, "value", column)
-    mask = np.ma.getmaskarray(values) if np.ma.isMA(values) else None
-    if mask is None and hasattr(column, "mask"):
-        # astropy's Masked quantities.
-        values, mask = column.unmasked.value, np.asarray(column.mask)
-    values = np.asarray(values)
-    if values.dtype.kind not in "iufb":
-        msg = f"column {name} must hold numbers, got {values.dtype}"
-        raise KS4Error(msg)
-    values = values.astype(float)
-    if mask is not None:
-        values[mask] = np.nan
-    if element is not None and values.ndim == 2:
-        values = values[:, element]
-    if values.ndim != 1:
-        msg = (
-            f"column {name} must hold one number a row, got {values.shape[1:]}: name "
-            f"an element of it as a pair, ({name!r}, 0)"
-        )
-        raise KS4Error(msg)
-    return values
 
 
 class Sources:
@@ -219,11 +174,21 @@ class Sources:
         ra, dec : 1D `~numpy.ndarray`
             In degrees, ICRS, NaN where there are none.
         """
-        if self.columns.sky and self.has("sky"):
-            coordinates = self.table[self.column("sky")].icrs
-            return np.array(coordinates.ra.deg), np.array(coordinates.dec.deg)
+        if self.has("sky"):
+            coordinates = self.table[self.column("sky")]
+            # photutils writes a column of None if the image had no WCS.
+            if isinstance(coordinates, SkyCoord):
+                return tuple(map(_degrees, (coordinates.icrs.ra, coordinates.icrs.dec)))
+        if not self.columns.ra:
+            names = self.columns.sky
+            names = names if isinstance(names, str) else " or ".join(names)
+            msg = (
+                f"the catalog has no sky coordinates{names and f' in {names}'}: it has "
+                f"{', '.join(self.table.colnames)}"
+            )
+            raise KS4Error(msg)
         return tuple(
-            _in_degrees(self.table, self.column(axis)) for axis in ("ra", "dec")
+            column_in(self.table, self.column(axis), u.deg) for axis in ("ra", "dec")
         )
 
     def magnitudes(self, aperture):
@@ -236,12 +201,10 @@ class Sources:
             NaN where there is none: masked, 99, -99, or a flux not above 0.
         """
         name, element = self.place_of(aperture)
-        values = plain_column(self.table, name, element)
         if self.columns.fluxes:
+            values = plain_column(self.table, name, element)
             return -2.5 * np.log10(np.where(values > 0, values, np.nan))
-        _refuse_fluxes(self.table[name].unit, name)
-        values[np.isin(values, _MISSING)] = np.nan
-        return values
+        return magnitude_column(self.table, name, element)
 
     def magnitude_errors(self, aperture):
         """
@@ -256,11 +219,13 @@ class Sources:
         place = self.place_of_error(aperture)
         if place is None:
             return np.full(len(self), np.nan)
-        errors = plain_column(self.table, *place)
         if self.columns.fluxes:
+            errors = plain_column(self.table, *place)
             flux = plain_column(self.table, *self.place_of(aperture))
-            errors = 2.5 / np.log(10) * errors / np.where(flux > 0, flux, np.nan)
-        errors[(errors == _MISSING[0]) | (errors < 0)] = np.nan
+            errors *= 2.5 / np.log(10) / np.where(flux > 0, flux, np.nan)
+        else:
+            errors = magnitude_column(self.table, *place)
+        errors[errors < 0] = np.nan
         return errors
 
     def good_stars(self, *, strict=False):
@@ -306,28 +271,12 @@ def _name_and_element(place, table):
     return next((name for name in place if name in table.colnames), place[0]), None
 
 
+def _degrees(angles):
+    values = angles.to_value(u.deg)
+    if hasattr(values, "unmasked"):
+        return np.where(values.mask, np.nan, values.unmasked)
+    return np.array(values)
+
+
 def _rank_of(aperture):
     return APERTURES.index(aperture) if aperture in APERTURES else len(APERTURES)
-
-
-def _in_degrees(table, name):
-    values = plain_column(table, name)
-    unit = table[name].unit
-    if unit is None:
-        return values
-    try:
-        return (values * unit).to_value(u.deg)
-    except u.UnitConversionError as error:
-        msg = f"column {name} must be an angle, got the unit {unit}"
-        raise KS4Error(msg) from error
-
-
-def _refuse_fluxes(unit, name):
-    if unit is None or unit == u.dimensionless_unscaled:
-        return
-    if not (isinstance(unit, u.MagUnit) or unit.is_equivalent(u.mag)):
-        msg = (
-            f"column {name} must hold magnitudes, got the unit {unit}: for fluxes, "
-            "pass columns= with fluxes=True"
-        )
-        raise KS4Error(msg)

@@ -1,0 +1,271 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Reference catalogs of any origin, brought to the pipeline's own columns.
+
+The only place that knows how reference catalogs call things, and by which
+colour terms the synthetic magnitudes of Gaia XP spectra become those of KS4.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+from astropy import units as u
+from astropy.table import Column, Table
+from astropy.time import Time
+
+from ks4_ccd._table_columns import column_in, magnitude_column, plain_column
+from ks4_ccd.build._motion import EPOCHS, decimal_year
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.table_files import read_table
+
+__all__ = ["COLOUR_TERMS", "ReferenceColumns", "bands_of", "read_reference"]
+
+# m = XP_1 - factor (XP_2 - XP_3): `pipe/KMTNet_REF_functions.py` of the KMTNet_ToO
+# pipeline. V and I are taken as they are.
+COLOUR_TERMS = {
+    "B": ("B", 0.30, "B", "V"),
+    "V": ("V", 0.0, "V", "V"),
+    "R": ("R", 0.04, "V", "R"),
+    "I": ("I", 0.0, "I", "I"),
+}
+
+_PRESETS = ("auto", "gaiaxp", "plain")
+_MAGNITUDE = re.compile("([A-Za-z][A-Za-z0-9]*)mag")
+_MOTION_UNIT = u.mas / u.yr
+
+
+@dataclass(frozen=True)
+class ReferenceColumns:
+    """
+    Which columns of a plain reference catalog hold what.
+
+    Where a tuple of names is given, the first that the catalog has counts.
+
+    Parameters
+    ----------
+    ra, dec : str or tuple of str, optional
+        ICRS positions, in degrees if they have no unit.
+    magnitudes : dict, optional
+        Columns by band, such as ``{"V": "V_AB"}``; by default all that are
+        called ``Vmag`` or alike.
+    errors, flags : dict, optional
+        Columns by band; where nothing is said, ``e_Vmag`` and ``flag_V``
+        if they are there. A flag is 1 for a star that may be used.
+    pm_ra, pm_dec : str or tuple of str, optional
+        Proper motion, that in RA times cos(Dec), in mas/yr if without a unit.
+    epoch : str, tuple of str or float, optional
+        The epoch of the positions: a column of decimal years, or one year
+        for all.
+    """
+
+    ra: str | tuple = ("RAJ2000", "RA_ICRS", "RA", "ra")
+    dec: str | tuple = ("DEJ2000", "DE_ICRS", "DEC", "dec", "Dec")
+    magnitudes: Mapping | None = None
+    errors: Mapping = field(default_factory=dict)
+    flags: Mapping = field(default_factory=dict)
+    pm_ra: str | tuple = ("pmRA", "pmra")
+    pm_dec: str | tuple = ("pmDE", "pmDEC", "pmdec")
+    epoch: str | tuple | float = ("Epoch", "ref_epoch")
+
+
+def read_reference(reference, columns="auto"):
+    """
+    Return a reference catalog with the pipeline's own columns.
+
+    Parameters
+    ----------
+    reference : `~astropy.table.Table`, str or path-like
+        The catalog, or the file that it is in. It is not changed.
+    columns : {"auto", "gaiaxp", "plain"}, `ReferenceColumns` or dict, optional
+        ``"gaiaxp"``: the synthetic photometry of Gaia XP spectra as the
+        pipeline stores it (``RA``, ``DEC``, ``XP_V``, ``XP_eV``,
+        ``XP_Vflag``...), to which the published terms of B and R are
+        applied. ``"plain"``: positions in ``RAJ2000``, ``DEJ2000`` or other
+        usual names, magnitudes in ``Vmag`` or alike. ``"auto"``: the first
+        if there are such columns, else the second. A dict has the parameters
+        of `ReferenceColumns`; what it leaves out is as in ``"plain"``.
+
+    Returns
+    -------
+    standard : `~astropy.table.Table`
+        ``RAJ2000``, ``DEJ2000`` (deg, at the epoch of the catalog); for each
+        band ``Vmag``, ``e_Vmag`` (mag; NaN where unknown) and ``flag_V``
+        (1: may be used; where the catalog has no flags, every finite
+        magnitude may). If there are proper motions, ``pmRA``, ``pmDE``
+        (mas/yr), and ``Epoch`` (yr) if that is known.
+
+    Raises
+    ------
+    KS4Error
+        If the file cannot be read, or columns are missing or hold something
+        else.
+
+    Notes
+    -----
+    B = XP_B - 0.30 (XP_B - XP_V) and R = XP_R - 0.04 (XP_V - XP_R), after
+    ``pipe/KMTNet_REF_functions.py`` of the KMTNet_ToO pipeline.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> from ks4_ccd.build.reference import read_reference
+    >>> table = Table({"RA": [10.0], "DEC": [-62.0], "XP_B": [16.0], "XP_V": [15.0]})
+    >>> for band in "BV":
+    ...     table[f"XP_e{band}"], table[f"XP_{band}flag"] = 0.01, 1
+    >>> standard = read_reference(table)
+    >>> print(*standard.colnames)
+    RAJ2000 DEJ2000 Bmag Vmag e_Bmag flag_B e_Vmag flag_V
+    >>> float(standard["Bmag"][0])
+    15.7
+    """
+    if not isinstance(reference, Table):
+        reference = read_table(reference)
+    if isinstance(columns, Mapping):
+        columns = _columns_of(columns)
+    elif not isinstance(columns, ReferenceColumns) and columns not in _PRESETS:
+        msg = (
+            f"the columns of the reference must be one of {', '.join(_PRESETS)}, or a "
+            f"dict of column names, got {columns!r}"
+        )
+        raise KS4Error(msg)
+    if columns == "gaiaxp" or (columns == "auto" and _has_xp(reference)):
+        return _read_gaiaxp(reference)
+    if isinstance(columns, str):
+        columns = ReferenceColumns()
+    return _read_plain(reference, columns)
+
+
+def bands_of(standard):
+    """Return the bands of what `read_reference` returns."""
+    return [match[1] for match in map(_MAGNITUDE.fullmatch, standard.colnames) if match]
+
+
+def _columns_of(names):
+    known = [part.name for part in fields(ReferenceColumns)]
+    unknown = set(names) - set(known)
+    if unknown:
+        msg = (
+            f"the columns of the reference may name {', '.join(known)}, got "
+            f"{', '.join(sorted(map(str, unknown)))}"
+        )
+        raise KS4Error(msg)
+    return ReferenceColumns(**names)
+
+
+def _has_xp(table):
+    return any(f"XP_{band}" in table.colnames for band in COLOUR_TERMS)
+
+
+def _read_gaiaxp(table):
+    xp = {}
+    for band in COLOUR_TERMS:
+        if f"XP_{band}" in table.colnames:
+            xp[band] = magnitude_column(table, f"XP_{band}")
+    magnitudes, errors, flags = {}, {}, {}
+    for band, (first, factor, blue, red) in COLOUR_TERMS.items():
+        if {first, blue, red} <= set(xp):
+            magnitudes[band] = xp[first] - factor * (xp[blue] - xp[red])
+            errors[band] = magnitude_column(table, _found(table, f"XP_e{band}"))
+            flags[band] = _flags(table, _found(table, f"XP_{band}flag"))
+    if not magnitudes:
+        msg = (
+            "the reference has no Gaia XP magnitudes (XP_B and XP_V, XP_V, XP_R and "
+            f"XP_V, or XP_I): it has {', '.join(table.colnames) or 'no columns'}"
+        )
+        raise KS4Error(msg)
+    ra, dec = (column_in(table, _found(table, name), u.deg) for name in ("RA", "DEC"))
+    return _standard(ra, dec, magnitudes, errors, flags)
+
+
+def _read_plain(table, columns):
+    ra, dec = (
+        column_in(table, _found(table, names), u.deg)
+        for names in (columns.ra, columns.dec)
+    )
+    named = columns.magnitudes
+    if named is None:
+        # e_Vmag does not match: letters and digits only.
+        found = filter(None, map(_MAGNITUDE.fullmatch, table.colnames))
+        named = {match[1]: match[0] for match in found}
+    magnitudes, errors, flags = {}, {}, {}
+    for band, name in named.items():
+        magnitudes[band] = magnitude_column(table, _found(table, name))
+        for kind, usual, read, into in (
+            (columns.errors, f"e_{band}mag", magnitude_column, errors),
+            (columns.flags, f"flag_{band}", _flags, flags),
+        ):
+            if band in kind or usual in table.colnames:
+                into[band] = read(table, _found(table, kind.get(band, usual)))
+    standard = _standard(ra, dec, magnitudes, errors, flags)
+    _add_motion(standard, table, columns)
+    return standard
+
+
+def _found(table, names):
+    """Return the first of some names that the table has, or raise `KS4Error`."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        if name in table.colnames:
+            return name
+    msg = (
+        f"the reference has no column {' or '.join(names)}: it has "
+        f"{', '.join(table.colnames) or 'none'}"
+    )
+    raise KS4Error(msg)
+
+
+def _flags(table, name):
+    return (plain_column(table, name) == 1).astype(np.uint8)
+
+
+def _standard(ra, dec, magnitudes, errors, flags):
+    """Return the standard table, its columns in the pipeline's order."""
+    standard = Table()
+    standard["RAJ2000"], standard["DEJ2000"] = Column(ra % 360, unit="deg"), dec
+    standard["DEJ2000"].unit = "deg"
+    for band, values in magnitudes.items():
+        standard[f"{band}mag"] = Column(values, unit="mag")
+    for band, values in magnitudes.items():
+        unknown = np.full(len(values), np.nan)
+        standard[f"e_{band}mag"] = Column(errors.get(band, unknown), unit="mag")
+        usable = np.isfinite(values).astype(np.uint8)
+        standard[f"flag_{band}"] = flags.get(band, usable)
+    return standard
+
+
+def _add_motion(standard, table, columns):
+    explicit = columns.pm_ra != ReferenceColumns.pm_ra
+    names = (columns.pm_ra, columns.pm_dec)
+    there = [_has_any(table, name) for name in names]
+    if not explicit and not all(there):
+        return
+    for target, name in zip(("pmRA", "pmDE"), names, strict=True):
+        motion = column_in(table, _found(table, name), _MOTION_UNIT)
+        standard[target] = Column(motion, unit=_MOTION_UNIT)
+    epoch = columns.epoch
+    if epoch == ReferenceColumns.epoch and not _has_any(table, epoch):
+        return
+    standard["Epoch"] = Column(_years(table, epoch), unit=u.yr)
+
+
+def _has_any(table, names):
+    names = (names,) if isinstance(names, str) else names
+    return any(name in table.colnames for name in names)
+
+
+def _years(table, epoch):
+    if not isinstance(epoch, (str, tuple, list)):
+        year = decimal_year("the epoch of the reference", epoch)
+        return np.full(len(table), year)
+    name = _found(table, epoch)
+    if isinstance(table[name], Time):
+        years = np.array(table[name].jyear, dtype=float)
+    else:
+        years = column_in(table, name, u.yr)
+    wrong = years[(years < EPOCHS[0]) | (years > EPOCHS[1])]
+    if len(wrong):
+        msg = f"column {name} must hold decimal years, got {wrong[0]:g}"
+        raise KS4Error(msg)
+    return years

@@ -1,0 +1,220 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Catalogs in files of any format, written whole or not at all."""
+
+import gzip
+import re
+import warnings
+from itertools import takewhile
+
+from astropy.io import fits, registry
+from astropy.table import Table
+
+from ks4_ccd._files import as_path, written_whole
+from ks4_ccd.exceptions import KS4Error, KS4Warning
+
+__all__ = ["read_table", "write_table"]
+
+_FITS, _GZIP = b"SIMPLE  =", b"\x1f\x8b"
+# "#   4 MAG_APER     Fixed aperture magnitude vector     [mag]"
+_SEXTRACTOR_LINE = re.compile(r"#\s*(\d+)\s+(\S+)")
+# What astropy says of FITS files that end too early.
+_BROKEN = ("truncated", "Error validating header")
+# Which astropy recognises by their content only.
+_FORMATS = {".vot": "votable", ".votable": "votable", ".xml": "votable"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".z", ".zip")
+
+
+def read_table(path):
+    """
+    Read a catalog.
+
+    Parameters
+    ----------
+    path : str or path-like
+        SExtractor's FITS_1.0, FITS_LDAC or ASCII_HEAD, or any other format
+        that astropy reads, among them the ECSV and FITS tables of photutils.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        Vector columns of ASCII_HEAD come as ``MAG_APER``, ``MAG_APER_1``...
+
+    Raises
+    ------
+    KS4Error
+        If the file is not there, ends too early or is no table.
+
+    Warns
+    -----
+    KS4Warning
+        If a FITS file has several tables of sources: the first is read.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from astropy.table import Table
+    >>> from ks4_ccd.table_files import read_table, write_table
+    >>> with TemporaryDirectory() as folder:
+    ...     write_table(Table({"NUMBER": [1, 2]}), f"{folder}/stars.fits")
+    ...     table = read_table(f"{folder}/stars.fits")
+    >>> table.colnames
+    ['NUMBER']
+    """
+    path = as_path("the catalog", path)
+    try:
+        start = _start_of(path)
+        if not start:
+            msg = f"{path} is empty"
+            raise KS4Error(msg)
+        if start.startswith(_FITS):
+            return _read_fits(path)
+        if start.startswith(b"#") and _SEXTRACTOR_LINE.match(start.decode("latin-1")):
+            return _read_sextractor(path)
+        return _read_other(path)
+    except KS4Error:
+        raise
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror or error}"
+        raise KS4Error(msg) from error
+    except Exception as error:
+        # astropy's many readers have many ways to stumble over a file.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        msg = f"cannot read {path} as a table: {lines[0]}"
+        raise KS4Error(msg) from error
+
+
+def _start_of(path):
+    with open(path, "rb") as file:
+        start = file.read(80)
+    if start.startswith(_GZIP):
+        with gzip.open(path) as file:
+            try:
+                start = file.read(80)
+            except EOFError as error:
+                msg = f"{path} is truncated"
+                raise KS4Error(msg) from error
+    return start
+
+
+def _read_fits(path):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with fits.open(path, memmap=False) as hdus:
+            numbers = [number for number, hdu in enumerate(hdus) if _is_table(hdu)]
+            if any(sign in str(w.message) for w in caught for sign in _BROKEN):
+                msg = f"{path} is truncated: it ends before its last table does"
+                raise KS4Error(msg)
+            if not numbers:
+                kinds = ", ".join(type(hdu).__name__ for hdu in hdus)
+                msg = f"{path} has no table in it, but {kinds}"
+                raise KS4Error(msg)
+            # FITS_LDAC has a table with the image's header before each catalog.
+            ldac = [i for i in numbers if hdus[i].name == "LDAC_OBJECTS"]
+            numbers = ldac or numbers
+            table = Table.read(hdus, hdu=numbers[0], format="fits")
+    if len(numbers) > 1:
+        msg = (
+            f"{path} has {len(numbers)} tables, in its extensions "
+            f"{', '.join(map(str, numbers))}: the first is read"
+        )
+        warnings.warn(msg, KS4Warning, stacklevel=3)
+    return table
+
+
+def _is_table(hdu):
+    # A compressed image is stored as a table.
+    kinds = (fits.BinTableHDU, fits.TableHDU)
+    return isinstance(hdu, kinds) and not isinstance(hdu, fits.CompImageHDU)
+
+
+def _read_sextractor(path):
+    text = path.read_text(encoding="latin-1")
+    lines = text.splitlines()
+    header = list(takewhile(lambda line: line.startswith("#"), lines))
+    if not text.endswith("\n"):
+        msg = f"{path} is truncated: it ends in the middle of a line"
+        raise KS4Error(msg)
+    if len(lines) > len(header):
+        # The header does not tell how long a vector in the last columns is.
+        number, name = _SEXTRACTOR_LINE.match(header[-1]).groups()
+        missing = len(lines[-1].split()) - int(number)
+        if missing > 0:
+            last = f"# {int(number) + missing} {name}_{missing}"
+            header.append(_SEXTRACTOR_LINE.sub(last, header[-1], count=1))
+            lines[len(header) - 1 : len(header) - 1] = [header[-1]]
+    return Table.read(lines, format="ascii.sextractor")
+
+
+def _read_other(path):
+    with warnings.catch_warnings():
+        # Units that astropy does not know are kept as they are.
+        warnings.simplefilter("ignore")
+        try:
+            return Table.read(path, format=_FORMATS.get(path.suffix.lower()))
+        except registry.IORegistryError:
+            pass
+        try:
+            return Table.read(path, format="ascii")
+        except Exception as error:
+            msg = f"{path} is no table of a format that astropy knows"
+            raise KS4Error(msg) from error
+
+
+def write_table(table, path, overwrite=False):
+    """
+    Write a catalog: the file appears whole or not at all.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        It is not changed.
+    path : str or path-like
+        Its suffix tells the format: .fits, .ecsv, .csv, .vot, or any other
+        that astropy writes.
+    overwrite : bool, optional
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    KS4Error
+        If the suffix tells no format, the format cannot hold the table, or
+        the file is there already or cannot be written.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from astropy.table import Table
+    >>> from ks4_ccd.table_files import write_table
+    >>> with TemporaryDirectory() as folder:
+    ...     write_table(Table({"NUMBER": [1, 2]}), f"{folder}/stars.dat")
+    Traceback (most recent call last):
+    ...
+    ks4_ccd.exceptions.KS4Error: the suffix of ...stars.dat tells no format...
+    """
+    path = as_path("the catalog", path)
+    kind = _format_of(table, path)
+    with written_whole(path, overwrite) as partial:
+        try:
+            table.write(partial, format=kind)
+        except OSError:
+            raise
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            msg = f"cannot write the table to {path} as {kind}: {lines[0]}"
+            raise KS4Error(msg) from error
+
+
+def _format_of(table, path):
+    suffix = path.suffix.lower()
+    found = [_FORMATS[suffix]] if suffix in _FORMATS else []
+    if not found and suffix not in _COMPRESSED:
+        found = registry.identify_format(
+            "write", type(table), path.name.lower(), None, [table], {}
+        )
+    if not found:
+        msg = (
+            f"the suffix of {path} tells no format that tables are written in: use "
+            ".fits, .ecsv, .csv or .vot (uncompressed)"
+        )
+        raise KS4Error(msg)
+    return found[0]

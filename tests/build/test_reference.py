@@ -1,0 +1,198 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Reference catalogs of several origins become one and the same table."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.table import MaskedColumn, QTable, Table
+from astropy.time import Time
+from numpy.testing import assert_allclose, assert_array_equal
+
+from ks4_ccd import simulate_field
+from ks4_ccd.build.reference import ReferenceColumns, bands_of, read_reference
+from ks4_ccd.exceptions import KS4Error
+
+XP = {"B": [16.0, np.nan], "V": [15.0, 14.0], "R": [14.5, 13.0], "I": [14.0, 12.5]}
+
+
+def gaiaxp(bands="BVRI"):
+    """Return two stars as the pipeline stores them."""
+    table = Table({"RA": [10.0, 11.0], "DEC": [-62.0, -61.0], "cstar": [0.1, 0.2]})
+    for band in bands:
+        table[f"XP_{band}"] = XP[band]
+        table[f"XP_e{band}"] = [0.01, 0.02]
+        table[f"XP_{band}flag"] = np.array([1, 0], dtype="u1")
+    return table
+
+
+def plain(**columns):
+    """Return two stars with names of the pipeline's matched tables."""
+    table = Table({"RAJ2000": [10.0, 11.0], "DEJ2000": [-62.0, -61.0]})
+    for name, values in columns.items():
+        table[name] = values
+    return table
+
+
+def test_published_colour_terms():
+    """B and R follow from two XP magnitudes, V and I from one."""
+    standard = read_reference(gaiaxp())
+    assert bands_of(standard) == ["B", "V", "R", "I"]
+    assert_array_equal(standard["Bmag"], [16.0 - 0.30 * 1.0, np.nan])
+    assert_array_equal(standard["Vmag"], XP["V"])
+    assert_array_equal(standard["Rmag"], [14.5 - 0.04 * 0.5, 13.0 - 0.04 * 1.0])
+    assert_array_equal(standard["Imag"], XP["I"])
+    for band in "BVRI":
+        assert_array_equal(standard[f"e_{band}mag"], [0.01, 0.02])
+        assert_array_equal(standard[f"flag_{band}"], [1, 0])
+        assert standard[f"flag_{band}"].dtype == np.uint8
+
+
+@pytest.mark.parametrize(("bands", "expected"), [("VI", "VI"), ("BRI", "I")])
+def test_bands_that_follow(bands, expected):
+    """A band is there if all its XP magnitudes are."""
+    assert bands_of(read_reference(gaiaxp(bands))) == list(expected)
+
+
+def test_simulated_reference():
+    """The simulated reference is of the same kind as the pipeline's."""
+    field = simulate_field((660, 660), map_shape=(33, 33), seed=1)
+    standard = read_reference(field.reference, "gaiaxp")
+    assert_array_equal(standard["RAJ2000"], field.reference["RA"])
+    # XP_R is 0.04 (V - R), 0.016 mag in the median, fainter than MAG.
+    assert abs(np.median(standard["Rmag"] - field.reference["MAG"])) < 0.003
+
+
+def test_plain_table():
+    """Names of the pipeline are found; what is not said is filled in."""
+    standard = read_reference(
+        plain(Vmag=[15.0, np.nan], gmag=[16.0, 17.0], e_gmag=0.1, flag_g=[0, 1])
+    )
+    assert bands_of(standard) == ["V", "g"]
+    assert_array_equal(standard["e_Vmag"], [np.nan, np.nan])
+    assert_array_equal(standard["flag_V"], [1, 0])
+    assert_array_equal(standard["e_gmag"], [0.1, 0.1])
+    assert_array_equal(standard["flag_g"], [0, 1])
+
+
+def test_own_names():
+    """A dict names columns; what it leaves out has its usual name."""
+    table = plain(v=[15.0, 16.0], dv=[0.1, 0.2], ok=[True, False], Rmag=[1.0, 2.0])
+    table.rename_columns(["RAJ2000", "DEJ2000"], ["lon", "DEC"])
+    names = {"ra": "lon", "magnitudes": {"V": "v"}, "errors": {"V": "dv"}}
+    names["flags"] = {"V": "ok"}
+    for columns in (names, ReferenceColumns(**names)):
+        standard = read_reference(table, columns)
+        assert bands_of(standard) == ["V"]
+        assert_array_equal(standard["e_Vmag"], [0.1, 0.2])
+        assert_array_equal(standard["flag_V"], [1, 0])
+        assert_array_equal(standard["DEJ2000"], [-62.0, -61.0])
+
+
+def test_negative_right_ascension():
+    """RA comes out between 0 and 360."""
+    table = plain()
+    table["RAJ2000"][0] = -10
+    assert_array_equal(read_reference(table)["RAJ2000"], [350, 11])
+
+
+@pytest.mark.parametrize("kind", [Table, QTable])
+def test_units(kind):
+    """Columns with a unit are converted, AB magnitudes taken as they are."""
+    table = kind(plain(Vmag=[15.0, 16.0] * u.ABmag, e_Vmag=[10.0, 20.0] * u.mmag))
+    table["RAJ2000"] = [1.0, 2.0] * u.hourangle
+    table["pmRA"] = [0.001, 0.002] * u.arcsec / u.yr
+    table["pmDE"] = [1.0, 2.0]
+    standard = read_reference(table)
+    assert_allclose(standard["RAJ2000"], [15, 30], rtol=1e-15)
+    assert_array_equal(standard["Vmag"], [15.0, 16.0])
+    assert_allclose(standard["e_Vmag"], [0.01, 0.02], rtol=1e-15)
+    assert_allclose(standard["pmRA"], [1, 2], rtol=1e-15)
+    assert standard["Vmag"].unit == u.mag
+
+
+def test_missing_values():
+    """Masked, 99 and -99 are no magnitudes; a masked flag is not 1."""
+    table = plain(
+        Vmag=MaskedColumn([15.0, 16.0], mask=[False, True]),
+        flag_V=MaskedColumn([1, 1], mask=[True, False]),
+        Rmag=[99.0, -99.0],
+    )
+    standard = read_reference(table)
+    assert_array_equal(standard["Vmag"], [15.0, np.nan])
+    assert_array_equal(standard["flag_V"], [0, 1])
+    assert np.isnan(standard["Rmag"]).all()
+    assert_array_equal(standard["flag_R"], [0, 0])
+
+
+@pytest.mark.parametrize(
+    "epoch",
+    [
+        [2016.0, 2015.5],
+        [2016.0, 2015.5] * u.yr,
+        Time([2016.0, 2015.5], format="jyear"),
+    ],
+)
+def test_epochs_of_stars(epoch):
+    """A column of epochs goes with the proper motions."""
+    table = plain(pmra=[1.0, 2.0], pmdec=[3.0, 4.0], ref_epoch=epoch)
+    assert_array_equal(read_reference(table)["Epoch"], [2016.0, 2015.5])
+
+
+def test_no_proper_motion():
+    """Without proper motions, epochs are of no use."""
+    assert "Epoch" not in read_reference(plain(Epoch=2016.0)).colnames
+    standard = read_reference(plain(pmRA=1.0, pmDE=2.0))
+    assert standard.colnames[-2:] == ["pmRA", "pmDE"]
+
+
+def test_files(tmp_path):
+    """A reference may come in a file."""
+    gaiaxp().write(tmp_path / "gaiaxp.fits")
+    plain(Vmag=[15.0, 16.0]).write(tmp_path / "plain.ecsv")
+    assert bands_of(read_reference(tmp_path / "gaiaxp.fits")) == list("BVRI")
+    assert bands_of(read_reference(str(tmp_path / "plain.ecsv"))) == ["V"]
+
+
+def test_input_is_untouched():
+    """The table that is read stays as it is."""
+    for table in (gaiaxp(), plain(Vmag=[99.0, 16.0], pmRA=1.0, pmDE=1.0)):
+        before = deepcopy(table)
+        read_reference(table)["RAJ2000"][:] = 0
+        assert table.colnames == before.colnames
+        for name in table.colnames:
+            assert_array_equal(table[name], before[name])
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "culprit"),
+    [
+        (gaiaxp(), "gaia", "must be one of auto, gaiaxp, plain, or a dict .* 'gaia'"),
+        (gaiaxp(), {"DEC": "d"}, "may name ra, dec, .*, got DEC"),
+        (plain(), "gaiaxp", "no Gaia XP magnitudes .* it has RAJ2000, DEJ2000"),
+        (gaiaxp(), {"dec": "decl"}, "no column decl: it has RA, DEC, cstar"),
+        (plain(), {"magnitudes": {"V": "v"}}, "no column v: it has RAJ2000"),
+        (plain(), {"pm_ra": "pma"}, "no column pma"),
+        (Table({"RA": [1.0]}), "auto", "no column DEJ2000 or .* it has RA"),
+        (plain(Vmag=["a", "b"]), "auto", "column Vmag must hold numbers"),
+        (plain(Vmag=[1, 2] * u.Jy), "auto", "Vmag must hold magnitudes, got .* Jy"),
+        (plain(pmRA=[1, 2] * u.m, pmDE=1), "auto", "pmRA must be in mas / yr"),
+        (plain(pmRA=1, pmDE=1, Epoch=57388.0), "auto", "decimal years, got 57388"),
+        (plain(pmRA=1, pmDE=1), {"epoch": 57388.0}, "epoch of the reference must be"),
+        (plain(pmRA=1, pmDE=1), {"epoch": "E"}, "no column E: it has"),
+    ],
+)
+def test_bad_references(table, columns, culprit):
+    """What is missing or wrong is named, with what was there."""
+    with pytest.raises(KS4Error, match=culprit):
+        read_reference(table, columns)
+
+
+@pytest.mark.parametrize("part", ["XP_eR", "XP_Rflag", "DEC"])
+def test_incomplete_gaiaxp(part):
+    """A column that the pipeline writes and is not there is named."""
+    table = gaiaxp()
+    table.remove_column(part)
+    with pytest.raises(KS4Error, match=f"no column {part}: it has RA"):
+        read_reference(table)
