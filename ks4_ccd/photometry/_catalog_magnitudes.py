@@ -1,0 +1,143 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The magnitudes of a catalog in one aperture, calibrated."""
+
+import math
+import warnings
+
+import numpy as np
+from astropy import units as u
+
+from ks4_ccd._table_columns import plain_column
+from ks4_ccd.exceptions import KS4Warning
+from ks4_ccd.photometry._catalog_columns import NewColumn
+from ks4_ccd.photometry._plan import result_dtype
+
+__all__ = ["Magnitudes", "warn_missing"]
+
+_LN_FACTOR = 0.4 * math.log(10)
+_NANOJANSKY = (1 * u.nJy).to_value(u.ABmag)
+
+
+class Magnitudes:
+    """
+    The calibrated magnitudes in an aperture, with errors.
+
+    Parameters
+    ----------
+    sources : `~ks4_ccd.sources.Sources`
+    aperture : str
+    at : `~ks4_ccd.photometry._catalog_values.AtSources`
+        What the aperture's map says at the sources.
+    unusable : 1D `~numpy.ndarray` of bool
+        Sources that are not calibrated, because they have no position.
+    masked : 1D `~numpy.ndarray` of bool
+        Sources whose result is masked, those among them.
+    error_kind : {"scatter", "median"} or `None`
+        What the error of the map is; `None` leaves it out.
+
+    Attributes
+    ----------
+    aperture : str
+    missing : 1D `~numpy.ndarray` of bool
+        Which sources have no magnitude in the catalog.
+    """
+
+    def __init__(self, sources, aperture, at, unusable, masked, error_kind):
+        self.aperture = aperture
+        self._sources = sources
+        self._at = at
+        self._error_kind = error_kind
+        self._place = sources.place_of(aperture)
+        self._error_place = sources.place_of_error(aperture)
+        self._dtype = result_dtype(sources.table[self._place[0]].dtype)
+        magnitude = sources.magnitudes(aperture)
+        self.missing = ~np.isfinite(magnitude)
+        self._masked = masked
+        self._unusable = unusable
+        # What has no value is not left under the mask for somebody to find.
+        magnitude[self.missing | unusable] = np.nan
+        magnitude += at.value
+        self._magnitude = magnitude
+        self._error = None
+        if self._error_place is not None:
+            self._error = sources.magnitude_errors(aperture)
+            self._error[np.isnan(magnitude)] = np.nan
+            if error_kind is not None:
+                np.hypot(self._error, at.error, out=self._error)
+
+    def columns(self):
+        """Yield the columns of magnitude and error, and what they are made from."""
+        name = self.aperture
+        places = self._place, self._error_place
+        if self._sources.columns.fluxes:
+            places = None, None
+        what = f"AB magnitude, aperture {name}"
+        yield self._column(f"MAG_{name}", self._magnitude, "mag", what), places[0]
+        if self._error is not None:
+            how = "including" if self._error_kind else "without"
+            what = f"error of MAG_{name}, {how} that of the zero point"
+            yield self._column(f"MAGERR_{name}", self._error, "mag", what), places[1]
+
+    def zeropoint_columns(self):
+        """Yield the columns of the zero point, its error and its stars."""
+        name, at, mask = self.aperture, self._at, self._masked
+        what = f"AB zero point of MAG_{name}"
+        yield NewColumn(f"ZP_{name}", at.value, "mag", what, mask)
+        if at.error is not None:
+            kind = "median" if self._error_kind == "median" else "scatter"
+            what = f"error of ZP_{name}: {_ERRORS[kind]}"
+            yield NewColumn(f"ZPERR_{name}", at.error, "mag", what, mask)
+        if at.count is not None:
+            count = np.where(self._unusable, 0, at.count)
+            what = f"stars of the source's cell behind ZP_{name}"
+            yield NewColumn(f"NUMPHOTO_{name}", count, None, what)
+
+    def flux_columns(self):
+        """Yield the columns of the flux and its error, from counts if there are."""
+        if self._sources.columns.fluxes:
+            flux, error = self._from_counts()
+        else:
+            flux = 10 ** (-0.4 * (self._magnitude - _NANOJANSKY))
+            error = None if self._error is None else _LN_FACTOR * flux * self._error
+        name = self.aperture
+        yield self._column(f"FLUX_{name}", flux, "nJy", f"flux, aperture {name}")
+        if error is not None:
+            what = f"error of FLUX_{name}"
+            yield self._column(f"FLUXERR_{name}", error, "nJy", what)
+
+    def _from_counts(self):
+        """Return fluxes, which negative counts have as well, and their errors."""
+        table, at = self._sources.table, self._at
+        factor = 10 ** (-0.4 * (at.value - _NANOJANSKY))
+        factor[self._unusable] = np.nan
+        flux = plain_column(table, *self._place) * factor
+        if self._error_place is None:
+            return flux, None
+        error = plain_column(table, *self._error_place) * factor
+        if self._error_kind is not None:
+            np.hypot(error, _LN_FACTOR * flux * at.error, out=error)
+        return flux, error
+
+    def _column(self, name, values, unit, description):
+        """Return a column, masked where it has no value or must not have one."""
+        with np.errstate(over="ignore"):
+            values = values.astype(self._dtype)
+        mask = self._masked | ~np.isfinite(values)
+        return NewColumn(name, values, unit, description, mask)
+
+
+_ERRORS = {
+    "scatter": "standard deviation of a cell's stars",
+    "median": "standard error of their median",
+}
+
+
+def warn_missing(magnitudes):
+    """Warn of apertures in which no source has a magnitude."""
+    empty = [m.aperture for m in magnitudes if m.missing.size and m.missing.all()]
+    if empty:
+        msg = (
+            f"no source has a magnitude in {', '.join(empty)}: all are NaN, masked, "
+            "99 or -99, or fluxes not above 0"
+        )
+        warnings.warn(msg, KS4Warning, stacklevel=3)
