@@ -1,0 +1,188 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The functions that a surface over an image is made of."""
+
+from math import comb
+
+import numpy as np
+
+__all__ = ["SurfaceBasis", "regions_of", "trend_columns"]
+
+_CUBIC = 3
+_NODES_OF_TREND = 8
+
+
+class SurfaceBasis:
+    """
+    Cubic B-splines over an image, and polynomials in its regions.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        ``(rows, columns)``.
+    n_knots : int
+        The number of intervals between knots along an axis.
+    edges : pair of sequences
+        The borders of regions along x and y, 0-based pixel coordinates.
+    degree : int or `None`
+        Of the polynomials; `None` has none.
+    order : {1, 2}
+        Which differences of coefficients the penalty is on.
+    """
+
+    def __init__(self, image_shape, n_knots, edges, degree, order):
+        self._lengths = image_shape[1], image_shape[0]
+        self._n_knots = n_knots
+        self._n_axis = n_knots + _CUBIC
+        self._edges = edges
+        self._degree = degree
+        self._order = order
+        self.n_spline = self._n_axis**2
+
+    def rows(self, x, y):
+        """
+        Return the functions at positions.
+
+        Parameters
+        ----------
+        x, y : 1D `~numpy.ndarray`
+            0-based pixel coordinates; those off the image count as on its edge.
+
+        Returns
+        -------
+        rows : sparse array
+            A row a position, a column a function.
+        """
+        from scipy import sparse
+
+        index, value = zip(
+            *(
+                self._splines(position, length)
+                for position, length in zip((x, y), self._lengths, strict=True)
+            ),
+            strict=True,
+        )
+        columns = index[0][:, :, None] * self._n_axis + index[1][:, None, :]
+        values = value[0][:, :, None] * value[1][:, None, :]
+        splines = _rows_of(values, columns, self.n_spline)
+        if self._degree is None:
+            return splines
+        return sparse.hstack([splines, self._polynomials(x, y)]).tocsr()
+
+    def penalty(self):
+        """Return the matrix of the roughness of the splines, 0 for polynomials."""
+        from scipy import sparse
+
+        order = self._order
+        total = sum(
+            comb(order, k)
+            * sparse.kron(
+                _squared_differences(self._n_axis, order - k),
+                _squared_differences(self._n_axis, k),
+            )
+            for k in range(order + 1)
+        )
+        n_regions = (len(self._edges[0]) + 1) * (len(self._edges[1]) + 1)
+        n_others = 0 if self._degree is None else n_regions * self._n_terms()
+        return sparse.block_diag([total, sparse.csc_array((n_others, n_others))])
+
+    def _splines(self, position, length):
+        """Return which four splines are not 0 at positions, and their values."""
+        from scipy.interpolate import BSpline
+
+        interval = length / self._n_knots
+        knots = np.arange(-_CUBIC, self._n_knots + _CUBIC + 1) * interval - 0.5
+        inside = np.clip(position, -0.5, np.nextafter(length - 0.5, 0))
+        matrix = BSpline.design_matrix(inside, knots, _CUBIC)
+        shape = position.size, _CUBIC + 1
+        return matrix.indices.reshape(shape), matrix.data.reshape(shape)
+
+    def _n_terms(self):
+        return (self._degree + 1) * (self._degree + 2) // 2
+
+    def _polynomials(self, x, y):
+        i, j = regions_of(x, y, self._edges)
+        # -1 to 1 across each region.
+        p, q = (
+            _in_region(position, index, edges, length)
+            for position, index, edges, length in zip(
+                (x, y), (i, j), self._edges, self._lengths, strict=True
+            )
+        )
+        degrees = range(self._degree + 1)
+        terms = [p**a * q**b for a in degrees for b in degrees if a + b <= self._degree]
+        rows_of_regions = len(self._edges[1]) + 1
+        region = i * rows_of_regions + j
+        columns = region[:, None] * len(terms) + np.arange(len(terms))
+        n_regions = (len(self._edges[0]) + 1) * rows_of_regions
+        return _rows_of(np.column_stack(terms), columns, n_regions * len(terms))
+
+
+def regions_of(x, y, edges):
+    """
+    Return between which borders positions are, along each axis.
+
+    Parameters
+    ----------
+    x, y : array_like
+        0-based pixel coordinates.
+    edges : pair of sequences
+        The borders along x and y; a position on one is behind it.
+
+    Returns
+    -------
+    i, j : `~numpy.ndarray` of int
+    """
+    return tuple(
+        np.searchsorted(borders, position, side="right")
+        for borders, position in zip(edges, (x, y), strict=True)
+    )
+
+
+def trend_columns(property_):
+    """
+    Return tent functions of a property of the stars, without their mean.
+
+    Parameters
+    ----------
+    property_ : 1D `~numpy.ndarray`
+
+    Returns
+    -------
+    columns : sparse array
+        A row a star, a column a function, none if all stars are alike.
+    """
+    from scipy import sparse
+
+    nodes = np.unique(np.quantile(property_, np.linspace(0, 1, _NODES_OF_TREND)))
+    # The first tent is left out: with it, they would add up to a constant.
+    tents = [
+        np.interp(property_, nodes, np.arange(nodes.size) == k)
+        for k in range(1, nodes.size)
+    ]
+    return sparse.csr_array(np.reshape(tents, (-1, property_.size)).T)
+
+
+def _in_region(position, index, edges, length):
+    borders = np.concatenate([[-0.5], edges, [length - 0.5]])
+    low, high = borders[index], borders[index + 1]
+    return 2 * (np.clip(position, -0.5, length - 0.5) - low) / (high - low) - 1
+
+
+def _rows_of(values, columns, n_columns):
+    """Return a sparse array with the same number of entries in every row."""
+    from scipy import sparse
+
+    n_rows, per_row = values.shape[0], values[0].size if len(values) else 0
+    ends = np.arange(n_rows + 1) * per_row
+    shape = n_rows, n_columns
+    return sparse.csr_array((values.ravel(), columns.ravel(), ends), shape=shape)
+
+
+def _squared_differences(n, order):
+    """Return D.T @ D for the differences D of an order of n coefficients."""
+    from scipy import sparse
+
+    difference = sparse.eye_array(n, format="csr")
+    for _ in range(order):
+        difference = difference[1:] - difference[:-1]
+    return difference.T @ difference

@@ -1,0 +1,54 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""How far stars scatter about a surface, as a function of their own errors."""
+
+import numpy as np
+
+__all__ = ["star_sigma"]
+
+_STARS_PER_BIN = 30
+_MOST_BINS = 20
+_TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
+
+
+def star_sigma(residuals, errors, used):
+    """
+    Return the standard deviation of each star.
+
+    Parameters
+    ----------
+    residuals, errors : 1D `~numpy.ndarray`
+        Of each star, about the surface and as measured.
+    used : 1D `~numpy.ndarray` of bool
+        The stars to learn from.
+
+    Returns
+    -------
+    sigma : 1D `~numpy.ndarray`
+        ``hypot(k error, floor)``: the factor ``k`` that measured errors are
+        off by, and the floor that reference magnitudes and colours set, are
+        found from the scatter of stars of equal errors.
+    """
+    from scipy.optimize import nnls
+
+    residuals, known = residuals[used], errors[used]
+    n_bins = int(np.clip(residuals.size // _STARS_PER_BIN, 1, _MOST_BINS))
+    # In bins of equal numbers of stars, from the smallest errors on.
+    order = np.argsort(known, kind="stable")
+    bins = np.array_split(order, n_bins)
+    variance = np.array([_variance(residuals[part]) for part in bins])
+    mean_square = np.array([np.mean(known[part] ** 2) for part in bins])
+    least = max(1e-6 * variance.max(), 1e-24)
+    variance = np.maximum(variance, least)
+    if n_bins < 3:
+        # Too few stars to tell a factor from a floor.
+        factor = 1.0
+        floor = max(np.mean(variance) - np.mean(mean_square), 0.0)
+    else:
+        columns = np.column_stack([mean_square, np.ones(n_bins)])
+        # The scatter of a variance is proportional to it.
+        (factor, floor), _ = nnls(columns / variance[:, None], np.ones(n_bins))
+    return np.sqrt(np.maximum(factor * errors**2 + floor, least))
+
+
+def _variance(residuals):
+    return (_TO_SIGMA * np.median(np.abs(residuals))) ** 2

@@ -1,0 +1,414 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""From tables of matched stars to maps: the builders."""
+
+
+import numpy as np
+from tqdm import tqdm
+
+from ks4_ccd._arguments import one_of
+from ks4_ccd.build import _published, _smooth
+from ks4_ccd.build._stars import MatchedStars
+from ks4_ccd.exceptions import KS4Error, MapMismatchError
+from ks4_ccd.grid import MapGrid
+from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
+from ks4_ccd.release.names import APERTURES, BANDS, MapKey
+
+__all__ = [
+    "RECIPES",
+    "build_maps",
+    "build_misalignment_map",
+    "build_offset_map",
+    "build_zeropoint_map",
+]
+
+RECIPES = ("default", "dr1")
+_STACK = (22000, 22000)
+_PHOTOMETRIC, _ASTROMETRIC = (55, 55), (110, 110)
+# Where there are edges, half a cell without interpolation is to be short.
+_WITH_EDGES = (220, 220)
+
+
+def build_zeropoint_map(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    aperture="APER5",
+    mode="single",
+    field=None,
+    shape=None,
+    recipe="default",
+    edges=None,
+    misalignment=None,
+    columns="sextractor",
+    apertures=None,
+):
+    """
+    Make a zero-point map from matched stars.
+
+    Parameters
+    ----------
+    matched : `~astropy.table.Table`
+        Sources and the stars that they are, as `match_catalogs` returns them
+        or the pipeline of the survey writes them. It is not changed.
+    image_shape : tuple of int, optional
+        The shape ``(rows, columns)`` of the image.
+    band : str
+        The band of the image; ``{band}mag`` are the reference magnitudes.
+    aperture : str, optional
+        The aperture of the instrumental magnitudes.
+    mode : {"single", "dual"}, optional
+        Of the catalog. DR1 cuts stars by their errors in mode single only.
+    field : str or int, optional
+        The KS4 field, for the map's ``key``; without it the map has none.
+    shape : tuple of int, optional
+        The shape of the map, ``(cells along x, cells along y)``: by default
+        (55, 55), and (220, 220) with ``edges``.
+    recipe : {"default", "dr1"}, optional
+        ``"dr1"`` makes the maps of the release, quirks included; see Notes.
+    edges : pair of sequences, optional
+        0-based pixel coordinates x, and y, of borders where the zero point
+        may have steps, such as those of amplifiers. Not for ``"dr1"``.
+    misalignment : `~ks4_ccd.MisalignmentMap`, optional
+        What separations are cut by. By default it is made from ``matched``;
+        DR1 takes that of mode single in both modes.
+    columns : {"sextractor", "photutils"}, `~ks4_ccd.sources.SourceColumns` or \
+dict, optional
+        Which columns of the source catalog hold what.
+    apertures : sequence of str, optional
+        The names of the apertures in its vector column.
+
+    Returns
+    -------
+    zpmap : `~ks4_ccd.ZeroPointMap`
+        ``error`` is the scatter of single stars. With the default recipe
+        ``count`` is the number of stars whose median would be as good as the
+        value is, so that ``error_kind="median"`` gives its standard error.
+
+    Raises
+    ------
+    KS4Error
+        If columns are missing, fewer than three stars are usable, or an
+        argument is not allowed.
+    GeometryError
+        If the map does not fit the image.
+    MapMismatchError
+        If all stars are off the image.
+
+    Notes
+    -----
+    The default recipe fits a surface to all stars at once: a penalised cubic
+    spline, whose smoothness is chosen by five-fold cross-validation, plus
+    polynomials in the regions between ``edges``, whose degree is chosen
+    likewise. Stars weigh by their errors (measured, and of the reference),
+    scaled and with a floor so that they explain the scatter of stars of equal
+    errors. How zero points depend on the brightness of stars is fitted along
+    and taken out: the map is that of the median star. A cell farther from any
+    star than stars are apart is empty.
+
+    ``"dr1"`` takes the median of each cell's stars after clipping at 2 sigma,
+    and cuts separations as the pipeline does, comparing degrees with arcsec.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ks4_ccd import build_zeropoint_map, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> zpmap = build_zeropoint_map(
+    ...     field.matched, (400, 400), band="R", aperture="APER5", shape=(8, 8)
+    ... )
+    >>> zpmap.values.shape
+    (8, 8)
+    """
+    stars, grid = _stars_and_grid(
+        matched,
+        image_shape,
+        band,
+        columns,
+        apertures,
+        shape,
+        recipe,
+        edges,
+        _PHOTOMETRIC,
+    )
+    made = _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
+    return next(made)
+
+
+def build_misalignment_map(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    mode="single",
+    field=None,
+    shape=None,
+    recipe="default",
+    edges=None,
+    columns="sextractor",
+    apertures=None,
+):
+    """
+    Make a map of how far positions are off, without a direction.
+
+    Parameters
+    ----------
+    matched, image_shape, band, mode, field, columns, apertures
+        As in `build_zeropoint_map`.
+    shape : tuple of int, optional
+        The shape of the map, by default (110, 110).
+    recipe : {"default", "dr1"}, optional
+        ``"dr1"`` takes the median separation of the stars in a window of five
+        cells around each cell. The default clips at 3 sigma, and takes wider
+        windows where there are fewer than eight stars.
+    edges : pair of sequences, optional
+        0-based pixel coordinates x, and y, of borders that windows do not
+        reach across. Not for ``"dr1"``.
+
+    Returns
+    -------
+    misalignment : `~ks4_ccd.MisalignmentMap`
+
+    Raises
+    ------
+    KS4Error, GeometryError, MapMismatchError
+        As in `build_zeropoint_map`.
+
+    Examples
+    --------
+    >>> from ks4_ccd import build_misalignment_map, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> misalignment = build_misalignment_map(
+    ...     field.matched, (400, 400), band="R", shape=(16, 16), recipe="dr1"
+    ... )
+    >>> bool((misalignment.values == field.misalignment.values).all())
+    True
+    """
+    stars, grid = _stars_and_grid(
+        matched,
+        image_shape,
+        band,
+        columns,
+        apertures,
+        shape,
+        recipe,
+        edges,
+        _ASTROMETRIC,
+    )
+    return _misalignment_map(stars, grid, recipe, _key(field, band, mode))
+
+
+def build_offset_map(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    mode="single",
+    field=None,
+    shape=None,
+    edges=None,
+    columns="sextractor",
+    apertures=None,
+):
+    """
+    Make a map that corrects positions: offsets along RA and declination.
+
+    Parameters
+    ----------
+    matched, image_shape, band, mode, field, columns, apertures
+        As in `build_zeropoint_map`.
+    shape : tuple of int, optional
+        The shape of the map, by default (110, 110), and (220, 220) with
+        ``edges``.
+    edges : pair of sequences, optional
+        0-based pixel coordinates x, and y, of borders where positions may
+        have steps, such as those of chips.
+
+    Returns
+    -------
+    offsets : `~ks4_ccd.OffsetMap`
+        ``error`` is the scatter of single stars along an axis, and ``count``
+        as in `build_zeropoint_map`.
+
+    Raises
+    ------
+    KS4Error, GeometryError, MapMismatchError
+        As in `build_zeropoint_map`.
+
+    Notes
+    -----
+    Both components are surfaces as in `build_zeropoint_map`. The release has
+    no such maps, so there is one recipe.
+
+    Examples
+    --------
+    >>> from ks4_ccd import build_offset_map, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> offsets = build_offset_map(field.matched, (400, 400), band="R", shape=(16, 16))
+    >>> offsets.dra.shape
+    (16, 16)
+    """
+    stars, grid = _stars_and_grid(
+        matched,
+        image_shape,
+        band,
+        columns,
+        apertures,
+        shape,
+        "default",
+        edges,
+        _ASTROMETRIC,
+    )
+    return OffsetMap(
+        *_smooth.offset_cells(stars, grid), grid=grid, key=_key(field, band, mode)
+    )
+
+
+def build_maps(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    mode="single",
+    field=None,
+    shape=None,
+    recipe="default",
+    chip_edges=None,
+    amplifier_edges=None,
+    misalignment=None,
+    columns="sextractor",
+    apertures=None,
+    progress=False,
+):
+    """
+    Make all maps of an image: positions, and zero points in all apertures.
+
+    Parameters
+    ----------
+    matched, image_shape, band, mode, field, recipe, columns, apertures
+        As in `build_zeropoint_map`.
+    shape : tuple of int, optional
+        The shape of the zero-point maps; maps of positions have twice as
+        many cells along each axis, or with edges as many.
+    chip_edges, amplifier_edges : pair of sequences, optional
+        Borders where positions, and zero points, may have steps.
+    misalignment : `~ks4_ccd.MisalignmentMap`, optional
+        That of mode single, which DR1 stores in both modes; made from
+        ``matched`` by default.
+    progress : bool, optional
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    maps : list
+        The misalignment map, an offset map (by the default recipe), and the
+        zero-point map of each aperture of the catalog.
+
+    Raises
+    ------
+    KS4Error, GeometryError, MapMismatchError
+        As in `build_zeropoint_map`.
+    """
+    common = columns, apertures
+    stars, grid = _stars_and_grid(
+        matched,
+        image_shape,
+        band,
+        *common,
+        shape,
+        recipe,
+        amplifier_edges,
+        _PHOTOMETRIC,
+    )
+    finer = None
+    if shape is not None:
+        finer = shape if chip_edges is not None else tuple(2 * n for n in grid.shape)
+    _, fine = _stars_and_grid(
+        matched, image_shape, band, *common, finer, recipe, chip_edges, _ASTROMETRIC
+    )
+    names = [name for name in APERTURES if name in stars.sources.apertures]
+    names += [name for name in stars.sources.apertures if name not in names]
+    if not names:
+        stars.sources.place_of(APERTURES[0])
+    key = _key(field, band, mode)
+    with tqdm(
+        total=len(names) + 1 + (recipe == "default"), unit="map", disable=not progress
+    ) as bar:
+        if misalignment is None:
+            misalignment = _misalignment_map(stars, fine, recipe, key)
+        maps = [misalignment]
+        bar.update()
+        if recipe == "default":
+            arrays = _smooth.offset_cells(stars, fine)
+            maps.append(OffsetMap(*arrays, grid=fine, key=key))
+            bar.update()
+        for zpmap in _zeropoint_maps(
+            stars, names, grid, mode, recipe, misalignment, field
+        ):
+            maps.append(zpmap)
+            bar.update()
+    return maps
+
+
+def _stars_and_grid(
+    matched, image_shape, band, columns, apertures, shape, recipe, edges, default_shape
+):
+    """Return the stars and the grid that arguments mean, once they are checked."""
+    one_of("recipe", recipe, RECIPES)
+    if recipe == "dr1" and edges is not None:
+        msg = 'edges are not for recipe="dr1": the release smooths over them'
+        raise KS4Error(msg)
+    if not isinstance(band, str) or not band:
+        msg = f"band must be a name such as R, got {band!r}"
+        raise KS4Error(msg)
+    stars = MatchedStars(matched, band, columns, apertures)
+    if shape is None:
+        shape = default_shape if edges is None else _WITH_EDGES
+    grid = MapGrid.for_image(shape, image_shape, ((), ()) if edges is None else edges)
+    rows, columns_ = grid.image_shape
+    inside = (np.abs(stars.x - columns_ / 2) <= columns_ / 2 + 1) & (
+        np.abs(stars.y - rows / 2) <= rows / 2 + 1
+    )
+    if not inside.any():
+        msg = (
+            f"no star is on the image of {columns_} x {rows} pixels: stars have x of "
+            f"{np.nanmin(stars.x):.0f} to {np.nanmax(stars.x):.0f}, y of "
+            f"{np.nanmin(stars.y):.0f} to {np.nanmax(stars.y):.0f} (is image_shape "
+            "that of the image of the catalog?)"
+        )
+        raise MapMismatchError(msg)
+    return stars, grid
+
+
+def _misalignment_map(stars, grid, recipe, key):
+    made = _published if recipe == "dr1" else _smooth
+    return MisalignmentMap(*made.misalignment_cells(stars, grid), grid=grid, key=key)
+
+
+def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
+    one_of("mode", mode, ("single", "dual"))
+    if misalignment is None:
+        shape = tuple(2 * n for n in grid.shape)
+        fine = MapGrid.for_image(shape, grid.image_shape)
+        misalignment = _misalignment_map(stars, fine, recipe, None)
+    elif not isinstance(misalignment, MisalignmentMap):
+        msg = f"misalignment must be a MisalignmentMap, got {misalignment!r}"
+        raise KS4Error(msg)
+    if recipe == "dr1":
+        made = _published.zeropoint_cells(
+            stars, apertures, grid, mode, misalignment.values
+        )
+    else:
+        made = _smooth.zeropoint_cells(stars, apertures, grid, mode, misalignment.at)
+    for aperture, arrays in zip(apertures, made, strict=True):
+        key = _key(field, stars.band, mode, aperture)
+        yield ZeroPointMap(*arrays, grid=grid, key=key)
+
+
+def _key(field, band, mode, aperture=None):
+    """Return the key of a map, none without a field or of another camera's band."""
+    if field is None:
+        return None
+    one_of("band", band, BANDS)
+    family = "align" if aperture is None else "zp"
+    return MapKey(family, field, band, mode, aperture)
