@@ -20,7 +20,7 @@ from ks4_ccd.exceptions import KS4Error, MapFormatError
 from ks4_ccd.release._gzip import Checkpoints, GzipReader
 from ks4_ccd.release._source import MAX_ARRAY_BYTES, Entry, map_key
 
-__all__ = ["ARCHIVE_SUFFIXES", "ArchiveSource"]
+__all__ = ["ARCHIVE_SUFFIXES", "ArchiveSource", "open_reader", "plain_files"]
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
@@ -73,7 +73,7 @@ class ArchiveSource:
             self._file = file
             self._state = _state_of(file)
             self._index = _index_of(self._state, file, self.path)
-            self._reader = _reader(file, self.path, self._index.checkpoints)
+            self._reader = open_reader(file, self.path, self._index.checkpoints)
         except OSError as error:
             msg = f"cannot read {self.path}: {error.strerror or error}"
             raise KS4Error(msg) from error
@@ -114,7 +114,8 @@ class ArchiveSource:
         self._closer()
 
 
-def _reader(file, path, checkpoints):
+def open_reader(file, path, checkpoints):
+    """Return what reads the content of an archive, gzipped or not."""
     file.seek(0)
     is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
     file.seek(0)
@@ -140,17 +141,34 @@ def _index_of(state, file, path):
 def _scan(file, path):
     """Go through an archive once and note where its maps are."""
     checkpoints = Checkpoints()
-    reader = _reader(file, path, checkpoints)
+    reader = open_reader(file, path, checkpoints)
     members = {}
-    for info in _tar_members(_BoundedReads(reader, path), path):
-        _refuse_hostile(info, path)
+    for info in plain_files(reader, path):
         key = map_key(info.name.rpartition("/")[2])
-        if key is not None and info.isreg():
+        if key is not None:
             member = _Member(key, info.name, info.offset_data, info.size)
             members.setdefault(key, []).append(member)
     if isinstance(reader, GzipReader):
         reader.drain()
     return _Index(members, checkpoints)
+
+
+def plain_files(reader, path):
+    """
+    Yield the tar headers of the files in an archive, in their order.
+
+    The reader may be moved between them.
+
+    Raises
+    ------
+    MapFormatError
+        If the archive is truncated, damaged or not a tar file, or has a
+        member that an archive of maps has no business with.
+    """
+    for info in _tar_members(_BoundedReads(reader, path), path):
+        _refuse_hostile(info, path)
+        if info.isreg():
+            yield info
 
 
 def _tar_members(reader, path):

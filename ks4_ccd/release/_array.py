@@ -7,6 +7,7 @@ Nothing is unpickled, and nothing is allocated on the word of a header.
 
 import io
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -68,8 +69,8 @@ def read_array(data, key, path, *, components=False):
     array = np.frombuffer(data, dtype, offset=offset)
     array = array.reshape(shape, order="F" if fortran_order else "C")
     array = array.astype(dtype.newbyteorder("="), order="C")
-    negative = f"negative values (the least is {array.min()})" if array.size else ""
     signed = bool((array < 0).any())
+    negative = f"negative values (the least is {array.min()})" if signed else ""
     if components and (len(shape) != 3 or shape[2] != 2 or min(shape) < 1):
         msg = (
             f"{path} has the shape {shape}{f' and {negative}' if signed else ''}: "
@@ -91,18 +92,31 @@ def _read_header(data, path):
     if not data:
         msg = f"{path} is empty: expected a .npy file"
         raise MapFormatError(msg)
-    file = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(file)
-        if version not in _HEADER_READERS:
-            msg = f"version {version} of the format is not for plain arrays"
-            raise ValueError(msg)
-        shape, fortran_order, dtype = _HEADER_READERS[version](file)
+        return _parse_header(bytes(data[: _header_length(data)]))
     except Exception as error:
         # On hostile headers numpy raises more than it documents: TokenError,
         # RecursionError and others beside ValueError.
         msg = f"{path} is truncated, damaged or not a .npy file: {error}"
         raise MapFormatError(msg) from error
+
+
+def _header_length(data):
+    # Of any other version, as much as numpy needs to see to say so.
+    first, width = {(1, 0): (10, 2), (2, 0): (12, 4)}.get(tuple(data[6:8]), (16, 0))
+    return first + int.from_bytes(data[8 : 8 + width], "little")
+
+
+# The maps of a release share a few headers, and numpy takes longer to read one
+# than all the rest of an array.
+@lru_cache(maxsize=64)
+def _parse_header(header):
+    file = io.BytesIO(header)
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADER_READERS:
+        msg = f"version {version} of the format is not for plain arrays"
+        raise ValueError(msg)
+    shape, fortran_order, dtype = _HEADER_READERS[version](file)
     return shape, fortran_order, dtype, file.tell()
 
 

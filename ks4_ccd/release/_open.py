@@ -7,6 +7,8 @@ from pathlib import Path
 from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError
 from ks4_ccd.release._archive import ARCHIVE_SUFFIXES, ArchiveSource
 from ks4_ccd.release._source import FolderSource
+from ks4_ccd.release._store_file import STORE_SUFFIX
+from ks4_ccd.release._store_source import StoreSource
 
 __all__ = ["as_paths", "open_sources"]
 
@@ -20,7 +22,7 @@ def as_paths(path):
         msg = f"path must be a path or a list of paths, got {path!r}"
         raise KS4Error(msg) from error
     if not paths:
-        msg = "path must name at least one folder or archive, got an empty list"
+        msg = "path must name at least one folder, archive or store, got an empty list"
         raise KS4Error(msg)
     return paths
 
@@ -32,12 +34,12 @@ def open_sources(paths):
     Parameters
     ----------
     paths : iterable of `~pathlib.Path`
-        Folders and archives.
+        Folders, archives and stores.
 
     Yields
     ------
-    source : `FolderSource` or `ArchiveSource`
-        An archive that two paths lead to comes once.
+    source : `FolderSource`, `ArchiveSource` or `StoreSource`
+        An archive or a store that two paths lead to comes once.
     """
     archives_seen = set()
     for path in paths:
@@ -52,7 +54,8 @@ def open_sources(paths):
             real_path = os.path.realpath(archive)
             if real_path not in archives_seen:
                 archives_seen.add(real_path)
-                yield ArchiveSource(archive)
+                is_store = os.fspath(archive).endswith(STORE_SUFFIX)
+                yield (StoreSource if is_store else ArchiveSource)(archive)
 
 
 def _files_in(folder):
@@ -76,11 +79,14 @@ def _is_archive(file):
 
 def _check_file(path):
     if not os.path.lexists(path):
-        msg = f"{path} is not there: expected a folder of maps or an archive of them"
+        msg = (
+            f"{path} is not there: expected a folder of maps, or an archive or a store "
+            "of them"
+        )
         raise MapNotFoundError(msg)
     if path.suffix == ".npy":
         msg = f"{path} is a single array: give the folder that it is in"
         raise MapFormatError(msg)
     if not path.is_file():
-        msg = f"{path} is neither a folder nor an archive of maps"
+        msg = f"{path} is neither a folder nor an archive nor a store of maps"
         raise MapFormatError(msg)

@@ -3,11 +3,12 @@
 
 from collections import defaultdict
 from contextlib import ExitStack
+from functools import lru_cache, partial
 
 import numpy as np
 from astropy.table import Table
 
-from ks4_ccd.exceptions import KS4Error, MapNotFoundError
+from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
 from ks4_ccd.release._array import check_together, read_once
@@ -27,19 +28,21 @@ _EMPTY_VALUE = {"zeropoint": ZeroPointMap.empty_value}
 
 class MapLibrary:
     """
-    The calibration maps in folders and archives.
+    The calibration maps in folders, archives and stores.
 
     Maps are found by their file names, in any subfolder; other files are
     passed over. Archives are read in place: nothing is extracted to disk,
     nothing is unpickled. A .tar.gz is looked through once in a process,
     which takes seconds for a gigabyte, and any map is tens of milliseconds
-    away from then on.
+    away from then on. A store, which `~ks4_ccd.ingest` makes of archives, opens
+    at once and gives any map in a fraction of a millisecond.
 
     Parameters
     ----------
     path : path-like or list of path-like
         A folder (with .npy files of maps, and .tar, .tar.gz or .tgz archives
-        of them), an archive, or several of these together.
+        of them), an archive, a store (a file named .ks4maps), or several of
+        these together.
     image_shape : tuple of int, optional
         The shape ``(rows, columns)`` of the whole images that the maps
         cover; by default that of the KS4 stacks.
@@ -52,11 +55,17 @@ class MapLibrary:
         If an archive is truncated, damaged or not an archive, or has members
         that no archive of maps has: absolute names, links, devices, sizes
         of more than 64 MiB.
+    StoreError
+        If a store is damaged, locked or something else, or was written by a
+        newer version.
     KS4Error
         If a folder or a file cannot be read.
 
     Notes
     -----
+    Threads may share a library. A pickled one is opened again, by its paths,
+    where it is unpickled.
+
     The same array may be there more than once, in several sources or as
     ``dual`` and ``Idual``: equal ones count as one, different ones raise
     `MapFormatError` when their map is loaded.
@@ -90,11 +99,16 @@ class MapLibrary:
     def __exit__(self, *exception):
         self.close()
 
+    def __reduce__(self):
+        self._open_sources()
+        paths = [path.absolute() for path in self.paths]
+        return partial(type(self), paths, image_shape=self.image_shape), ()
+
     def __repr__(self):
         return f"<MapLibrary: {', '.join(map(str, self.paths))}>"
 
     def close(self):
-        """Close the archives; loading a map is an error from then on."""
+        """Close archives and stores; loading a map is an error from then on."""
         self._opened.close()
         self._sources = None
 
@@ -116,7 +130,7 @@ class MapLibrary:
         rows = []
         for key in sorted(parts_there, key=order):
             if is_whole(key.kind, parts_there[key]):
-                own_key, path = self._name_of(key)
+                own_key, path = _name_of(self._find(key))
                 parts = [True, *(part in parts_there[key] for part in _PARTS[1:])]
                 words = (key.kind, key.field, own_key.tile or "", key.band, key.mode)
                 rows.append((*words, key.aperture or "", *parts, path))
@@ -300,8 +314,10 @@ class MapLibrary:
     def _load(self, map_class, key, image_shape, components=None):
         needed, optional = parts_of(key.kind)
         arrays, paths = {}, {}
+        first_found = self._find(key)
         for part, family in (needed | optional).items():
-            found = self._find(key.with_family(family))
+            is_first = family == key.family
+            found = first_found if is_first else self._find(key.with_family(family))
             if found and part == "values" and components is not None:
                 both, path = read_once(found, components=True)
                 arrays |= split_components(both, components)
@@ -310,24 +326,22 @@ class MapLibrary:
                 arrays[part], paths[part] = read_once(found)
             elif part in needed:
                 raise MapNotFoundError(self._message_for(key))
-        own_key, source = self._name_of(key)
+        own_key, source = _name_of(first_found)
+        edges = _edges_of(arrays.pop("edges", None), paths.get("edges"))
         check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
-        frame = self.image_shape if image_shape is None else image_shape
+        shape = next(iter(arrays.values())).shape
         try:
-            grid = MapGrid.for_image(next(iter(arrays.values())).shape, frame)
+            if image_shape is None and "edges" not in paths:
+                grid = _plain_grid(shape, self.image_shape)
+            else:
+                frame = self.image_shape if image_shape is None else image_shape
+                grid = MapGrid.for_image(shape, frame, edges)
             return map_class(**arrays, grid=grid, key=own_key, source=source)
         except KS4Error as error:
             # Messages of the map classes begin with the part that is wrong.
             culprit = [paths[part] for part in paths if str(error).startswith(part)]
             msg = f"{(culprit or [source])[0]}: {error}"
             raise type(error)(msg) from error
-
-    def _name_of(self, key):
-        # The key with the tile, if a file name says it, and the first path.
-        entries = [entry for _, entry in self._find(key)]
-        keys = [entry.key for entry in entries]
-        with_tile = [own_key for own_key in keys if own_key.tile is not None]
-        return (with_tile or keys)[0], entries[0].path
 
     def _message_for(self, missing):
         return what_is_there(missing, self._parts_there(), self.paths)
@@ -348,3 +362,29 @@ def _field(field):
     if is_tile_name(field) or normalize_field(field)[1] is not None:
         return field_number(field)
     return field
+
+
+# Nearly all maps of a release have one grid: it need not be checked each time.
+@lru_cache(maxsize=16)
+def _plain_grid(shape, image_shape):
+    return MapGrid.for_image(shape, image_shape)
+
+
+def _name_of(found):
+    # The key with the tile, if a file name says it, and the first path.
+    keys = [entry.key for _, entry in found]
+    with_tile = [own_key for own_key in keys if own_key.tile is not None]
+    return (with_tile or keys)[0], found[0][1].path
+
+
+def _edges_of(array, path):
+    """Return the edges that a file holds: rows of an axis, 0 or 1, and a border."""
+    if array is None:
+        return (), ()
+    if array.shape[1] != 2 or not np.isin(array[:, 0], (0, 1)).all():
+        msg = (
+            f"{path} must hold the borders of chips or amplifiers as rows of an axis "
+            f"(0 for x, 1 for y) and a pixel coordinate, got the shape {array.shape}"
+        )
+        raise MapFormatError(msg)
+    return tuple(array[array[:, 0] == axis, 1] for axis in (0, 1))

@@ -18,6 +18,7 @@ __all__ = [
     "BANDS",
     "FAMILIES",
     "MODES",
+    "MODE_ALIASES",
     "MapKey",
     "normalize_field",
     "parts_of",
@@ -45,7 +46,7 @@ FAMILIES = {
 }
 
 # The release writes `Idual` where it means `dual`.
-_MODE_ALIASES = {"single": "single", "dual": "dual", "Idual": "dual"}
+MODE_ALIASES = {"single": "single", "dual": "dual", "Idual": "dual"}
 
 _TILE = r"[0-9]{3}[+-][0-9]{2}"
 _FIELD = re.compile(rf"(?P<number>[0-9]{{1,4}})(?:\.(?P<tile>{_TILE}))?")
@@ -164,7 +165,7 @@ class MapKey:
     def __post_init__(self):
         one_of("family", self.family, tuple(FAMILIES))
         one_of("band", self.band, BANDS)
-        one_of("mode", self.mode, tuple(_MODE_ALIASES))
+        one_of("mode", self.mode, tuple(MODE_ALIASES))
         allowed = APERTURES if self.kind == "zeropoint" else (None,)
         one_of(f"aperture of a {self.family} map", self.aperture, allowed)
         number, tile = normalize_field(self.field)
@@ -175,7 +176,7 @@ class MapKey:
             raise KS4Error(msg)
         object.__setattr__(self, "field", number)
         object.__setattr__(self, "tile", tile or self.tile)
-        object.__setattr__(self, "mode", _MODE_ALIASES[self.mode])
+        object.__setattr__(self, "mode", MODE_ALIASES[self.mode])
 
     @classmethod
     def from_filename(cls, filename):

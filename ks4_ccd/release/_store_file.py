@@ -1,0 +1,203 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The file of a store: its layout, and how it is opened.
+
+A store is an SQLite database with a rollback journal, SQLite's default, and
+not with a write-ahead log. A log would never make readers wait; but it needs
+shared memory beside the file, which no network folder has and no read-only
+folder allows, and it could not be left again while anyone reads. With a
+journal, a store at rest is one file that needs nothing but reading; the
+price is that readers wait while a transaction is committed, for tens of
+milliseconds, and that whoever comes first after a killed ingest rolls its
+last transaction back, for which they must be allowed to write.
+"""
+
+import os
+import sqlite3
+
+from ks4_ccd.exceptions import StoreError
+from ks4_ccd.release._store_errors import LOCK_SECONDS, store_errors
+
+__all__ = [
+    "STORE_SUFFIX",
+    "open_for_reading",
+    "open_for_writing",
+]
+
+STORE_SUFFIX = ".ks4maps"
+
+# "KS4m": what `file` and SQLite call the application id.
+_APPLICATION_ID = 0x4B53346D
+_SCHEMA_VERSION = 1
+
+# Arrays end in the middle of a page: with pages of 2 kB that costs 3 % of the
+# file, with the usual 4 kB 7 %; smaller ones make reading slower.
+_PAGE_BYTES = 2048
+
+_CACHE_KILOBYTES = 64 * 2**10
+
+_SCHEMA = (
+    # `reached` is where the data of the last member dealt with lie.
+    """CREATE TABLE IF NOT EXISTS archives (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        head TEXT NOT NULL,
+        tail TEXT NOT NULL,
+        reached INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('partial', 'whole', 'broken'))
+    )""",
+    # A row is found, and a whole survey listed, without touching an array.
+    """CREATE TABLE IF NOT EXISTS maps (
+        field TEXT NOT NULL,
+        band TEXT NOT NULL,
+        mode TEXT NOT NULL,
+        aperture TEXT NOT NULL,
+        family TEXT NOT NULL,
+        tile TEXT NOT NULL,
+        shape TEXT NOT NULL,
+        archive INTEGER NOT NULL REFERENCES archives,
+        member TEXT NOT NULL,
+        sha256 BLOB NOT NULL,
+        crc32 INTEGER NOT NULL,
+        array INTEGER NOT NULL UNIQUE REFERENCES arrays,
+        PRIMARY KEY (field, band, mode, aperture, family)
+    ) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS arrays (id INTEGER PRIMARY KEY, npy BLOB NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS problems (
+        archive INTEGER NOT NULL REFERENCES archives,
+        member TEXT NOT NULL,
+        problem TEXT NOT NULL
+    )""",
+    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA user_version = {_SCHEMA_VERSION}",
+)
+
+
+def open_for_reading(path):
+    """
+    Open a store for reading.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+
+    Returns
+    -------
+    connection : `sqlite3.Connection`
+        In autocommit mode, usable from any thread.
+
+    Raises
+    ------
+    StoreError
+        If it is not a store that this version can read.
+    """
+    if not os.path.isfile(path):
+        msg = f"{path} is not there: expected a store that `ks4-ccd ingest` wrote"
+        raise StoreError(msg)
+    try:
+        # SQLite itself opens a file that may not be written for reading only.
+        # Others are opened for both: or nobody could roll a killed ingest back.
+        return _open(path, "mode=rw", _prepare_reading)
+    except StoreError as error:
+        if not _is_at_rest(path, error.__cause__):
+            raise
+    return _open(path, "mode=ro&immutable=1", _prepare_reading)
+
+
+def open_for_writing(path):
+    """
+    Open a store for writing, and make it if there is none.
+
+    Parameters
+    ----------
+    path : `~pathlib.Path`
+
+    Returns
+    -------
+    connection : `sqlite3.Connection`
+        In autocommit mode, usable from any thread.
+
+    Raises
+    ------
+    StoreError
+        If something else is there, or if the folder cannot be written.
+    """
+    return _open(path, "mode=rwc", _prepare_writing, "write")
+
+
+def _open(path, mode, prepare, action="open"):
+    with store_errors(path, action):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?{mode}",
+            uri=True,
+            timeout=LOCK_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+    try:
+        with store_errors(path, action):
+            # Reading anything rolls back what a killed ingest left.
+            connection.execute("PRAGMA user_version").fetchone()
+            prepare(connection, path)
+        _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare_reading(connection, path):
+    connection.execute("PRAGMA query_only = 1")
+
+
+def _prepare_writing(connection, path):
+    # A transaction that does not fit would be written, and lock readers out,
+    # before its end.
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KILOBYTES}")
+    if path.stat().st_size == 0:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        connection.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+
+
+def _is_at_rest(path, error):
+    # Where a file system has no locks, a store can still be read if it lies
+    # where we may not write and no transaction is under way.
+    no_locks = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_CANTOPEN)
+    return (
+        getattr(error, "sqlite_errorcode", 0) & 0xFF in no_locks
+        and not os.access(path, os.W_OK)
+        and not os.path.lexists(f"{path}-journal")
+    )
+
+
+def _check(connection, path):
+    with store_errors(path, "read"):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if path.stat().st_size == 0:
+        msg = (
+            f"{path} is empty, as an ingest leaves it that was killed before its first "
+            "map: ingest again"
+        )
+        raise StoreError(msg)
+    if application != _APPLICATION_ID:
+        msg = (
+            f"{path} is another program's SQLite file (its application id is "
+            f"{application}, a store's is {_APPLICATION_ID}): give a file that "
+            "`ks4-ccd ingest` wrote, or a new name to write to"
+        )
+        raise StoreError(msg)
+    if version > _SCHEMA_VERSION:
+        msg = (
+            f"{path} was written by a newer ks4_ccd: its schema is version {version}, "
+            f"this one knows those up to {_SCHEMA_VERSION}. Update ks4_ccd, or ingest "
+            "the archives into a new store"
+        )
+        raise StoreError(msg)
+    with store_errors(path, "read"):
+        # Whether the file is as long as it should be shows with the first table.
+        connection.execute("SELECT 1 FROM maps LIMIT 1").fetchone()

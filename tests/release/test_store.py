@@ -1,0 +1,867 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the store: what goes in comes out, and what is bad is told."""
+
+import gc
+import multiprocessing
+import os
+import pickle
+import re
+import sqlite3
+import subprocess
+import sys
+import tarfile
+import threading
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from ks4_ccd import MapLibrary, ingest, verify
+from ks4_ccd.cli import main
+from ks4_ccd.exceptions import KS4Error, MapFormatError, StoreError
+from ks4_ccd.release import _batches, _store_file, store
+from ks4_ccd.release._store_errors import store_errors
+from ks4_ccd.release._store_source import StoreSource
+from ks4_ccd.release.names import MapKey
+
+NAME = "zp_map_0403_R_single_APER5.npy"
+KEY = MapKey.from_filename(NAME)
+
+
+def zp_name(field=403):
+    """Return the name of a zero-point map of a field, in a folder."""
+    return f"{field:04d}/zp_map_{field:04d}_R_single_APER5.npy"
+
+
+def rows_of(path):
+    """Return all maps in a store, with their blobs."""
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT * FROM maps JOIN arrays ON id = array ORDER BY array"
+        return connection.execute(query).fetchall()
+
+
+def change(path, *statements):
+    """Change a store behind its back."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The path of a store that is not there yet."""
+    return tmp_path / "dr1.ks4maps"
+
+
+@pytest.fixture
+def six(write_archive, zeropoints):
+    """Maps of six fields, by member name."""
+    return {zp_name(field): zeropoints(field) for field in range(6)}
+
+
+@pytest.fixture
+def filled(path, write_archive, six):
+    """A store with the maps of six fields."""
+    ingest(write_archive("maps.tar.gz", six), path)
+    return path
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """Every map is a batch of its own."""
+    monkeypatch.setattr(_batches, "_BATCH_BYTES", 1)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Nobody waits long for a lock."""
+    monkeypatch.setattr(_store_file, "LOCK_SECONDS", 0.05)
+
+
+# What goes in comes out
+
+
+def test_store_is_a_library(path, write_archive, zeropoints):
+    """A store has the maps of the archives that it was filled from."""
+    count = np.arange(20).reshape(5, 4)
+    photometry = {
+        f"a/{family}_map_0403.122-72_R_Idual_APER3.npy": array
+        for family, array in (
+            ("zp", zeropoints()),
+            ("zperr", np.full((5, 4), 0.01)),
+            ("pstar", count),
+        )
+    }
+    astrometry = {
+        "b/align_map_0403_R_single.npy": np.full((10, 8), 0.1),
+        "b/astar_map_0403_R_single.npy": np.arange(80.0).reshape(10, 8),
+        "b/align_map_0404_R_single.npy": np.full((10, 8, 2), -0.1),
+        "b/dra_map_0405_R_single.npy": np.full((10, 8), 0.2),
+        "b/ddec_map_0405_R_single.npy": np.full((10, 8), -0.2),
+        "b/offedge_map_0405_R_single.npy": np.array([[0.0, 11000.0]]),
+    }
+    archives = [
+        write_archive("one.tar.gz", photometry | {"read.me": b"hello"}),
+        write_archive("two.tar", astrometry),
+    ]
+    report = ingest(archives, path)
+    assert list(report.archives["written"]) == [3, 6]
+    assert list(report.archives["other"]) == [1, 0]
+    assert list(report.archives["state"]) == ["whole", "whole"]
+    assert len(report.problems) == 0
+    header = {"FIELD1": "0403", "FILTER": "R"}
+    with MapLibrary(path) as library, MapLibrary(archives) as expected:
+        table, expected_table = library.table(), expected.table()
+        for name in set(table.colnames) - {"source"}:
+            assert list(table[name]) == list(expected_table[name])
+        zpmap = library.for_header(header, "dual", "APER3")
+        np.testing.assert_array_equal(zpmap.values, zeropoints())
+        np.testing.assert_array_equal(zpmap.count, count)
+        assert zpmap.key.tile == "122-72"
+        assert zpmap.source == f"{path}:{next(iter(photometry))}"
+        align = library.misalignment("0403", "R")
+        np.testing.assert_array_equal(align.values, 0.1)
+        both = library.offset("0404", "R", components=("dra", "-ddec"))
+        np.testing.assert_array_equal(both.ddec, 0.1)
+        offsets = library.offset("0405", "R")
+        np.testing.assert_array_equal(offsets.dra, 0.2)
+        assert offsets.grid == expected.offset("0405", "R").grid
+
+
+def test_store_keeps_the_files(filled, six, npy):
+    """A store gives back each .npy file, to the byte."""
+    with closing(StoreSource(filled)) as source:
+        for name, array in six.items():
+            key = MapKey.from_filename(name.rpartition("/")[2])
+            (entry,) = source.find(key)
+            assert source.read(entry) == npy(array)
+
+
+def test_nothing_else_is_left(filled, tmp_path):
+    """A store is one file, whether it is being read or not."""
+    with MapLibrary(filled) as library:
+        library.zeropoint("0003", "R")
+        there = {file.name for file in tmp_path.iterdir()}
+    assert there == {"dr1.ks4maps", "maps.tar.gz"}
+
+
+def test_missing_map(filled):
+    """A map that is not there is told as with other libraries."""
+    with MapLibrary(filled) as library, pytest.raises(KS4Error, match="0000, 0001"):
+        library.zeropoint("0403", "R")
+
+
+def test_noise_and_repetitions_come_back(path, write_archive, npy):
+    """Whatever the array is like, it comes out as it went in."""
+    rng = np.random.default_rng(3)
+    arrays = {
+        zp_name(0): rng.normal(size=(110, 110)),
+        zp_name(1): np.zeros((110, 110)),
+        zp_name(2): rng.poisson(3, (55, 55)),
+        zp_name(3): np.ones((1, 1), np.float32),
+    }
+    ingest(write_archive("maps.tar", arrays), path)
+    assert len(verify(path)) == 0
+    with MapLibrary(path) as library:
+        for field in (0, 2):
+            zpmap = library.zeropoint(field, "R")
+            np.testing.assert_array_equal(zpmap.values, arrays[zp_name(field)])
+
+
+def test_store_grows(filled, write_archive, zeropoints):
+    """Another archive's maps are added; a library that is open sees them."""
+    with MapLibrary(filled) as library:
+        with pytest.raises(KS4Error, match="0403"):
+            library.zeropoint("0403", "R")
+        ingest(write_archive("more.tar", {zp_name(): zeropoints()}), filled)
+        assert library.zeropoint("0403", "R").key == KEY
+    with MapLibrary(filled) as library:
+        assert len(library.table()) == 7
+
+
+def test_same_archive_again(filled, tmp_path):
+    """An archive that is in the store is not read again, wherever it lies."""
+    before = filled.read_bytes()
+    moved = tmp_path / "elsewhere" / "maps.tar.gz"
+    moved.parent.mkdir()
+    (tmp_path / "maps.tar.gz").rename(moved)
+    report = ingest(moved, filled)
+    assert list(report.archives["state"]) == ["there"]
+    assert filled.read_bytes() == before
+
+
+def test_every_map_is_listed(filled):
+    """The keys of a source are those of all its arrays."""
+    with closing(StoreSource(filled)) as source:
+        assert sorted(key.field for key in source.keys()) == [  # noqa: SIM118
+            f"{field:04d}" for field in range(6)
+        ]
+
+
+# Twins
+
+
+def test_equal_twins_are_one(filled, write_archive, six):
+    """A map that is there already counts as known, in whatever type it comes."""
+    name = zp_name(2)
+    twins = {name: six[name].astype(">f8"), f"again/{name}": six[name]}
+    report = ingest(write_archive("twins.tar", twins), filled)
+    assert list(report.archives["written"]) == [0]
+    assert list(report.archives["known"]) == [2]
+    assert len(rows_of(filled)) == 6
+
+
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
+def test_unequal_twins(filled, write_archive, six, on_error):
+    """Another content of a map that is there is an error that names both."""
+    name = zp_name(2)
+    other = write_archive("twins.tar", {zp_name(8): six[name], name: six[name] + 1})
+    words = rf"maps\.tar\.gz:{name} .* twins\.tar:{name} are the same map and differ"
+    with pytest.raises(MapFormatError, match=words):
+        ingest(other, filled, on_error=on_error)
+    assert len(verify(filled)) == 0
+
+
+# Damaged members and archives
+
+
+@pytest.fixture
+def damaged(write_archive, six, npy):
+    """An archive with a member cut short among good ones."""
+    six[zp_name(3)] = npy(six[zp_name(3)])[:-8]
+    return write_archive("maps.tar.gz", six)
+
+
+def test_damaged_member_is_skipped(path, damaged, write_archive, zeropoints):
+    """A damaged map is left out and listed; the right archive completes the store."""
+    report = ingest(damaged, path, on_error="skip")
+    assert list(report.archives["written"]) == [5]
+    (problem,) = report.problems
+    assert problem["archive"] == str(damaged)
+    assert problem["member"] == zp_name(3)
+    assert "is truncated: expected 160 bytes" in problem["problem"]
+    assert len(verify(path)) == 0
+    six = {zp_name(field): zeropoints(field) for field in range(6)}
+    report = ingest(write_archive("maps.tar.gz", six), path)
+    assert list(report.archives["written"]) == [1]
+    assert list(report.archives["known"]) == [5]
+    assert len(report.problems) == 0
+
+
+def test_damaged_member_is_fatal(path, damaged):
+    """With on_error="raise" a damaged map is an error that names it and a way out."""
+    words = rf"{zp_name(3)} is truncated.*--on-error skip"
+    with pytest.raises(MapFormatError, match=words):
+        ingest(damaged, path, on_error="raise")
+    assert len(rows_of(path)) == 3
+    report = ingest(damaged, path)
+    assert list(report.archives["written"]) == [2]
+    assert len(report.problems) == 1
+
+
+@pytest.mark.parametrize("name", ["maps.tar", "maps.tar.gz"])
+def test_archive_cut_off(path, write_archive, six, name):
+    """Of an archive cut off within a member the whole ones are kept."""
+    archive = write_archive(name, six)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) * 3 // 8])
+    report = ingest(archive, path)
+    kept = report.archives["written"][0]
+    assert 0 < kept < 6
+    assert list(report.archives["state"]) == ["broken"]
+    assert "truncated" in report.problems["problem"][0]
+    assert len(verify(path)) == 0
+    archive.write_bytes(whole)
+    report = ingest(archive, path)
+    assert report.archives["written"][0] == 6 - kept
+    assert len(report.problems) == 0
+    assert len(verify(path)) == 0
+    assert len(rows_of(path)) == 6
+
+
+def test_cut_archive_is_fatal(path, write_archive, six):
+    """With on_error="raise" an archive cut off is an error; its maps are kept."""
+    archive = write_archive("maps.tar", six)
+    archive.write_bytes(archive.read_bytes()[:2700])
+    with pytest.raises(MapFormatError, match="truncated.*--on-error skip"):
+        ingest(archive, path, on_error="raise")
+    assert len(rows_of(path)) == 2
+
+
+@pytest.mark.parametrize("on_error", ["skip", "raise"])
+@pytest.mark.usefixtures("small_batches")
+def test_archive_of_wrong_checksum(path, write_archive, six, on_error):
+    """Of an archive whose checksum is wrong nothing is kept: any map may be bad."""
+    archive = write_archive("maps.tar.gz", six)
+    whole = bytearray(archive.read_bytes())
+    whole[-8] ^= 1
+    archive.write_bytes(whole)
+    if on_error == "raise":
+        with pytest.raises(MapFormatError, match="none of them is kept"):
+            ingest(archive, path, on_error=on_error)
+    else:
+        report = ingest(archive, path, on_error=on_error)
+        assert report.archives["written"][0] == 0
+        assert "none of them is kept" in report.problems["problem"][0]
+    assert rows_of(path) == []
+    assert len(verify(path)) == 0
+    whole[-8] ^= 1
+    archive.write_bytes(whole)
+    assert ingest(archive, path).archives["written"][0] == 6
+
+
+def test_hostile_member(path, write_archive, tar_member, six):
+    """An archive with a link in it is read no further, and the link is named."""
+    link = tar_member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+    report = ingest(write_archive("maps.tar", six, [link]), path)
+    assert "member 'l': it is a link" in report.problems["problem"][0]
+    assert list(report.archives["state"]) == ["broken"]
+
+
+def test_names_that_are_no_text(path, write_archive, zeropoints):
+    """Folders whose names are not UTF-8 are no obstacle."""
+    archive = write_archive("maps.tar", {f"\udcff/{NAME}": zeropoints()})
+    assert len(ingest(archive, path).problems) == 0
+    assert rows_of(path)[0][8] == rf"\udcff/{NAME}"
+
+
+# Going on
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("after", range(6))
+@pytest.mark.usefixtures("small_batches")
+def test_interrupted_ingest_goes_on(
+    path, tmp_path, write_archive, six, monkeypatch, after
+):
+    """What was written is neither checked nor written again, and nothing lacks."""
+    archive = write_archive("maps.tar.gz", six)
+    whole = tmp_path / "whole.ks4maps"
+    ingest(archive, whole)
+    checked, limit = [], after
+    read_stored = store.read_stored
+
+    def read(data, key, where):
+        if len(checked) == limit:
+            raise Killed
+        checked.append(key)
+        return read_stored(data, key, where)
+
+    monkeypatch.setattr(store, "read_stored", read)
+    with pytest.raises(Killed):
+        ingest(archive, path)
+    limit, checked[:] = None, []
+    there = len(rows_of(path))
+    assert there <= after
+    report = ingest(archive, path)
+    assert len(checked) == report.archives["written"][0] == 6 - there
+    assert rows_of(path) == rows_of(whole)
+    assert len(verify(path)) == 0
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_archive_that_changed_meanwhile(path, write_archive, six, monkeypatch):
+    """An archive that is another one by now is read from its beginning."""
+    archive = write_archive("maps.tar", six)
+    archive.write_bytes(archive.read_bytes()[:5000])
+    with pytest.raises(MapFormatError):
+        ingest(archive, path, on_error="raise")
+    first = {"0009/first.txt": b"new"} | {zp_name(9): six[zp_name(0)]}
+    report = ingest(write_archive("maps.tar", first | six), path)
+    assert len(report.problems) == 0
+    assert len(rows_of(path)) == 7
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_two_ingests_of_one_archive(path, write_archive, six, monkeypatch):
+    """The second of two ingests of one archive writes; the first one says so."""
+    archive = write_archive("maps.tar", six)
+    read_stored, inner = store.read_stored, []
+
+    def read(data, key, where):
+        if not inner:
+            inner.append(True)
+            ingest(archive, path)
+        return read_stored(data, key, where)
+
+    monkeypatch.setattr(store, "read_stored", read)
+    with pytest.raises(StoreError, match="another ingest writes the same archive"):
+        ingest(archive, path)
+    assert len(rows_of(path)) == 6
+    assert len(verify(path)) == 0
+
+
+def test_ingests_of_different_archives(path, write_archive, six):
+    """Ingests of different archives at once are all done."""
+    archives = [
+        write_archive(f"{number}.tar", {zp_name(number * 10 + k): a})
+        for number, a in enumerate(six.values())
+        for k in [number]
+    ]
+    threads = [threading.Thread(target=ingest, args=(a, path)) for a in archives]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(rows_of(path)) == 6
+    assert len(verify(path)) == 0
+
+
+# Files that are no good store
+
+
+def other_program(path):
+    """Make the SQLite file of another program."""
+    change(path, "CREATE TABLE t (x)")
+
+
+def newer(path):
+    """Make a store of a later schema."""
+    change(path, "PRAGMA user_version = 99")
+
+
+def shorter(path):
+    """Cut a store short."""
+    path.write_bytes(path.read_bytes()[:8000])
+
+
+BAD_FILES = {
+    "not SQLite": (lambda path: path.write_bytes(b"no" * 999), "is not a store"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "other program": (other_program, "another program's SQLite file"),
+    "newer": (newer, "newer ks4_ccd: its schema is version 99"),
+    "truncated": (shorter, "is truncated or damaged"),
+    "folder": (lambda path: path.mkdir(), "is not there|cannot write"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_file(kind, path, write_archive, six):
+    """What is no good store is an error that names it, and stays as it is."""
+    spoil, words = BAD_FILES[kind]
+    archive = write_archive("maps.tar", six)
+    if kind in ("newer", "truncated"):
+        ingest(archive, path)
+    spoil(path)
+    before = path.read_bytes() if path.is_file() else None
+    calls = [StoreSource, verify]
+    if kind != "empty":
+        calls.append(lambda path: ingest(archive, path))
+    for call in calls:
+        with pytest.raises(StoreError, match=words) as caught:
+            call(path)
+        assert str(path) in str(caught.value)
+    if before is not None:
+        assert path.read_bytes() == before
+        with pytest.raises(StoreError, match=words):
+            MapLibrary(path)
+
+
+def test_empty_file_becomes_a_store(path, write_archive, six):
+    """What an ingest that was killed at once leaves is filled by the next one."""
+    path.touch()
+    ingest(write_archive("maps.tar", six), path)
+    assert len(rows_of(path)) == 6
+
+
+def test_no_store(path):
+    """A store that is not there is an error that names it."""
+    with pytest.raises(StoreError, match=r"dr1\.ks4maps is not there"):
+        verify(path)
+
+
+def blob_of(path, row):
+    """Return where the bytes of an array lie in the file of a store."""
+    content, blob = path.read_bytes(), rows_of(path)[row][-1]
+    # The end of a blob is in one piece.
+    return content.index(blob[-60:]) + 30
+
+
+def test_flipped_byte(filled):
+    """A wrong byte in an array is noticed on reading it, and by verify."""
+    content = bytearray(filled.read_bytes())
+    content[blob_of(filled, 3)] ^= 16
+    filled.write_bytes(content)
+    with MapLibrary(filled) as library:
+        library.zeropoint("0002", "R")
+        with pytest.raises(StoreError, match=r"dr1\.ks4maps is damaged: zp_map_0003"):
+            library.zeropoint("0003", "R")
+    (problem,) = verify(filled)
+    assert problem["map"] == "zp_map_0003_R_single_APER5.npy"
+
+
+def test_any_flipped_byte(filled, six):
+    """Wherever a byte is wrong, no map is silently another one."""
+    good, rng = filled.read_bytes(), np.random.default_rng(11)
+    noticed = 0
+    for position in rng.integers(0, len(good), 150):
+        content = bytearray(good)
+        content[position] ^= 1 << rng.integers(8)
+        filled.write_bytes(content)
+        try:
+            problems = verify(filled)
+            with MapLibrary(filled) as library:
+                for field in range(6):
+                    zpmap = library.zeropoint(field, "R")
+                    np.testing.assert_array_equal(zpmap.values, six[zp_name(field)])
+            noticed += len(problems) > 0
+        except KS4Error:
+            noticed += 1
+    assert noticed > 10
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        ("UPDATE maps SET field = '0007' WHERE array = 3", "0007.*not what was"),
+        ("UPDATE maps SET sha256 = x'00' WHERE array = 3", "SHA-256"),
+        ("UPDATE maps SET family = 'what' WHERE array = 3", "must be one of"),
+        ("UPDATE arrays SET npy = x'00' WHERE id = 3", "not what was written"),
+        ("DELETE FROM arrays WHERE id = 3", "not what was written"),
+        ("DELETE FROM maps WHERE array = 3", "no map leads to it"),
+    ],
+)
+def test_verify_finds(filled, statement, words):
+    """Whatever is wrong with one map is one problem."""
+    change(filled, statement)
+    (problem,) = verify(filled)
+    assert problem["map"] != ""
+    assert re.search(words, " ".join(problem))
+
+
+# Locks, disks and permissions
+
+
+@pytest.mark.usefixtures("impatient")
+def test_locked_store(filled, write_archive, zeropoints):
+    """A store that another program keeps locked is an error that says so."""
+    archive = write_archive("more.tar", {zp_name(): zeropoints()})
+    with closing(sqlite3.connect(filled, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for call in (MapLibrary, verify, lambda path: ingest(archive, path)):
+            with pytest.raises(StoreError, match=r"dr1\.ks4maps is locked: another"):
+                call(filled)
+        other.execute("ROLLBACK")
+    assert ingest(archive, filled).archives["written"][0] == 1
+
+
+def test_verify_does_not_blame_a_lock(filled, monkeypatch):
+    """A store that is locked while it is verified is not taken for damaged."""
+    read_stored = store.read_stored
+    monkeypatch.setattr(_store_file, "LOCK_SECONDS", 0.05)
+    with closing(sqlite3.connect(filled, isolation_level=None)) as other:
+
+        def read(*arguments):
+            if not other.in_transaction:
+                other.execute("BEGIN EXCLUSIVE")
+            return read_stored(*arguments)
+
+        monkeypatch.setattr(store, "read_stored", read)
+        with pytest.raises(StoreError, match="is locked"):
+            verify(filled)
+
+
+FULL = """
+import resource, signal, sys
+from ks4_ccd import ingest
+from ks4_ccd.exceptions import StoreError
+from ks4_ccd.release import _batches
+_batches._BATCH_BYTES = 100_000
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
+try:
+    ingest(sys.argv[1], sys.argv[2])
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [5_000, 300_000])
+def test_full_disk(path, write_archive, limit):
+    """Where the disk ends an ingest, the store is valid, and the next one goes on."""
+    rng = np.random.default_rng(5)
+    maps = {zp_name(field): rng.normal(size=(55, 55)) for field in range(40)}
+    archive = write_archive("maps.tar", maps)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, archive, path, str(limit)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"cannot write {path}" in done.stdout
+    assert "make room" in done.stdout
+    assert not os.path.lexists(f"{path}-journal")
+    there = 0
+    if limit > 5_000:
+        assert len(verify(path)) == 0
+        there = len(rows_of(path))
+        assert 0 < there < 40
+    assert ingest(archive, path).archives["written"][0] == 40 - there
+    assert len(verify(path)) == 0
+
+
+def test_full_message():
+    """The message about a full disk says that what was written is safe."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    words = "the disk is full: cannot write x.*What was written before is safe"
+    with pytest.raises(StoreError, match=words), store_errors("x", "write"):
+        raise error
+
+
+@pytest.fixture
+def as_nobody(tmp_path):
+    """Run a call as somebody who may not write here, whoever runs the tests."""
+    is_root = os.geteuid() == 0
+    ours = [tmp_path] + [f for f in tmp_path.parents if f.name.startswith("pytest-")]
+    modes = [folder.stat().st_mode for folder in ours]
+
+    def call(function, *arguments):
+        if is_root:
+            os.seteuid(65534)
+        try:
+            return function(*arguments)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+    for folder in ours:
+        folder.chmod(0o755)
+    yield call
+    for folder, mode in zip(ours, modes, strict=True):
+        folder.chmod(mode)
+
+
+def test_folder_not_to_be_written(filled, tmp_path, write_archive, six, as_nobody):
+    """A store may be read where nothing may be written; ingest says what it needs."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    kept = filled.rename(folder / "dr1.ks4maps")
+    kept.chmod(0o444)
+    folder.chmod(0o555)
+    more = write_archive("more.tar", {zp_name(): six[zp_name(0)]})
+
+    def read():
+        with MapLibrary(kept) as library:
+            return library.zeropoint("0003", "R").values.shape
+
+    try:
+        as_nobody(read)
+        assert len(as_nobody(verify, kept)) == 0
+        for target, words in (
+            (folder / "new.ks4maps", "cannot write .*may write"),
+            (kept, "cannot write .*yours to write"),
+        ):
+            with pytest.raises(StoreError, match=words):
+                as_nobody(ingest, more, target)
+        assert [file.name for file in folder.iterdir()] == ["dr1.ks4maps"]
+    finally:
+        folder.chmod(0o755)
+
+
+def test_file_system_without_locks(filled, monkeypatch):
+    """A store that nobody may write is read even where no lock can be had."""
+    connect, asked = sqlite3.connect, []
+
+    def without_locks(database, **options):
+        asked.append(database)
+        if "immutable" not in database:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_LOCK
+            raise error
+        return connect(database, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", without_locks)
+    with pytest.raises(StoreError, match="disk I/O error"):
+        MapLibrary(filled)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with MapLibrary(filled) as library:
+        assert library.zeropoint("0003", "R").key.field == "0003"
+    assert len(asked) == 3
+
+
+def test_killed_ingest_that_may_not_be_rolled_back():
+    """Who may not write is told to have a killed ingest rolled back."""
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY_ROLLBACK
+    words = "let them run `ks4-ccd verify` on it. Do not delete x-journal"
+    with pytest.raises(StoreError, match=words), store_errors("x", "read"):
+        raise error
+
+
+# Processes and threads
+
+
+def load(library, field):
+    """Return the zero points of a field."""
+    return library.zeropoint(field, "R").values
+
+
+def test_pickled_library(filled, six):
+    """A pickled library is opened again, and finds the same."""
+    with MapLibrary(filled, image_shape=(1000, 1000)) as library:
+        copy = pickle.loads(pickle.dumps(library))
+    with copy:
+        np.testing.assert_array_equal(load(copy, 3), six[zp_name(3)])
+        assert copy.image_shape == (1000, 1000)
+    with pytest.raises(KS4Error, match="closed"):
+        pickle.dumps(library)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is not safe elsewhere")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_forked_library(filled, six):
+    """Processes forked from one with an open library use it at once."""
+    with MapLibrary(filled) as library:
+        load(library, 0)
+
+        def child(results):
+            for field in range(6):
+                results.put((field, load(library, field)))
+            library.close()
+
+        context = multiprocessing.get_context("fork")
+        results = context.Queue()
+        children = [context.Process(target=child, args=(results,)) for _ in range(3)]
+        for process in children:
+            process.start()
+        for _ in range(18):
+            field, values = results.get(timeout=20)
+            np.testing.assert_array_equal(values, six[zp_name(field)])
+        for process in children:
+            process.join()
+            assert process.exitcode == 0
+        load(library, 1)
+
+
+def test_threads_share_a_library(filled, six):
+    """Threads load maps from one library at once."""
+    wrong = []
+
+    def read(library):
+        for field in [*range(6)] * 20:
+            if not np.array_equal(load(library, field), six[zp_name(field)]):
+                wrong.append(field)
+
+    with MapLibrary(filled) as library:
+        threads = [threading.Thread(target=read, args=(library,)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def test_ended_threads_leave_nothing_open(filled, recwarn):
+    """Neither threads that ended nor a forgotten library leave a file open."""
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    library = MapLibrary(filled)
+    for _ in range(5):
+        thread = threading.Thread(target=load, args=(library, 0))
+        thread.start()
+        thread.join()
+    del library
+    gc.collect()
+    if before:
+        assert len(os.listdir("/proc/self/fd")) == before
+    assert not recwarn
+
+
+def test_closed_source(filled):
+    """A closed source says so; closing it again does nothing."""
+    source = StoreSource(filled)
+    source.close()
+    source.close()
+    with pytest.raises(StoreError, match=r"dr1\.ks4maps is closed"):
+        source.find(KEY)
+
+
+READER = """
+import sys, time
+import numpy as np
+from ks4_ccd import MapLibrary
+from ks4_ccd.exceptions import MapNotFoundError
+seen = 0
+with MapLibrary(sys.argv[1]) as library:
+    print("ready", flush=True)
+    end = time.monotonic() + 60
+    while seen < 40 and time.monotonic() < end:
+        for field in range(40):
+            try:
+                values = library.zeropoint(field, "R").values
+            except MapNotFoundError:
+                continue
+            expected = np.random.default_rng(field).normal(29.9, 0.05, (55, 55))
+            np.testing.assert_array_equal(values, expected)
+            seen = max(seen, field + 1)
+print(seen)
+"""
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_readers_while_an_ingest_runs(path, write_archive, zeropoints):
+    """Processes that read while maps are written see whole maps and no error."""
+    maps = {zp_name(field): zeropoints(field, (55, 55)) for field in range(40)}
+    ingest(write_archive("first.tar", {zp_name(0): maps[zp_name(0)]}), path)
+    command = [sys.executable, "-c", READER, path]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    readers = [subprocess.Popen(command, **pipes) for _ in range(3)]
+    for reader in readers:
+        assert reader.stdout.readline() == "ready\n"
+    report = ingest(write_archive("maps.tar.gz", maps), path)
+    assert report.archives["written"][0] == 39
+    for reader in readers:
+        out, err = reader.communicate(timeout=90)
+        assert (out, err) == ("40\n", "")
+
+
+# Arguments and the command
+
+
+@pytest.mark.parametrize(
+    ("archives", "target", "options", "words"),
+    [
+        ("maps.tar", "dr1.db", {}, r"store must be a file named \*\.ks4maps"),
+        ("maps.tar", "dr1.ks4maps", {"on_error": "no"}, "on_error must be one of"),
+        ("", "dr1.ks4maps", {}, "name the archives in it"),
+        ("map.npy", "dr1.ks4maps", {}, "must be an archive"),
+        ("gone.tar", "dr1.ks4maps", {}, "cannot read .*gone.tar: No such file"),
+    ],
+)
+def test_bad_arguments(tmp_path, write_archive, six, archives, target, options, words):
+    """A bad argument is quoted, and no store is made."""
+    write_archive("maps.tar", six)
+    with pytest.raises(KS4Error, match=words):
+        ingest(tmp_path / archives, tmp_path / target, **options)
+    assert not (tmp_path / target).exists()
+
+
+def test_command(path, tmp_path, write_archive, six, damaged, capsys):
+    """The command fills and verifies a store, and its status tells of problems."""
+    good = write_archive("good.tar", {zp_name(8): six[zp_name(0)]})
+    assert main(["ingest", str(good), "-o", str(path)]) == 0
+    assert "1 maps written" in capsys.readouterr().out
+    assert main(["verify", str(path)]) == 0
+    assert "every map is as it was written" in capsys.readouterr().out
+    assert main(["ingest", str(good), str(damaged), "-o", str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert "all of it is there already" in out
+    assert "5 maps written" in out
+    assert zp_name(3) in err
+    assert main(["ingest", str(damaged), "-o", str(path), "--on-error", "raise"]) == 1
+    assert "--on-error skip" in capsys.readouterr().err
+    change(path, "DELETE FROM arrays WHERE id = 3")
+    assert main(["verify", str(path)]) == 1
+    assert "has 1 problems" in capsys.readouterr().err
+    assert main(["maps", str(path)]) == 0
+
+
+def test_progress(path, write_archive, six, capsys):
+    """The progress bar reaches the end of the archives."""
+    ingest(write_archive("maps.tar.gz", six), path, progress=True)
+    assert "100%" in capsys.readouterr().err
+    verify(path, progress=False)
+    assert capsys.readouterr().err == ""
