@@ -1,0 +1,230 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The archives of the release, from Zenodo to the disk."""
+
+import logging
+import shutil
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from ks4_ccd._arguments import one_of
+from ks4_ccd._files import as_path
+from ks4_ccd.exceptions import DownloadError, KS4Error
+from ks4_ccd.release import _record
+from ks4_ccd.release._record import ARCHIVES, LANDING_PAGE, RECORD, archives_in
+
+__all__ = ["fetch"]
+
+
+def fetch(families=None, dest=".", *, progress=None, record=RECORD):
+    """
+    Download archives of the release.
+
+    Parameters
+    ----------
+    families : str or list of str, optional
+        What to download, by the family of the maps or by the name of their
+        archive: "zp" or "ZeroPoint", "zperr" or "ZeroPointError", "pstar" or
+        "PhotCalibNumStars", "align" or "Astrometry", "alerr" or
+        "AstrometryError", "astar" or "AstroCalibNumStars". By default all six,
+        3.6 GB. An `~ks4_ccd.ZeroPointMap` consists of the first three, a
+        `~ks4_ccd.MisalignmentMap` of the others.
+    dest : str or path-like, optional
+        The folder to put them into. It is made if it is not there.
+    progress : bool, optional
+        Whether to show a bar for each archive; by default where a terminal is.
+    record : str, optional
+        Where the release is described, in the format of Zenodo's API: by default
+        the release itself (DOI 10.5281/zenodo.17336382). For a mirror, whose
+        archives have to be the same.
+
+    Returns
+    -------
+    paths : list of `~pathlib.Path`
+        The archives in the order of ``families``, for `~ks4_ccd.MapLibrary`.
+
+    Raises
+    ------
+    KS4Error
+        If ``families`` names what is not in the release.
+    DownloadError
+        If an archive cannot be had, or is not the published one; with the
+        files to download by hand. Or if there is another file of that name, or
+        too little space: both are noticed before anything is downloaded.
+
+    Notes
+    -----
+    An archive appears under its name when it is whole and has the right md5.
+    Until then it is a file ``.part`` beside it, and another call goes on from
+    there. Archives that are there already are checked and not downloaded again,
+    whether they were downloaded by this or by hand; if none is missing, the
+    network is not used. One process at a time should download into a folder.
+
+    Examples
+    --------
+    >>> from ks4_ccd import MapLibrary, fetch
+    >>> paths = fetch(["zp", "zperr", "pstar"], "dr1")  # doctest: +SKIP
+    >>> library = MapLibrary(paths)  # doctest: +SKIP
+
+    (This is not run with the tests, which use no network.)
+
+    >>> fetch("flux")
+    Traceback (most recent call last):
+        ...
+    ks4_ccd.exceptions.KS4Error: families must be one of zp, ..., got 'flux'
+    """
+    names = _archive_names(families)
+    dest = as_path("dest", dest).absolute()
+    with _explained(f"cannot write into {dest}"):
+        dest.mkdir(parents=True, exist_ok=True)
+        md5s = {name: _md5_of(dest / name) for name in names}
+    for name, md5 in md5s.items():
+        if md5 is not None:
+            _check_present(dest / name, md5, _record.PUBLISHED_MD5)
+    missing = [name for name in names if md5s[name] is None]
+    if missing:
+        _complete(dest, md5s, missing, progress, record)
+    return [dest / name for name in names]
+
+
+def _archive_names(families):
+    """Return the names of archives, each once."""
+    if families is None:
+        return list(ARCHIVES.values())
+    by_word = {name.split("_")[2]: name for name in ARCHIVES.values()}
+    known = ARCHIVES | by_word
+    if isinstance(families, str):
+        families = [families]
+    if not isinstance(families, list | tuple | set | frozenset) or not families:
+        msg = f"families must name at least one of {', '.join(known)}, got {families!r}"
+        raise KS4Error(msg)
+    names = [known[one_of("families", family, tuple(known))] for family in families]
+    return list(dict.fromkeys(names))
+
+
+def _complete(dest, md5s, missing, progress, record):
+    """Download the archives that are missing."""
+    from ks4_ccd.release._download import new_session, read_small_file
+
+    with new_session() as session:
+        with _by_hand(missing, dest):
+            archives = archives_in(read_small_file(session, record), record)
+            lacking = [name for name in missing if name not in archives]
+            if lacking:
+                msg = f"{record} does not list {', '.join(lacking)}"
+                raise DownloadError(msg)
+        for name, md5 in md5s.items():
+            if md5 is not None and name in archives:
+                _check_present(dest / name, md5, [archives[name].md5])
+        wanted = [archives[name] for name in missing]
+        _check_space(dest, wanted)
+        for number, archive in enumerate(wanted):
+            with _by_hand(missing[number:], dest):
+                _download(session, archive, dest, progress)
+
+
+def _md5_of(path):
+    """Return the md5 of a file, `None` if there is none."""
+    import pooch
+
+    return pooch.file_hash(str(path), alg="md5") if path.exists() else None
+
+
+def _check_present(path, md5, expected):
+    if md5 not in expected:
+        msg = (
+            f"{path} is there, and is not the archive of DR1: its md5 is {md5}, "
+            f"expected {' or '.join(expected)}; move it away or delete it, then "
+            "fetch again"
+        )
+        raise DownloadError(msg)
+
+
+def _check_space(dest, archives):
+    there = [_part_of(dest, archive) for archive in archives]
+    needed = sum(archive.size for archive in archives)
+    needed -= sum(part.stat().st_size for part in there if part.exists())
+    free = shutil.disk_usage(dest).free
+    if needed > free:
+        msg = (
+            f"{dest} has {free / 1e9:.2f} GB of free space, and {needed / 1e9:.2f} GB "
+            "are to be downloaded: free some, or give another folder"
+        )
+        raise DownloadError(msg)
+
+
+def _part_of(dest, archive):
+    return dest / f"{archive.name}.part"
+
+
+def _download(session, archive, dest, progress):
+    part = _part_of(dest, archive)
+    was_begun = part.exists()
+    try:
+        _download_once(session, archive, part, progress)
+    except ValueError as error:
+        if not was_begun:
+            msg = f"the wrong bytes came, and were deleted: {error}"
+            raise DownloadError(msg) from error
+        # The bytes of an earlier call may be to blame; they are gone now.
+        _download(session, archive, dest, progress)
+
+
+def _download_once(session, archive, part, progress):
+    """Download an archive, or raise `ValueError` if its md5 is wrong."""
+    import pooch
+
+    from ks4_ccd.release._download import ResumingDownloader
+
+    bar = tqdm(
+        initial=part.stat().st_size if part.exists() else 0,
+        total=archive.size,
+        desc=archive.name,
+        unit="B",
+        unit_scale=True,
+        disable=None if progress is None else not progress,
+    )
+    with bar, _quiet(pooch.get_logger()), _explained(f"cannot write {part}"):
+        pooch.retrieve(
+            archive.url,
+            f"md5:{archive.md5}",
+            fname=archive.name,
+            path=part.parent,
+            downloader=ResumingDownloader(session, part, archive.size, bar),
+        )
+
+
+@contextmanager
+def _quiet(logger):
+    """Keep what the bar says already out of the log."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def _explained(trouble):
+    """Say what could not be done with a file or folder."""
+    try:
+        yield
+    except KS4Error:
+        raise
+    except OSError as error:
+        msg = f"{trouble}: {error.strerror or error}"
+        raise DownloadError(msg) from error
+
+
+@contextmanager
+def _by_hand(names, dest):
+    """Add to a `DownloadError` what the user can do without us."""
+    try:
+        yield
+    except DownloadError as error:
+        msg = (
+            f"{error}. Fetch again to go on from what is there, or download by hand "
+            f"{', '.join(names)} from {LANDING_PAGE} and put into {dest}"
+        )
+        raise DownloadError(msg) from error
