@@ -169,8 +169,9 @@ class CalibrationMap:
             as such. ``"median"`` is the standard error of the cells'
             medians, ``sqrt(pi / 2) * scatter / sqrt(count)``; cells being
             independent, it is combined in quadrature with the weights of the
-            interpolation (a sum for a smoothed map, whose neighbours share
-            stars).
+            interpolation (a sum for a map whose neighbours share stars: one
+            that was smoothed, or built from a surface, as counts that are no
+            whole numbers tell).
 
         Returns
         -------
@@ -191,7 +192,10 @@ class CalibrationMap:
 
     def errors_add(self, error_kind):
         """Return whether errors of neighbouring cells add, or their squares do."""
-        return error_kind == "scatter" or any("smoothed" in s for s in self._steps)
+        if error_kind == "scatter" or self.count is None:
+            return True
+        # No whole numbers: cells share stars, and each has a part of them.
+        return bool(np.any(self.count % 1))
 
     def cell_error(self, error_kind="scatter"):
         """

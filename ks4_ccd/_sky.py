@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 
+from ks4_ccd.build.reference import COLOUR_TERMS
 from ks4_ccd.release.tiling import PIXEL_SCALE
 
 __all__ = [
@@ -31,13 +32,6 @@ _CLOSEST = 2.0  # the closest pairs, in FWHM
 _BLENDED = 1.5  # pairs closer than this are flagged, in FWHM
 _COLOUR_SCATTER = 0.008  # mag, what colour does to a star's zero point
 
-# Band in terms of the synthetic Gaia XP magnitudes: XP_1 - factor * (XP_2 - XP_3).
-_TERMS = {
-    "B": ("B", 0.30, "B", "V"),
-    "V": ("V", 0.0, "V", "V"),
-    "R": ("R", 0.04, "V", "R"),
-    "I": ("I", 0.0, "I", "I"),
-}
 _MEAN_COLOUR = {"B": 1.15, "V": 0.40, "R": 0.0, "I": -0.10}  # XP_band - XP_R
 
 
@@ -281,19 +275,16 @@ def reference_table(stars, band, rng):
     reference : `~astropy.table.Table`
         Ordered by RA. The true ``MAG`` of the band, the position ``x, y`` of
         the light and the true ``RA, DEC``; the ``XP`` magnitudes have errors.
-    measured : 1D `~numpy.ndarray`
-        The band's magnitude according to the ``XP`` columns, by the
-        published colour terms, in the order of ``stars``.
     """
     n = len(stars.x)
     redness = np.exp(0.35 * rng.normal(size=n))
     colour = {b: mean * redness for b, mean in _MEAN_COLOUR.items()}
-    first, factor, blue, red = _TERMS[band]
+    first, factor, blue, red = COLOUR_TERMS[band]
     own = stars.mag + factor * (colour[blue] - colour[red])
     error = 0.003 + 0.006 * 10 ** (0.3 * (stars.mag - FAINTEST))
     table = Table({"RA": stars.ra, "DEC": stars.dec})
     table["cstar"] = (0.01 * rng.normal(size=n)).astype("f4")
-    for b in _TERMS:
+    for b in COLOUR_TERMS:
         true = own - colour[first] + colour[b]
         table[f"XP_{b}"] = true + error * rng.normal(size=n)
         table[f"XP_e{b}"] = error
@@ -301,6 +292,4 @@ def reference_table(stars, band, rng):
     table["MAG"], table["x"], table["y"] = stars.mag, stars.x, stars.y
     for name in ("RA", "DEC", "MAG", "x", "y"):
         table[name].unit = {"MAG": "mag", "x": "pix", "y": "pix"}.get(name, "deg")
-    xp = {b: np.asarray(table[f"XP_{b}"]) for b in _TERMS}
-    measured = xp[first] - factor * (xp[blue] - xp[red])
-    return table[np.argsort(stars.ra, kind="stable")], measured
+    return table[np.argsort(stars.ra, kind="stable")]

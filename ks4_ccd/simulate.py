@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import cached_property
 from numbers import Integral
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -18,17 +16,11 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
 from astropy.wcs import WCS
 
+from ks4_ccd._arguments import one_of
 from ks4_ccd._camera import Camera, build_camera, expose
-from ks4_ccd._release_products import (
-    ARCHIVES,
-    dr1_misalignment_map,
-    dr1_zeropoint_maps,
-    median_offset_map,
-    write_archive,
-)
+from ks4_ccd._field_files import write_field
 from ks4_ccd._sky import (
     ARCSEC_PER_PIXEL,
-    FAINTEST,
     Noise,
     PointSpread,
     Stars,
@@ -37,39 +29,19 @@ from ks4_ccd._sky import (
     reference_table,
     tangent_wcs,
 )
+from ks4_ccd.build.maps import build_maps, build_offset_map
+from ks4_ccd.build.match import match_catalogs
 from ks4_ccd.exceptions import GeometryError, KS4Error
 from ks4_ccd.grid import MapGrid
-from ks4_ccd.maps import MisalignmentMap
-from ks4_ccd.release.names import BANDS, FAMILIES, MapKey
+from ks4_ccd.release.names import BANDS, MODE_ALIASES
 from ks4_ccd.release.tiling import field_center, field_number, tile_name
 
-__all__ = ["FieldPaths", "SimulatedField", "simulate_field"]
+__all__ = ["SimulatedField", "simulate_field"]
 
 _FWHM = 1.6  # arcsec
 _APERTURES = (3, 5, 10)  # arcsec, besides the one of one FWHM
 _STARS_PER_CELL = 5
 _UNDERSATURATION = -1000
-
-
-class FieldPaths(NamedTuple):
-    """
-    Where a field was written.
-
-    Attributes
-    ----------
-    image, sources, reference : `~pathlib.Path`
-        FITS files.
-    archives : list of `~pathlib.Path`
-        The six ``.tar.gz`` archives.
-    offsets : `~pathlib.Path`
-        The folder of the offset map's files.
-    """
-
-    image: Path
-    sources: Path
-    reference: Path
-    archives: list
-    offsets: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +68,6 @@ class SimulatedField:
         (``RA`` and ``DEC`` are the truth, the ``XP`` magnitudes have errors)
         and the true magnitude ``MAG`` and pixel position ``x, y`` (0-based)
         of their light.
-    maps : dict
-        The `~ks4_ccd.ZeroPointMap` of each aperture, as the release makes it.
-    misalignment : `~ks4_ccd.MisalignmentMap`
-        The astrometric map, as the release makes it.
     hole : tuple of float
         ``(x_min, x_max, y_min, y_max)`` of a region without stars, 0-based.
     """
@@ -111,8 +79,6 @@ class SimulatedField:
     wcs: WCS
     sources: Table
     reference: Table
-    maps: dict
-    misalignment: MisalignmentMap
     hole: tuple
     _camera: Camera = dataclass_field(repr=False)
     _stars: Stars = dataclass_field(repr=False)
@@ -168,10 +134,43 @@ class SimulatedField:
         return self._camera.offset(x, y)
 
     @cached_property
+    def matched(self):
+        """The sources with the stars that they are, as `match_catalogs` finds them."""
+        return match_catalogs(self.sources, self.reference, band=self.band)
+
+    @cached_property
+    def _release_maps(self):
+        return build_maps(
+            self.matched,
+            self.grid.image_shape,
+            band=self.band,
+            mode=self.mode,
+            field=self.field,
+            shape=self.grid.shape,
+            recipe="dr1",
+        )
+
+    @property
+    def misalignment(self):
+        """The `~ks4_ccd.MisalignmentMap`, as the release makes it."""
+        return self._release_maps[0]
+
+    @property
+    def maps(self):
+        """The `~ks4_ccd.ZeroPointMap` of each aperture, as the release makes it."""
+        return {zpmap.key.aperture: zpmap for zpmap in self._release_maps[1:]}
+
+    @cached_property
     def offsets(self):
-        """The `~ks4_ccd.OffsetMap` of the stars of the misalignment map."""
-        bright = self._stars.mag < FAINTEST
-        return median_offset_map(self.sources, self._stars, bright, self.misalignment)
+        """The `~ks4_ccd.OffsetMap`, as `build_offset_map` makes it."""
+        return build_offset_map(
+            self.matched,
+            self.grid.image_shape,
+            band=self.band,
+            mode=self.mode,
+            field=self.field,
+            shape=tuple(2 * n for n in self.grid.shape),
+        )
 
     @cached_property
     def ccd(self):
@@ -239,41 +238,7 @@ class SimulatedField:
         KS4Error
             If a file cannot be written.
         """
-        directory = Path(directory)
-        stem = f"ks4_{self.field}_{self.band}"
-        paths = FieldPaths(
-            directory / f"{stem}_stack.fits",
-            directory / f"{stem}_{self.mode}.fits",
-            directory / f"gaiaxp_{self.field}.fits",
-            [directory / f"{name}.tar.gz" for name in ARCHIVES.values()],
-            directory / "offsets",
-        )
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._write_all(paths)
-        except OSError as error:
-            msg = f"cannot write the simulated field to {directory}: {error}"
-            raise KS4Error(msg) from error
-        return paths
-
-    def _write_all(self, paths):
-        self.ccd.write(paths.image, overwrite=True)
-        self.sources.write(paths.sources, overwrite=True)
-        self.reference.write(paths.reference, overwrite=True)
-        for path, family in zip(paths.archives, ARCHIVES, strict=True):
-            folder = f"{ARCHIVES[family]}/{self.field}"
-            write_archive(path, folder, self._arrays(family))
-        self.offsets.save(paths.offsets)
-
-    def _arrays(self, family):
-        """Return the arrays of a family of maps, by the names of their files."""
-        kind, part = FAMILIES[family]
-        maps = [*self.maps.values(), self.misalignment]
-        return {
-            map_.key.with_family(family).filename: getattr(map_, part)
-            for map_ in maps
-            if map_.key.kind == kind
-        }
+        return write_field(self, directory)
 
 
 def simulate_field(
@@ -351,8 +316,8 @@ def simulate_field(
         if not isinstance(number, Integral) or number < 0:
             msg = f"{name} must be an integer, 0 or more, got {number!r}"
             raise KS4Error(msg)
+    one_of("mode", mode, tuple(MODE_ALIASES))
     field = field_number(field)
-    key = MapKey("align", field, band, mode)
     rng = np.random.default_rng([seed, 0])
     wcs = tangent_wcs(field_center(field), grid.image_shape)
     hole = _hole(grid)
@@ -362,22 +327,15 @@ def simulate_field(
     stars = draw_stars(n_stars, camera, wcs, hole, psf.fwhm, rng)
     diameters = [psf.fwhm, *(arcsec / ARCSEC_PER_PIXEL for arcsec in _APERTURES)]
     sources = measure_sources(stars, camera, wcs, psf, diameters, noise, rng)
-    reference, reference_mag = reference_table(stars, band, rng)
-    usable = stars.mag < FAINTEST
-    misalignment, separation = dr1_misalignment_map(sources, stars, usable, grid, key)
-    maps = dr1_zeropoint_maps(
-        sources, reference_mag, separation, misalignment, grid, key
-    )
+    reference = reference_table(stars, band, rng)
     return SimulatedField(
         field=field,
         band=band,
-        mode=key.mode,
+        mode=MODE_ALIASES[mode],
         grid=grid,
         wcs=wcs,
         sources=sources,
         reference=reference,
-        maps=maps,
-        misalignment=misalignment,
         hole=hole,
         _camera=camera,
         _stars=stars,

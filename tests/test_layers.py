@@ -40,7 +40,7 @@ ROWS = (
     ("release.*", "footprint"),
     ("build.*",),
     ("photometry.*", "astrometry.*"),
-    ("simulate", "_camera", "_release_products", "_sky"),
+    ("simulate", "_camera", "_field_files", "_sky"),
     ("batch",),
     ("demo",),
     ("cli.*",),

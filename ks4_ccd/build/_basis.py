@@ -37,6 +37,8 @@ class SurfaceBasis:
         self._degree = degree
         self._order = order
         self.n_spline = self._n_axis**2
+        # How far apart splines are that overlap, in this order.
+        self.bandwidth = _CUBIC * (self._n_axis + 1)
 
     def rows(self, x, y):
         """

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ks4_ccd.build._basis import SurfaceBasis, trend_columns
+from ks4_ccd.build._bordered import solve_bordered
 from ks4_ccd.build._errors import star_sigma
 
 __all__ = ["Surface", "fit_surface"]
@@ -314,17 +315,9 @@ class _Fit:
         return (matrix + weight * (smoothness * self.penalty + _RIDGE * ridge)).tocsc()
 
     def _solve(self, normal, smoothness):
-        from scipy.sparse.linalg import splu
-
         matrix, right = normal
-        # The system is symmetric and positive: no pivoting needed.
-        solver = splu(
-            self._system(matrix, smoothness),
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
-        return solver.solve(right)
+        system = self._system(matrix, smoothness)
+        return solve_bordered(system, right, self.basis.n_spline, self.basis.bandwidth)
 
 
 def _with_zeros(matrix, number):

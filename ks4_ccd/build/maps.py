@@ -1,17 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """From tables of matched stars to maps: the builders."""
 
-
-import numpy as np
 from tqdm import tqdm
 
 from ks4_ccd._arguments import one_of
 from ks4_ccd.build import _published, _smooth
-from ks4_ccd.build._stars import MatchedStars
-from ks4_ccd.exceptions import KS4Error, MapMismatchError
+from ks4_ccd.build._inputs import RECIPES, map_key, stars_and_grid
+from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
-from ks4_ccd.release.names import APERTURES, BANDS, MapKey
+from ks4_ccd.release.names import APERTURES, MODE_ALIASES
 
 __all__ = [
     "RECIPES",
@@ -21,11 +19,8 @@ __all__ = [
     "build_zeropoint_map",
 ]
 
-RECIPES = ("default", "dr1")
 _STACK = (22000, 22000)
 _PHOTOMETRIC, _ASTROMETRIC = (55, 55), (110, 110)
-# Where there are edges, half a cell without interpolation is to be short.
-_WITH_EDGES = (220, 220)
 
 
 def build_zeropoint_map(
@@ -120,7 +115,7 @@ dict, optional
     >>> zpmap.values.shape
     (8, 8)
     """
-    stars, grid = _stars_and_grid(
+    stars, grid = stars_and_grid(
         matched,
         image_shape,
         band,
@@ -184,7 +179,7 @@ def build_misalignment_map(
     >>> bool((misalignment.values == field.misalignment.values).all())
     True
     """
-    stars, grid = _stars_and_grid(
+    stars, grid = stars_and_grid(
         matched,
         image_shape,
         band,
@@ -195,7 +190,7 @@ def build_misalignment_map(
         edges,
         _ASTROMETRIC,
     )
-    return _misalignment_map(stars, grid, recipe, _key(field, band, mode))
+    return _misalignment_map(stars, grid, recipe, map_key(field, band, mode))
 
 
 def build_offset_map(
@@ -248,7 +243,7 @@ def build_offset_map(
     >>> offsets.dra.shape
     (16, 16)
     """
-    stars, grid = _stars_and_grid(
+    stars, grid = stars_and_grid(
         matched,
         image_shape,
         band,
@@ -260,7 +255,7 @@ def build_offset_map(
         _ASTROMETRIC,
     )
     return OffsetMap(
-        *_smooth.offset_cells(stars, grid), grid=grid, key=_key(field, band, mode)
+        *_smooth.offset_cells(stars, grid), grid=grid, key=map_key(field, band, mode)
     )
 
 
@@ -310,7 +305,7 @@ def build_maps(
         As in `build_zeropoint_map`.
     """
     common = columns, apertures
-    stars, grid = _stars_and_grid(
+    stars, grid = stars_and_grid(
         matched,
         image_shape,
         band,
@@ -323,14 +318,14 @@ def build_maps(
     finer = None
     if shape is not None:
         finer = shape if chip_edges is not None else tuple(2 * n for n in grid.shape)
-    _, fine = _stars_and_grid(
+    _, fine = stars_and_grid(
         matched, image_shape, band, *common, finer, recipe, chip_edges, _ASTROMETRIC
     )
     names = [name for name in APERTURES if name in stars.sources.apertures]
     names += [name for name in stars.sources.apertures if name not in names]
     if not names:
         stars.sources.place_of(APERTURES[0])
-    key = _key(field, band, mode)
+    key = map_key(field, band, mode)
     with tqdm(
         total=len(names) + 1 + (recipe == "default"), unit="map", disable=not progress
     ) as bar:
@@ -350,43 +345,13 @@ def build_maps(
     return maps
 
 
-def _stars_and_grid(
-    matched, image_shape, band, columns, apertures, shape, recipe, edges, default_shape
-):
-    """Return the stars and the grid that arguments mean, once they are checked."""
-    one_of("recipe", recipe, RECIPES)
-    if recipe == "dr1" and edges is not None:
-        msg = 'edges are not for recipe="dr1": the release smooths over them'
-        raise KS4Error(msg)
-    if not isinstance(band, str) or not band:
-        msg = f"band must be a name such as R, got {band!r}"
-        raise KS4Error(msg)
-    stars = MatchedStars(matched, band, columns, apertures)
-    if shape is None:
-        shape = default_shape if edges is None else _WITH_EDGES
-    grid = MapGrid.for_image(shape, image_shape, ((), ()) if edges is None else edges)
-    rows, columns_ = grid.image_shape
-    inside = (np.abs(stars.x - columns_ / 2) <= columns_ / 2 + 1) & (
-        np.abs(stars.y - rows / 2) <= rows / 2 + 1
-    )
-    if not inside.any():
-        msg = (
-            f"no star is on the image of {columns_} x {rows} pixels: stars have x of "
-            f"{np.nanmin(stars.x):.0f} to {np.nanmax(stars.x):.0f}, y of "
-            f"{np.nanmin(stars.y):.0f} to {np.nanmax(stars.y):.0f} (is image_shape "
-            "that of the image of the catalog?)"
-        )
-        raise MapMismatchError(msg)
-    return stars, grid
-
-
 def _misalignment_map(stars, grid, recipe, key):
     made = _published if recipe == "dr1" else _smooth
     return MisalignmentMap(*made.misalignment_cells(stars, grid), grid=grid, key=key)
 
 
 def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
-    one_of("mode", mode, ("single", "dual"))
+    mode = MODE_ALIASES[one_of("mode", mode, tuple(MODE_ALIASES))]
     if misalignment is None:
         shape = tuple(2 * n for n in grid.shape)
         fine = MapGrid.for_image(shape, grid.image_shape)
@@ -401,14 +366,5 @@ def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
     else:
         made = _smooth.zeropoint_cells(stars, apertures, grid, mode, misalignment.at)
     for aperture, arrays in zip(apertures, made, strict=True):
-        key = _key(field, stars.band, mode, aperture)
+        key = map_key(field, stars.band, mode, aperture)
         yield ZeroPointMap(*arrays, grid=grid, key=key)
-
-
-def _key(field, band, mode, aperture=None):
-    """Return the key of a map, none without a field or of another camera's band."""
-    if field is None:
-        return None
-    one_of("band", band, BANDS)
-    family = "align" if aperture is None else "zp"
-    return MapKey(family, field, band, mode, aperture)

@@ -1,0 +1,55 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What the builders of maps are given, checked."""
+
+import numpy as np
+
+from ks4_ccd._arguments import one_of
+from ks4_ccd.build._stars import MatchedStars
+from ks4_ccd.exceptions import KS4Error, MapMismatchError
+from ks4_ccd.grid import MapGrid
+from ks4_ccd.release.names import BANDS, MapKey
+
+__all__ = ["RECIPES", "map_key", "stars_and_grid"]
+
+RECIPES = ("default", "dr1")
+# Where there are edges, half a cell without interpolation is to be short.
+_SHAPE_WITH_EDGES = (220, 220)
+
+
+def stars_and_grid(
+    matched, image_shape, band, columns, apertures, shape, recipe, edges, default_shape
+):
+    """Return the stars and the grid that arguments mean, once they are checked."""
+    one_of("recipe", recipe, RECIPES)
+    if recipe == "dr1" and edges is not None:
+        msg = 'edges are not for recipe="dr1": the release smooths over them'
+        raise KS4Error(msg)
+    if not isinstance(band, str) or not band:
+        msg = f"band must be a name such as R, got {band!r}"
+        raise KS4Error(msg)
+    stars = MatchedStars(matched, band, columns, apertures)
+    if shape is None:
+        shape = default_shape if edges is None else _SHAPE_WITH_EDGES
+    grid = MapGrid.for_image(shape, image_shape, ((), ()) if edges is None else edges)
+    rows, columns_ = grid.image_shape
+    inside = (np.abs(stars.x - columns_ / 2) <= columns_ / 2 + 1) & (
+        np.abs(stars.y - rows / 2) <= rows / 2 + 1
+    )
+    if not inside.any():
+        msg = (
+            f"no star is on the image of {columns_} x {rows} pixels: stars have x of "
+            f"{np.nanmin(stars.x):.0f} to {np.nanmax(stars.x):.0f}, y of "
+            f"{np.nanmin(stars.y):.0f} to {np.nanmax(stars.y):.0f} (is image_shape "
+            "that of the image of the catalog?)"
+        )
+        raise MapMismatchError(msg)
+    return stars, grid
+
+
+def map_key(field, band, mode, aperture=None):
+    """Return the key of a map, none without a field or of another camera's band."""
+    if field is None:
+        return None
+    one_of("band", band, BANDS)
+    family = "align" if aperture is None else "zp"
+    return MapKey(family, field, band, mode, aperture)
