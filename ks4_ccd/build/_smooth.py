@@ -14,6 +14,7 @@ _WIDEST_SEPARATION = 0.5 / 3600  # degrees, where positions are better than that
 _EMPTY_ZEROPOINT = 30.0
 _STARS_OF_SCATTER = 50
 _STARS_OF_WINDOW = 8
+_REACH = 1.5  # mean distances of stars
 _WINDOWS = (2, 4, 8)  # cells of padding
 # The variance of a median over that of a mean, for a normal sample.
 _MEDIAN_OVER_MEAN = np.pi / 2
@@ -194,9 +195,9 @@ def _local_scatter(x, y, squares, grid):
 
 
 def _near_stars(x, y, grid):
-    """Return which cells have a star in them or within the spacing of stars."""
+    """Return which cells have a star in or around them, as stars are spaced."""
     area = grid.image_shape[0] * grid.image_shape[1] / x.size
-    reach = np.maximum(grid.cell_size, np.sqrt(area))
+    reach = np.maximum(grid.cell_size, _REACH * np.sqrt(area))
     _, cell = cell_members(x, y, grid, padding=tuple(reach))
     near = np.zeros(grid.shape[0] * grid.shape[1], dtype=bool)
     near[cell] = True

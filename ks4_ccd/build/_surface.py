@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ks4_ccd.build._basis import SurfaceBasis, trend_columns
 from ks4_ccd.build._bordered import solve_bordered
@@ -34,6 +35,9 @@ _RIDGE = 1e-9
 _CLIP = 4.0
 _ROUNDS = 3
 _NEIGHBOURS = 8
+# For a star beside a step, this share of them is off by about as much.
+_AGREEING = 0.3
+_SIMILAR = 0.5
 _CLOSEST = 4
 _FEWEST_PAIRS = 30
 
@@ -118,6 +122,13 @@ def fit_surface(x, y, values, errors, image_shape, edges=((), ()), trend=None):
         for order in ((1, 2) if x.size < _FEW_STARS else (2,))
     ]
     fits = [_Fit(basis, x, y, values, errors, trend) for basis in bases]
+    # These blocks are small: several threads would wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        return _best_fit(fits)
+
+
+def _best_fit(fits):
+    """Return the surface of the fit and the smoothness that predict best."""
     # The weights are found once, with the most flexible of them.
     pilot = fits[-1]
     pilot.converge(_PILOT_SMOOTHNESS)
@@ -208,18 +219,22 @@ class _Fit:
 
     def _outliers(self, residuals):
         """
-        Return which stars agree neither with the surface nor with a neighbour.
+        Return which stars agree neither with the surface nor with neighbours.
 
         Beside a step that the surface cannot follow, many stars are far from
-        it, but not from all around them.
+        it, but not from those on their side of it.
         """
         far = np.flatnonzero(np.abs(residuals) > _CLIP * self.sigma)
         outliers = np.zeros(residuals.size, dtype=bool)
         if far.size and residuals.size > 1:
             near = self.neighbours(far)
-            difference = np.abs(residuals[far][:, None] - residuals[near])
+            own = residuals[far][:, None]
             allowed = _CLIP * np.hypot(self.sigma[far][:, None], self.sigma[near])
-            outliers[far] = (difference > allowed).all(axis=1)
+            allowed = np.maximum(allowed, _SIMILAR * np.abs(own))
+            agreeing = np.count_nonzero(
+                np.abs(own - residuals[near]) <= allowed, axis=1
+            )
+            outliers[far] = agreeing < _AGREEING * near.shape[1]
         return outliers
 
     def surface(self, smoothness):

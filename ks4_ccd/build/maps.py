@@ -98,8 +98,8 @@ dict, optional
     likewise. Stars weigh by their errors (measured, and of the reference),
     scaled and with a floor so that they explain the scatter of stars of equal
     errors. How zero points depend on the brightness of stars is fitted along
-    and taken out: the map is that of the median star. A cell farther from any
-    star than stars are apart is empty.
+    and taken out: the map is that of the median star. A cell without a star
+    within 1.5 times the mean distance of stars is empty.
 
     ``"dr1"`` takes the median of each cell's stars after clipping at 2 sigma,
     and cuts separations as the pipeline does, comparing degrees with arcsec.

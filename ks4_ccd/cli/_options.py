@@ -4,10 +4,18 @@
 import argparse
 import sys
 
+from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.library import MapLibrary
 from ks4_ccd.release.names import APERTURES, MODES
 
-__all__ = ["add_map_options", "add_verb", "complain", "open_library"]
+__all__ = [
+    "add_edges",
+    "add_map_options",
+    "add_verb",
+    "complain",
+    "edges_in",
+    "open_library",
+]
 
 
 def complain(error):
@@ -64,3 +72,27 @@ def add_map_options(verb, positional=False):
 def open_library(arguments, paths=None):
     columns, rows = arguments.image_size
     return MapLibrary(paths or arguments.maps, image_shape=(rows, columns))
+
+
+def add_edges(verb, option, what):
+    verb.add_argument(
+        option,
+        metavar="AXIS=BORDERS",
+        nargs="+",
+        help=f"borders of {what}, in X_IMAGE and Y_IMAGE: x=1375,2750 y=11000",
+    )
+
+
+def edges_in(words, option):
+    """Return what `add_edges` was given, as 0-based pixel coordinates, or `None`."""
+    if words is None:
+        return None
+    edges = {"x": [], "y": []}
+    for word in words:
+        axis, _, borders = word.partition("=")
+        try:
+            edges[axis.lower()] += [float(b) - 1 for b in borders.split(",")]
+        except (KeyError, ValueError) as error:
+            msg = f"{option} must be given as x=1375,2750 y=11000, got {word!r}"
+            raise KS4Error(msg) from error
+    return edges["x"], edges["y"]
