@@ -96,8 +96,13 @@ def main():
     parser.add_argument("--rows", type=int, default=10**6, help="sources")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each")
     arguments = parser.parse_args()
+    run(arguments.rows, arguments.repeats)
+
+
+def run(rows, repeats):
+    """Race ourselves against bare indexing."""
     rng = np.random.default_rng(7)
-    maps, table = make_maps(rng), make_table(arguments.rows, rng)
+    maps, table = make_maps(rng), make_table(rows, rng)
     options = {
         "bilinear": {},
         "dr1": {"method": "dr1"},
@@ -105,8 +110,8 @@ def main():
         "bilinear, with fluxes": {"flux": True},
     }
     calls = [lambda o=o: calibrate_catalog(table, maps, **o) for o in options.values()]
-    bare, *ours = race(arguments.repeats, bare_indexing(table, maps), *calls)
-    print(f"  ({arguments.rows} rows, 5 apertures; bare indexing {bare:.3f} s)")
+    bare, *ours = race(repeats, bare_indexing(table, maps), *calls)
+    print(f"  ({rows} rows, 5 apertures; bare indexing {bare:.3f} s)")
     for name, seconds in zip(options, ours, strict=True):
         report(f"calibrate_catalog ({name}) / bare", seconds / bare, 3)
 
