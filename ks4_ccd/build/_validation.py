@@ -20,6 +20,7 @@ __all__ = ["Validation"]
 _CLIP = 3.0
 _TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
 _MAGNITUDES = range(14, 19)
+_AXES = {"ra": "along RA", "dec": "along Dec"}
 _SELECTION = """\
 published selection: match within 0.5 arcsec, 14 to 19 mag, flags 0,
 CLASS_STAR above 0.8, magnitude error below 0.05"""
@@ -103,7 +104,7 @@ class Validation:
         yield "published selection", published
         if len(self._axes) > 1:
             for name in self._axes:
-                yield f"along {name.upper()}", published & (axis == name)
+                yield _AXES[name], published & (axis == name)
         magnitude = self.stars["magnitude"].value
         for low in _MAGNITUDES:
             high = low + 1 if low + 1 < _MAGNITUDES.stop else np.inf

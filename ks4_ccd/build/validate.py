@@ -14,7 +14,7 @@ from ks4_ccd.build._quoted import scatter_of, trend_of
 from ks4_ccd.build._residuals import Residuals
 from ks4_ccd.build._validation import Validation
 from ks4_ccd.build.maps import build_offset_map, build_zeropoint_map
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.maps import OffsetMap, ZeroPointMap
 
 __all__ = ["cross_validate"]
@@ -99,7 +99,10 @@ dict, optional
         If there are not as many stars as folds or fewer than two folds, if
         columns are missing, no star has a residual, the stars are too few for
         a map, or an argument is not allowed.
-    GeometryError, MapMismatchError
+    MapMismatchError
+        If ``calibration`` is a map of another band or aperture, or all stars
+        are off the image.
+    GeometryError
         As in `build_zeropoint_map`.
 
     Notes
@@ -139,6 +142,7 @@ dict, optional
         msg = 'recipe="dr1" is not for kind="offset": the release has no such maps'
         raise KS4Error(msg)
     _check_calibration(calibration, kind, shape, edges)
+    _check_key(getattr(calibration, "key", None), kind, band, aperture)
     if hasattr(calibration, "grid"):
         image_shape = calibration.grid.image_shape
     stars, _ = stars_and_grid(
@@ -184,13 +188,22 @@ def _check_calibration(calibration, kind, shape, edges):
     number = isinstance(calibration, Real) and not isinstance(calibration, bool)
     if not number and not isinstance(calibration, _KINDS[kind]):
         msg = (
-            f"calibration must be a number or a {_KINDS[kind].__name__} for "
-            f'kind="{kind}", got {calibration!r}'
+            f'calibration must be a number, or for kind="{kind}" a map of the class '
+            f"{_KINDS[kind].__name__}, got {calibration!r}"
         )
         raise KS4Error(msg)
     if number and finite("calibration", calibration) and kind == "offset":
         msg = f'calibration must be 0 or a map for kind="offset", got {calibration!r}'
         raise KS4Error(msg)
+
+
+def _check_key(key, kind, band, aperture):
+    if key is None:
+        return
+    same = key.band == band and (kind == "offset" or key.aperture == aperture)
+    if not same:
+        msg = f"the map is the {key}, and not of {band} {aperture}"
+        raise MapMismatchError(msg)
 
 
 def _folds(matched, folds, seed):

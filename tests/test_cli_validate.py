@@ -1,0 +1,78 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The verb `validate`: what it prints, writes and refuses."""
+
+import pytest
+from astropy.table import Table
+
+from ks4_ccd import simulate_field
+from ks4_ccd.cli import main
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A simulated field, written."""
+    simulated = simulate_field((400, 400), map_shape=(20, 20), field="0403", seed=2)
+    return simulated.write(tmp_path_factory.mktemp("field"))
+
+
+@pytest.fixture
+def run(written):
+    """Run the verb on the catalog of the field."""
+
+    def run(*words):
+        source = [str(written.sources), "--reference", str(written.reference)]
+        common = ["--band", "R", "--image-size", "400", "400"]
+        return main(["validate", *source, *common, *map(str, words)])
+
+    return run
+
+
+def test_prints_the_report_and_writes_it(run, tmp_path, capsys):
+    """Of each aperture; files that are there stay unless told otherwise."""
+    pytest.importorskip("matplotlib")
+    words = ["--aperture", "APER5", "AUTO", "--cells", 20, 20, "--folds", 3]
+    assert run(*words, "-o", tmp_path / "report") == 0
+    shown = capsys.readouterr().out
+    for aperture in ("APER5", "AUTO"):
+        name = f"validation_zeropoint_R_single_{aperture}_default"
+        assert f"R single {aperture}: 3-fold" in shown
+        text = (tmp_path / "report" / f"{name}.txt").read_text()
+        assert text in shown
+        assert len(Table.read(tmp_path / "report" / f"{name}.ecsv")) == 7
+        assert (tmp_path / "report" / f"{name}.png").stat().st_size > 10_000
+    assert len(list((tmp_path / "report").iterdir())) == 8
+    assert run("--folds", 3, "-o", tmp_path / "report") == 1
+    assert run("--folds", 3, "--overwrite", "-o", tmp_path / "report") == 0
+
+
+def test_maps_that_are_there(run, written, capsys):
+    """Are validated, and the report says that its stars are not reserve stars."""
+    maps = ["--maps", *written.archives, written.offsets]
+    assert run(*maps, "--field", "0403") == 0
+    assert "NOT reserve stars" in capsys.readouterr().out
+    assert run(*maps, "--field", "0403", "--kind", "offset") == 0
+    assert "Residual positions, R single: a map given" in capsys.readouterr().out
+    assert run(*maps) == 1
+    assert "--maps needs --field" in capsys.readouterr().err
+
+
+def test_one_zero_point(run, capsys):
+    """For all stars."""
+    assert run("--zeropoint", 29.9, "--aperture", "AUTO") == 0
+    assert "R single AUTO: zero point 29.9" in capsys.readouterr().out
+
+
+def test_edges_and_recipes(run, capsys):
+    """Reach the maps."""
+    assert run("--kind", "offset", "--edges", "x=200", "y=200", "--folds", 2) == 0
+    assert 'recipe "default" with edges' in capsys.readouterr().out
+    assert run("--recipe", "dr1", "--mode", "dual", "--cells", 20, 20) == 0
+    assert 'R dual APER5: 5-fold, recipe "dr1"' in capsys.readouterr().out
+
+
+def test_wrong_usage(run):
+    """Maps and a zero point at once, or no band, exit with 2."""
+    with pytest.raises(SystemExit, match="2"):
+        run("--maps", "x", "--zeropoint", "30")
+    with pytest.raises(SystemExit, match="2"):
+        main(["validate", "x.fits", "--reference", "y.fits"])
