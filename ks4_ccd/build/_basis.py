@@ -9,6 +9,7 @@ __all__ = ["SurfaceBasis", "regions_of", "trend_columns"]
 
 _CUBIC = 3
 _NODES_OF_TREND = 8
+_STARS_PER_NODE = 10
 
 
 class SurfaceBasis:
@@ -31,12 +32,14 @@ class SurfaceBasis:
 
     def __init__(self, image_shape, n_knots, edges, degree, order):
         self._lengths = image_shape[1], image_shape[0]
+        self.area = image_shape[0] * image_shape[1]
         self._n_knots = n_knots
         self._n_axis = n_knots + _CUBIC
         self._edges = edges
         self._degree = degree
         self._order = order
         self.n_spline = self._n_axis**2
+        self.has_regions = degree is not None
         # How far apart splines are that overlap, in this order.
         self.bandwidth = _CUBIC * (self._n_axis + 1)
 
@@ -151,11 +154,13 @@ def trend_columns(property_):
     Returns
     -------
     columns : sparse array
-        A row a star, a column a function, none if all stars are alike.
+        A row a star, a column a function, none if all stars are alike or few:
+        with as many functions as stars, nothing would be left for the surface.
     """
     from scipy import sparse
 
-    nodes = np.unique(np.quantile(property_, np.linspace(0, 1, _NODES_OF_TREND)))
+    number = min(_NODES_OF_TREND, property_.size // _STARS_PER_NODE)
+    nodes = np.unique(np.quantile(property_, np.linspace(0, 1, max(number, 1))))
     # The first tent is left out: with it, they would add up to a constant.
     tents = [
         np.interp(property_, nodes, np.arange(nodes.size) == k)
@@ -167,6 +172,8 @@ def trend_columns(property_):
 def _in_region(position, index, edges, length):
     borders = np.concatenate([[-0.5], edges, [length - 0.5]])
     low, high = borders[index], borders[index + 1]
+    # Borders may be off the image, and stars beside it beyond them.
+    high = np.where(high > low, high, low + 1)
     return 2 * (np.clip(position, -0.5, length - 0.5) - low) / (high - low) - 1
 
 

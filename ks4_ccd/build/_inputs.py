@@ -7,7 +7,7 @@ from ks4_ccd._arguments import one_of
 from ks4_ccd.build._stars import MatchedStars
 from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.grid import MapGrid
-from ks4_ccd.release.names import BANDS, MapKey
+from ks4_ccd.release.names import BANDS, MODE_ALIASES, MapKey
 
 __all__ = ["RECIPES", "map_key", "stars_and_grid"]
 
@@ -32,10 +32,10 @@ def stars_and_grid(
         shape = default_shape if edges is None else _SHAPE_WITH_EDGES
     grid = MapGrid.for_image(shape, image_shape, ((), ()) if edges is None else edges)
     rows, columns_ = grid.image_shape
-    inside = (np.abs(stars.x - columns_ / 2) <= columns_ / 2 + 1) & (
-        np.abs(stars.y - rows / 2) <= rows / 2 + 1
-    )
-    if not inside.any():
+    if not (np.isfinite(stars.x) & np.isfinite(stars.y)).any():
+        msg = f"none of the {len(matched)} matched stars has a position on the image"
+        raise KS4Error(msg)
+    if not stars.on_image(grid.image_shape).any():
         msg = (
             f"no star is on the image of {columns_} x {rows} pixels: stars have x of "
             f"{np.nanmin(stars.x):.0f} to {np.nanmax(stars.x):.0f}, y of "
@@ -47,7 +47,8 @@ def stars_and_grid(
 
 
 def map_key(field, band, mode, aperture=None):
-    """Return the key of a map, none without a field or of another camera's band."""
+    """Return the key of a map, none without a field."""
+    mode = MODE_ALIASES[one_of("mode", mode, tuple(MODE_ALIASES))]
     if field is None:
         return None
     one_of("band", band, BANDS)

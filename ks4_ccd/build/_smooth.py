@@ -5,6 +5,7 @@ import numpy as np
 
 from ks4_ccd._neighbours import gaussian_sum
 from ks4_ccd.build._basis import regions_of
+from ks4_ccd.build._stars import usable_errors
 from ks4_ccd.build._surface import fit_surface
 from ks4_ccd.build.cells import cell_members, clipped_statistics
 
@@ -36,7 +37,7 @@ def misalignment_cells(stars, grid):
         In arcsec: medians and deviations of the separations that are left
         after clipping at 3 sigma.
     """
-    used = _astrometric(stars)
+    used = _astrometric(stars, grid)
     x, y, separation = (p[used] for p in (stars.x, stars.y, stars.separation))
     i, j = np.meshgrid(*grid.centers(), indexing="ij")
     region_of_cell = _region(i.ravel(), j.ravel(), grid.edges)
@@ -73,10 +74,10 @@ def offset_cells(stars, grid):
     dra, ddec, error, count : 2D `~numpy.ndarray`
         In arcsec.
     """
-    used = _astrometric(stars)
+    used = _astrometric(stars, grid, *stars.offsets)
     x, y = stars.x[used], stars.y[used]
     # Positions are as uncertain as brightness is.
-    errors = _usable_errors(stars.sources.magnitude_errors("AUTO")[used])
+    errors = usable_errors(stars.sources.magnitude_errors("AUTO")[used])
     surfaces = [
         fit_surface(x, y, part[used], errors, grid.image_shape, grid.edges)
         for part in stars.offsets
@@ -104,7 +105,7 @@ def zeropoint_cells(stars, apertures, grid, mode, misalignment):
         In magnitudes, of each aperture.
     """
     used = stars.in_photometry(strict=False, mode=mode)
-    used &= np.isfinite(stars.x) & np.isfinite(stars.y)
+    used &= stars.on_image(grid.image_shape) & stars.is_first
     # A star is where others are, or it is another star.
     usual = np.zeros(used.size)
     usual[used] = misalignment(stars.x[used], stars.y[used]) / 3600
@@ -118,7 +119,7 @@ def zeropoint_cells(stars, apertures, grid, mode, misalignment):
         )
         x, y = stars.x[here], stars.y[here]
         errors = np.hypot(
-            np.nan_to_num(stars.sources.magnitude_errors(aperture)[here]),
+            usable_errors(stars.sources.magnitude_errors(aperture)[here]),
             stars.reference_error[here],
         )
         surface = fit_surface(
@@ -134,18 +135,13 @@ def zeropoint_cells(stars, apertures, grid, mode, misalignment):
         yield np.where(count > 0, values, _EMPTY_ZEROPOINT), error, count
 
 
-def _astrometric(stars):
+def _astrometric(stars, grid, *needed):
     used = stars.in_astrometry(strict=False)
-    used &= np.isfinite(stars.x) & np.isfinite(stars.y) & np.isfinite(stars.separation)
+    used &= stars.on_image(grid.image_shape) & stars.is_first
+    used &= np.isfinite([stars.separation, *needed]).all(axis=0)
     return stars.enough(
         used, "positions", "clean stars of 14 to 20 mag with small errors"
     )
-
-
-def _usable_errors(errors):
-    """Return errors with the median in place of those that are not known."""
-    known = np.isfinite(errors)
-    return np.where(known, errors, np.median(errors[known]) if known.any() else 1.0)
 
 
 def _region(x, y, edges):
@@ -172,6 +168,8 @@ def _cells(surfaces, x, y, grid):
     variance = np.mean(variances, axis=0).reshape(grid.shape)
     scatter = _local_scatter(x[used], y[used], squares[used] / len(surfaces), grid)
     count = _MEDIAN_OVER_MEAN * scatter**2 / np.maximum(variance, 1e-30)
+    # Stars without any scatter tell nothing of errors, yet there are stars.
+    count = np.where(count > 0, count, 1.0)
     empty = ~_near_stars(x[used], y[used], grid)
     for part in (*values, scatter, count):
         part[empty] = 0

@@ -7,16 +7,17 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
-from ks4_ccd._table_columns import plain_column
+from ks4_ccd._table_columns import column_in, magnitude_column
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.sources import Sources
 
-__all__ = ["MatchedStars"]
+__all__ = ["MatchedStars", "usable_errors"]
 
 BRIGHTEST, FAINTEST = 14.0, 20.0  # mag in G (or V), for positions
 ZEROPOINT_RANGE = 14.0, 19.0  # mag in the band of the map
 LARGEST_ERROR = 0.05  # mag, in AUTO
 _FEWEST = 3
+_LARGEST = 1.0  # mag, no error is taken to be larger
 
 
 class MatchedStars:
@@ -54,7 +55,8 @@ class MatchedStars:
             )
             raise KS4Error(msg)
 
-    def _column(self, name):
+    def _column(self, name, unit=None):
+        """Return a column in a unit, by default of magnitudes."""
         if name not in self.sources.table.colnames:
             msg = (
                 f"the table of matched stars has no column {name}: it has "
@@ -62,24 +64,25 @@ class MatchedStars:
                 "tables"
             )
             raise KS4Error(msg)
-        return plain_column(self.sources.table, name)
+        if unit is None:
+            return magnitude_column(self.sources.table, name)
+        return column_in(self.sources.table, name, unit)
 
     @cached_property
     def separation(self):
         """How far sources are from their stars, in degrees."""
-        separation = self._column("sep")
-        unit = self.sources.table["sep"].unit
         # Without a unit, as the pipeline writes it.
-        return separation if unit is None else (separation * unit).to_value(u.deg)
+        return self._column("sep", u.deg)
 
     @cached_property
     def offsets(self):
         """Reference minus measured along RA cos(dec) and Dec, in arcsec."""
         if {"dra", "ddec"} <= set(self.sources.table.colnames):
-            return self._column("dra"), self._column("ddec")
+            return self._column("dra", u.arcsec), self._column("ddec", u.arcsec)
         ra, dec = self.sources.sky()
         measured = SkyCoord(ra, dec, unit="deg")
-        star = SkyCoord(self._column("RAJ2000"), self._column("DEJ2000"), unit="deg")
+        star = (self._column(name, u.deg) for name in ("RAJ2000", "DEJ2000"))
+        star = SkyCoord(*star, unit="deg")
         return tuple(part.arcsec for part in measured.spherical_offsets_to(star))
 
     @cached_property
@@ -89,11 +92,11 @@ class MatchedStars:
 
     @cached_property
     def reference_error(self):
-        """Their errors, 0 where there are none."""
+        """Their errors: the median where one is not known, 0 if none is."""
         name = f"e_{self.band}mag"
         if name not in self.sources.table.colnames:
             return np.zeros(len(self.sources))
-        return np.nan_to_num(self._column(name))
+        return usable_errors(self._column(name))
 
     @cached_property
     def brightness(self):
@@ -102,6 +105,23 @@ class MatchedStars:
             if name in self.sources.table.colnames:
                 return self._column(name)
         return self.reference
+
+    def on_image(self, image_shape):
+        """Return which stars are on an image, or less than a pixel beside it."""
+        on = np.ones(len(self.sources), dtype=bool)
+        for position, length in zip((self.y, self.x), image_shape, strict=True):
+            on &= np.abs(position - length / 2) <= length / 2 + 1
+        return on
+
+    @cached_property
+    def is_first(self):
+        """Which stars are not there before, at the same place and as bright."""
+        keys = self.brightness, self.y, self.x
+        order = np.lexsort(keys)
+        again = np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)
+        first = np.ones(len(self.sources), dtype=bool)
+        first[order[1:][again]] = False
+        return first
 
     def in_astrometry(self, *, strict):
         """Return which stars pass the cuts for the astrometric maps."""
@@ -134,3 +154,24 @@ class MatchedStars:
             )
             raise KS4Error(msg)
         return used
+
+
+def usable_errors(errors):
+    """
+    Return errors as weights can be made of: finite, and not too large.
+
+    Parameters
+    ----------
+    errors : 1D `~numpy.ndarray`
+        In magnitudes.
+
+    Returns
+    -------
+    usable : 1D `~numpy.ndarray`
+        The median in place of those that are not known (not finite or
+        negative): a star without an error is no better than others. All are
+        0 if none is known.
+    """
+    known = np.isfinite(errors) & (errors >= 0)
+    usual = np.median(errors[known]) if known.any() else 0.0
+    return np.minimum(np.where(known, errors, usual), _LARGEST)

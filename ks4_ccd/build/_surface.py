@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from ks4_ccd.build._basis import SurfaceBasis, trend_columns
 from ks4_ccd.build._bordered import solve_bordered
 from ks4_ccd.build._errors import star_sigma
+from ks4_ccd.build._local import LocalResiduals
 
 __all__ = ["Surface", "fit_surface"]
 
@@ -54,8 +55,10 @@ class Surface(NamedTuple):
         Of the coefficients.
     unmodelled : float
         The variance of structure that the surface is too smooth for.
+    local : `LocalResiduals` or `None`
+        Significant residuals, part of the surface.
     residuals : 1D `~numpy.ndarray`
-        What the surface and the trend leave of the stars' values.
+        What the smooth surface and the trend leave of the stars' values.
     sigma : 1D `~numpy.ndarray`
         The standard deviation of each star about them.
     used : 1D `~numpy.ndarray` of bool
@@ -66,6 +69,7 @@ class Surface(NamedTuple):
     coefficients: np.ndarray
     covariance: np.ndarray
     unmodelled: float
+    local: LocalResiduals | None
     residuals: np.ndarray
     sigma: np.ndarray
     used: np.ndarray
@@ -89,6 +93,8 @@ class Surface(NamedTuple):
             rows = self.basis.rows(x[part], y[part])
             value[part] = rows @ self.coefficients
             variance[part] = rows.multiply(rows @ self.covariance).sum(axis=1)
+        if self.local is not None:
+            value += self.local(x, y)
         return value, np.sqrt(np.maximum(variance, 0) + self.unmodelled)
 
 
@@ -243,6 +249,7 @@ class _Fit:
         matrix, _ = self._normal(self.used)
         matrix = self._system(matrix, smoothness)
         covariance = np.linalg.inv(matrix.toarray())
+        residuals = self._residuals(self.coefficients)
         of_surface = self.columns[:, :n]
         variance = of_surface.multiply(of_surface @ covariance[:n, :n]).sum(axis=1)
         coefficients = self.coefficients.copy()
@@ -254,7 +261,8 @@ class _Fit:
             coefficients[:n],
             covariance[:n, :n],
             self._unmodelled(smoothness, variance),
-            self._residuals(self.coefficients),
+            self._local_residuals(residuals),
+            residuals,
             self.sigma,
             self.used,
         )
@@ -270,6 +278,16 @@ class _Fit:
             own_matrix, own_right = self._normal(mask)
             folds.append((mask, (matrix - own_matrix, right - own_right)))
         return folds
+
+    def _local_residuals(self, residuals):
+        if self.basis.has_regions:
+            # Where the steps are known, what is left is noise.
+            return None
+        x, y = self._places[self.used].T
+        spacing = np.sqrt(self.basis.area / max(x.size, 1))
+        return LocalResiduals(
+            x, y, residuals[self.used], self.sigma[self.used], spacing
+        )
 
     def cross_validate(self, smoothness):
         """Return the mean square error, in sigma, of stars left out of the fit."""

@@ -95,7 +95,8 @@ dict, optional
     The default recipe fits a surface to all stars at once: a penalised cubic
     spline, whose smoothness is chosen by five-fold cross-validation, plus
     polynomials in the regions between ``edges``, whose degree is chosen
-    likewise. Stars weigh by their errors (measured, and of the reference),
+    likewise; without ``edges``, plus the mean residual of nearby stars where it is
+    significant. Stars weigh by their errors (measured, and of the reference),
     scaled and with a floor so that they explain the scatter of stars of equal
     errors. How zero points depend on the brightness of stars is fitted along
     and taken out: the map is that of the median star. A cell without a star
@@ -179,6 +180,7 @@ def build_misalignment_map(
     >>> bool((misalignment.values == field.misalignment.values).all())
     True
     """
+    key = map_key(field, band, mode)
     stars, grid = stars_and_grid(
         matched,
         image_shape,
@@ -190,7 +192,7 @@ def build_misalignment_map(
         edges,
         _ASTROMETRIC,
     )
-    return _misalignment_map(stars, grid, recipe, map_key(field, band, mode))
+    return _misalignment_map(stars, grid, recipe, key)
 
 
 def build_offset_map(
@@ -243,6 +245,7 @@ def build_offset_map(
     >>> offsets.dra.shape
     (16, 16)
     """
+    key = map_key(field, band, mode)
     stars, grid = stars_and_grid(
         matched,
         image_shape,
@@ -254,9 +257,7 @@ def build_offset_map(
         edges,
         _ASTROMETRIC,
     )
-    return OffsetMap(
-        *_smooth.offset_cells(stars, grid), grid=grid, key=map_key(field, band, mode)
-    )
+    return OffsetMap(*_smooth.offset_cells(stars, grid), grid=grid, key=key)
 
 
 def build_maps(
@@ -304,6 +305,7 @@ def build_maps(
     KS4Error, GeometryError, MapMismatchError
         As in `build_zeropoint_map`.
     """
+    key = map_key(field, band, mode)
     common = columns, apertures
     stars, grid = stars_and_grid(
         matched,
@@ -317,7 +319,7 @@ def build_maps(
     )
     finer = None
     if shape is not None:
-        finer = shape if chip_edges is not None else tuple(2 * n for n in grid.shape)
+        finer = shape if chip_edges is not None else _finer(grid)
     _, fine = stars_and_grid(
         matched, image_shape, band, *common, finer, recipe, chip_edges, _ASTROMETRIC
     )
@@ -325,7 +327,6 @@ def build_maps(
     names += [name for name in stars.sources.apertures if name not in names]
     if not names:
         stars.sources.place_of(APERTURES[0])
-    key = map_key(field, band, mode)
     with tqdm(
         total=len(names) + 1 + (recipe == "default"), unit="map", disable=not progress
     ) as bar:
@@ -350,11 +351,17 @@ def _misalignment_map(stars, grid, recipe, key):
     return MisalignmentMap(*made.misalignment_cells(stars, grid), grid=grid, key=key)
 
 
+def _finer(grid):
+    """Return the shape of maps of positions: of half the cells, but of whole pixels."""
+    rows, columns = grid.image_shape
+    return min(2 * grid.shape[0], columns), min(2 * grid.shape[1], rows)
+
+
 def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
     mode = MODE_ALIASES[one_of("mode", mode, tuple(MODE_ALIASES))]
+    keys = [map_key(field, stars.band, mode, aperture) for aperture in apertures]
     if misalignment is None:
-        shape = tuple(2 * n for n in grid.shape)
-        fine = MapGrid.for_image(shape, grid.image_shape)
+        fine = MapGrid.for_image(_finer(grid), grid.image_shape)
         misalignment = _misalignment_map(stars, fine, recipe, None)
     elif not isinstance(misalignment, MisalignmentMap):
         msg = f"misalignment must be a MisalignmentMap, got {misalignment!r}"
@@ -365,6 +372,5 @@ def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
         )
     else:
         made = _smooth.zeropoint_cells(stars, apertures, grid, mode, misalignment.at)
-    for aperture, arrays in zip(apertures, made, strict=True):
-        key = map_key(field, stars.band, mode, aperture)
+    for key, arrays in zip(keys, made, strict=True):
         yield ZeroPointMap(*arrays, grid=grid, key=key)

@@ -35,7 +35,7 @@ def add_catalog(verbs):
         metavar="PATH",
         nargs="+",
         required=True,
-        help="folders or archives (.tar, .tar.gz) with the maps",
+        help="folders, archives (.tar, .tar.gz) or stores (.ks4maps) with the maps",
     )
     verb.add_argument("--field", help="the field, if the table does not name it")
     verb.add_argument(
@@ -61,7 +61,7 @@ def add_catalog(verbs):
         "--offsets",
         metavar="PATH",
         nargs="+",
-        help="folders or archives with offset maps, if they are not among the maps; "
+        help="where offset maps are, if they are not among the maps; "
         "'ignore' leaves positions as they are",
     )
     verb.add_argument(

@@ -36,14 +36,16 @@ def add_verb(verbs, name, run, summary, description):
 
 def add_map_options(verb, positional=False):
     if positional:
-        verb.add_argument("maps", metavar="PATH", nargs="+", help="folders or archives")
+        verb.add_argument(
+            "maps", metavar="PATH", nargs="+", help="folders, archives or stores"
+        )
     else:
         verb.add_argument(
             "--maps",
             metavar="PATH",
             nargs="+",
             required=True,
-            help="folders or archives (.tar, .tar.gz) with the maps",
+            help="folders, archives (.tar, .tar.gz) or stores (.ks4maps) with the maps",
         )
     verb.add_argument(
         "--aperture", choices=APERTURES, default="APER5", help="aperture of the map"

@@ -21,7 +21,9 @@ def add_maps(verbs):
         "list the maps in folders and archives",
         "List the maps that can be loaded, and which of their arrays are there.",
     )
-    verb.add_argument("maps", metavar="PATH", nargs="+", help="folders or archives")
+    verb.add_argument(
+        "maps", metavar="PATH", nargs="+", help="folders, archives or stores"
+    )
     verb.add_argument(
         "--format", help="write the table in a format of astropy, such as ascii.csv"
     )

@@ -1,0 +1,51 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What a surface is too smooth for: the residuals of the stars nearby."""
+
+import numpy as np
+
+__all__ = ["LocalResiduals"]
+
+_NEAREST = 8
+_WIDTH = 0.7  # of the Gaussian, in mean distances of stars
+_SIGNIFICANT = 3.0
+
+
+class LocalResiduals:
+    """
+    The mean residual of the nearest stars, where it is more than noise.
+
+    Means are shrunk as James and Stein (1961) do, by the square of their
+    significance: to nothing at 3 sigma, hardly at all well above that. So a
+    smooth surface stays smooth, and one beside a step, where all stars of a side
+    are off together, is pulled towards them.
+
+    Parameters
+    ----------
+    x, y : 1D `~numpy.ndarray`
+        0-based pixel coordinates of the stars.
+    residuals, sigma : 1D `~numpy.ndarray`
+        What the surface leaves of them, and their standard deviation.
+    spacing : float
+        The mean distance of stars, in pixels.
+    """
+
+    def __init__(self, x, y, residuals, sigma, spacing):
+        from scipy.spatial import KDTree
+
+        self._tree = KDTree(np.column_stack([x, y]))
+        self._residuals, self._sigma = residuals, sigma
+        self._scale = _WIDTH * spacing
+
+    def __call__(self, x, y):
+        """Return the mean residual at pixel coordinates, 0 where it may be noise."""
+        if self._residuals.size <= _NEAREST:
+            return np.zeros(x.size)
+        distance, star = self._tree.query(np.column_stack([x, y]), _NEAREST)
+        weight = np.exp(-0.5 * (distance / self._scale) ** 2) + 1e-12
+        weight /= self._sigma[star] ** 2
+        weight /= weight.sum(axis=1, keepdims=True)
+        mean = (weight * self._residuals[star]).sum(axis=1)
+        variance = ((weight * self._sigma[star]) ** 2).sum(axis=1)
+        noise = _SIGNIFICANT**2 * variance
+        square = np.maximum(mean**2, noise)
+        return mean * (1 - noise / np.maximum(square, 1e-300))
