@@ -8,6 +8,7 @@ __all__ = ["LocalResiduals"]
 _NEAREST = 8
 _WIDTH = 0.7  # of the Gaussian, in mean distances of stars
 _SIGNIFICANT = 3.0
+_FARTHEST = 1.5  # medians
 
 
 class LocalResiduals:
@@ -45,6 +46,9 @@ class LocalResiduals:
         weight /= self._sigma[star] ** 2
         weight /= weight.sum(axis=1, keepdims=True)
         mean = (weight * self._residuals[star]).sum(axis=1)
+        # A few stars that do not belong must not decide: most of them agree.
+        most = _FARTHEST * np.median(self._residuals[star], axis=1)
+        mean = np.clip(mean, np.minimum(most, 0), np.maximum(most, 0))
         variance = ((weight * self._sigma[star]) ** 2).sum(axis=1)
         noise = _SIGNIFICANT**2 * variance
         square = np.maximum(mean**2, noise)
