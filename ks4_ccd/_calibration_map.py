@@ -235,7 +235,10 @@ class CalibrationMap:
 
     def _error_known(self):
         known = self.valid & (self.error > 0)
-        return known if self.count is None else known & (self.count >= 2)
+        if self.count is None:
+            return known
+        # A count that is not whole is no count of one star: see `errors_add`.
+        return known & ((self.count >= 2) | (self.count % 1 > 0))
 
     def filled(self):
         """

@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import APERTURES
@@ -55,6 +56,41 @@ class SourceColumns:
     first_pixel: float = 1
     flags: tuple = ()
     star_class: str | None = None
+
+    def __post_init__(self):
+        """Refuse what would pass for no column, or fail far from here."""
+        if isinstance(self.flags, str):
+            # Its letters are no columns: without this, nothing would be cut.
+            object.__setattr__(self, "flags", (self.flags,))
+        for name in ("x", "y", "ra", "dec", "sky", "flags"):
+            self._check(name, _is_names(getattr(self, name)), "a name or some names")
+        for name in ("vector", "vector_errors", "star_class"):
+            value = getattr(self, name)
+            self._check(name, isinstance(value, str | None), "a name")
+        for name in ("magnitudes", "errors"):
+            value = getattr(self, name)
+            is_dict = isinstance(value, Mapping) and all(map(_is_place, value.values()))
+            self._check(name, is_dict, "a dict of columns by the names of apertures")
+        is_number = isinstance(self.first_pixel, Real)
+        self._check("first_pixel", is_number, "a number")
+
+    def _check(self, name, is_right, wanted):
+        if not is_right:
+            msg = f"{name} of columns must be {wanted}, got {getattr(self, name)!r}"
+            raise KS4Error(msg)
+
+
+def _is_names(value):
+    return isinstance(value, str) or (
+        isinstance(value, tuple | list) and all(isinstance(v, str) for v in value)
+    )
+
+
+def _is_place(value):
+    """Return whether this is a column, several, or an element of one."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        return isinstance(value[0], str) and isinstance(value[1], str | int)
+    return _is_names(value) and len(value) > 0
 
 
 _SEXTRACTOR = SourceColumns(

@@ -6,6 +6,8 @@ The only place that knows how SExtractor and photutils call things, and that
 SExtractor counts pixels from 1.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
@@ -95,7 +97,11 @@ class Sources:
             if len(elements) != len(_VECTOR_APERTURES):
                 return {}
             apertures = _VECTOR_APERTURES
-        if isinstance(apertures, str) or len(apertures) != len(elements):
+        if (
+            not isinstance(apertures, Sequence)
+            or isinstance(apertures, str)
+            or len(apertures) != len(elements)
+        ):
             msg = (
                 f"apertures must name the {len(elements)} apertures of {vector} in "
                 f"their order, got {apertures!r}"

@@ -282,3 +282,31 @@ def test_input_is_untouched():
         assert table.colnames == before.colnames
         for name in table.colnames:
             assert_array_equal(table[name], before[name])
+
+
+@pytest.mark.parametrize(
+    ("columns", "culprit"),
+    [
+        ({"magnitudes": ["MAG_AUTO"]}, "magnitudes"),
+        ({"errors": {"AUTO": 5}}, "errors"),
+        ({"x": 5}, "x"),
+        ({"star_class": 5}, "star_class"),
+        ({"first_pixel": "1"}, "first_pixel"),
+    ],
+)
+def test_columns_of_other_types(columns, culprit):
+    """The parameter is named that has no names of columns."""
+    with pytest.raises(KS4Error, match=f"^{culprit} of columns must be"):
+        Sources(sextractor(), {"x": "X_IMAGE", "y": "Y_IMAGE"} | columns)
+
+
+def test_a_single_flag():
+    """One name is a name, not one for each of its letters."""
+    columns = {"x": "X_IMAGE", "y": "Y_IMAGE", "flags": "FLAGS"}
+    assert not Sources(sextractor(FLAGS=[4, 4]), columns).good_stars().any()
+
+
+def test_apertures_that_are_no_names():
+    """A number is not a sequence of names."""
+    with pytest.raises(KS4Error, match="apertures must name the 4 apertures"):
+        Sources(sextractor(), apertures=4)

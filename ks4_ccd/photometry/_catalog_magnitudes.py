@@ -97,8 +97,10 @@ class Magnitudes:
         if self._sources.columns.fluxes:
             flux, error = self._from_counts()
         else:
-            flux = 10 ** (-0.4 * (self._magnitude - _NANOJANSKY))
-            error = None if self._error is None else _LN_FACTOR * flux * self._error
+            # Absurd magnitudes have no flux: they are masked.
+            with np.errstate(over="ignore", invalid="ignore"):
+                flux = 10 ** (-0.4 * (self._magnitude - _NANOJANSKY))
+                error = None if self._error is None else _LN_FACTOR * flux * self._error
         name = self.aperture
         yield self._column(f"FLUX_{name}", flux, "nJy", f"flux, aperture {name}")
         if error is not None:

@@ -304,11 +304,97 @@ def test_input_is_untouched_and_any_table_will_do(make_stars):
     assert_allclose(build(quantities).values, plain.values)
 
 
-def test_duplicate_stars_count_twice_and_harm_nothing(make_stars):
-    """The same source twice is a star of twice the weight."""
+def test_duplicate_stars_count_once(make_stars):
+    """A catalog with every source twice is no better known than the catalog."""
     table = make_stars()
-    twice = build(vstack([table, table[:50]]))
-    assert_allclose(twice.values, build(table).values, atol=2e-3)
+    once, twice = build(table), build(vstack([table, table]))
+    assert_array_equal(twice.values, once.values)
+    assert_array_equal(twice.count, once.count)
+
+
+@pytest.mark.parametrize("unknown", [np.nan, 99.0, np.inf, 1e200])
+@pytest.mark.parametrize("name", ["MAGERR_AUTO", "e_Rmag"])
+def test_stars_of_unknown_error_weigh_no_more(make_stars, name, unknown):
+    """Bad stars without an error do not outweigh good ones that have one."""
+    table = make_stars(noise=0.01)
+    table["e_Rmag"] = 0.01
+    table["MAG_AUTO"][::5] += 0.03 * np.random.default_rng(0).normal(size=160)
+    table[name][::5] = unknown
+    zpmap = build(table, mode="dual") if name == "e_Rmag" else build(table)
+    assert_allclose(zpmap.values, 30, atol=0.01)
+
+
+def test_stars_that_agree_exactly_make_a_map(make_stars):
+    """Without any scatter no error is known, but the zero point is."""
+    zpmap = build(make_stars(noise=0.0))
+    assert zpmap.valid.all()
+    assert_allclose(zpmap.values, 30)
+
+
+@pytest.mark.parametrize("n", [3, 6, 12, 25])
+def test_maps_of_few_stars_have_errors(make_stars, n):
+    """The map says how good it is, be it less good than a single star."""
+    zpmap = build(make_stars(n))
+    for kind in ("scatter", "median"):
+        assert zpmap.error_at(500, 500, error_kind=kind) > 0
+
+
+def test_stars_beside_the_image_do_not_count(make_stars):
+    """They are not taken for stars at its edge."""
+    table = make_stars()
+    beside = make_stars(200, seed=2)
+    beside["X_IMAGE"] += 1200
+    beside["MAG_AUTO"] += 1.0
+    beside["dra"] += 1.0
+    both = vstack([table, beside])
+    assert_array_equal(build(both).values, build(table).values)
+    options = {"band": "R", "shape": (20, 20)}
+    offsets = [build_offset_map(t, (1000, 1000), **options) for t in (both, table)]
+    assert_array_equal(offsets[0].dra, offsets[1].dra)
+
+
+def test_units_of_separations_and_offsets(make_stars):
+    """They count, whichever they are."""
+    table = make_stars()
+    other = table.copy()
+    other["sep"] = (table["sep"] * u.deg).to(u.arcsec)
+    for name in ("dra", "ddec"):
+        other[name] = (table[name] * u.arcsec).to(u.mas)
+    options = {"band": "R", "shape": (20, 20)}
+    made = [build_offset_map(t, (1000, 1000), **options) for t in (table, other)]
+    assert_allclose(made[1].dra, made[0].dra, atol=1e-12)
+    other["sep"] = np.array(table["sep"]) * u.s
+    with pytest.raises(KS4Error, match="sep must be in deg"):
+        build(other)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_stars_without_an_offset_are_left_out(make_stars, value):
+    """They make no map worse, nor impossible."""
+    table = make_stars()
+    others = np.arange(len(table)) % 9 != 0
+    expected = build_offset_map(table[others], (1000, 1000), band="R", shape=(9, 9))
+    table["dra"][~others] = value
+    offsets = build_offset_map(table, (1000, 1000), band="R", shape=(9, 9))
+    assert_array_equal(offsets.dra, expected.dra)
+
+
+@pytest.mark.parametrize(
+    "edges", [([-0.5], []), ([-0.5, -0.5], [999.5]), ([-50, 5000], [500, 500])]
+)
+def test_edges_beside_the_image(make_stars, edges):
+    """They change nothing worth mentioning, nor do stars right at the border."""
+    table = make_stars()
+    table["X_IMAGE"][:2] = -0.2, 1000.9
+    assert_allclose(build(table, edges=edges).values, 30, atol=0.01)
+
+
+def test_cells_of_one_pixel(make_stars):
+    """The finer map of positions has no cells smaller than a pixel."""
+    table = make_stars(size=10)
+    assert build(table, size=10, shape=(8, 10)).valid.all()
+    maps = build_maps(table, (10, 10), band="R", shape=(8, 10))
+    assert maps[0].grid.shape == (10, 10)
 
 
 @pytest.mark.parametrize("edges", [None, ([500.0], [500.0])])
@@ -339,6 +425,8 @@ def spoil(table, name, values):
         ("MAG_AUTO", 99.0, "0 of 800 matched stars are usable"),
         ("MAG_AUTO", np.nan, "0 of 800 matched stars are usable"),
         ("FLAGS", 4, "0 of 800 matched stars are usable"),
+        ("X_IMAGE", np.nan, "none of the 800 matched stars has a position"),
+        ("Rmag", np.full(800, 5.0) * u.Jy, "fluxes"),
         ("X_IMAGE", 40000.0, "no star is on the image of 1000 x 1000"),
         ("MAG_AUTO", np.full(800, 5.0) * u.Jy, "fluxes"),
     ],
@@ -371,6 +459,13 @@ def test_bad_arguments(make_stars, options, error, message):
     table["Zmag"] = table["Rmag"]
     with pytest.raises(error, match=message):
         build(table, **options)
+
+
+@pytest.mark.parametrize("builder", [build_misalignment_map, build_offset_map])
+def test_modes_are_checked_without_a_field(make_stars, builder):
+    """A mistake is not let through because the map has no name."""
+    with pytest.raises(KS4Error, match="mode must be one of"):
+        builder(make_stars(), (1000, 1000), band="R", mode="triple")
 
 
 def test_too_few_stars(make_stars):

@@ -1037,3 +1037,11 @@ def test_other_things_are_no_catalogs(make_map):
     """The class is named."""
     with pytest.raises(KS4Error, match="ndarray"):
         calibrate_catalog(np.zeros(3), make_map())
+
+
+def test_absurd_magnitudes_have_no_flux(make_maps):
+    """They are masked, without a warning of numpy's."""
+    table = make_catalog(5)
+    table["MAG_AUTO"][0] = -2000
+    calibrated = calibrate_catalog(table, make_maps(), flux=True)
+    assert is_masked(calibrated["FLUX_AUTO"]).tolist() == [True] + 4 * [False]
