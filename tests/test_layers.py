@@ -24,8 +24,10 @@ ROWS = (
         "_figures",
         "_files",
         "_neighbours",
+        "_residual_figure",
         "_source_columns",
         "_table_columns",
+        "_targets",
         "_value_map",
         "grid",
         "plotting",
@@ -41,7 +43,15 @@ ROWS = (
     ("build.*",),
     ("photometry.*", "astrometry.*"),
     ("simulate", "_camera", "_field_files", "_sky"),
-    ("batch",),
+    (
+        "batch",
+        "_batch_plan",
+        "_batch_task",
+        "_cluster",
+        "_manifest",
+        "_run_lock",
+        "_worker_start",
+    ),
     ("demo",),
     ("cli.*",),
 )
@@ -51,6 +61,7 @@ LEAVES = {
     "plotting": {"_arrows", "_figures", "exceptions"},
     "_arrows": set(),
     "_figures": {"exceptions"},
+    "_residual_figure": {"_figures"},
 }
 
 LONGEST_MODULE = 400

@@ -7,7 +7,16 @@ import sys
 import warnings
 
 import ks4_ccd
-from ks4_ccd.cli import _images, _release
+from ks4_ccd.cli import (
+    _batch,
+    _build,
+    _catalog,
+    _fetch,
+    _images,
+    _release,
+    _store,
+    _validate,
+)
 from ks4_ccd.cli._options import complain
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 
@@ -17,9 +26,16 @@ __all__ = ["main"]
 _VERBS = (
     _images.add_demo,
     _images.add_calibrate,
+    _catalog.add_catalog,
+    _build.add_build,
+    _validate.add_validate,
     _release.add_maps,
     _release.add_plot,
     _release.add_field,
+    _fetch.add_fetch,
+    _store.add_ingest,
+    _store.add_verify,
+    _batch.add_batch,
 )
 
 _EPILOG = """\
@@ -28,6 +44,7 @@ examples:
   ks4-ccd maps KS4_DR1_ZeroPoint_Maps.tar.gz
   ks4-ccd calibrate stack.fits --maps KS4_DR1_*.tar.gz -o calibrated.fits
   ks4-ccd plot KS4_DR1_*.tar.gz --field 0403 --band R -o map.png
+  ks4-ccd build sources.fits --reference gaiaxp.fits --field 0403 --band R -o maps
   ks4-ccd field 122.1 -72.3
 """
 

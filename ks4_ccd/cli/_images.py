@@ -4,13 +4,18 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+from ks4_ccd._targets import targets_of
 from ks4_ccd.cli._options import add_map_options, add_verb, complain, open_library
-from ks4_ccd.cli._targets import targets_of
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.photometry.stream import calibrate_file
 from ks4_ccd.release.names import BANDS
 
-__all__ = ["add_calibrate", "add_demo"]
+__all__ = [
+    "add_calibrate",
+    "add_calibration_options",
+    "add_demo",
+    "calibration_options",
+]
 
 
 def add_demo(verbs):
@@ -38,12 +43,33 @@ def add_calibrate(verbs):
         "cut-out says itself which part of the stack it is (WCS, LTV1 and LTV2).",
     )
     verb.add_argument("images", metavar="IMAGE", nargs="+", help="FITS files")
+    add_calibration_options(verb)
+    verb.add_argument(
+        "--origin",
+        type=float,
+        nargs=2,
+        metavar=("X", "Y"),
+        help="first pixel of the image on the stack, from 0, if it does not say so",
+    )
+    verb.add_argument("--field", help="the field, if the header does not name it")
+    verb.add_argument("--band", choices=BANDS, help="the band, likewise")
+    verb.add_argument(
+        "-o",
+        dest="out",
+        metavar="OUT|DIR",
+        help="the file for one image (ends in .fits), or a folder; by default "
+        "IMAGE_cal.fits beside each image",
+    )
+
+
+def add_calibration_options(verb):
+    """Add the options that any number of images have in common."""
     add_map_options(verb)
     verb.add_argument(
         "--offsets",
         metavar="PATH",
         nargs="+",
-        help="folders or archives with offset maps: correct the positions, too",
+        help="folders, archives or stores with offset maps: correct the positions, too",
     )
     verb.add_argument(
         "--method",
@@ -74,27 +100,18 @@ def add_calibrate(verbs):
         help="what becomes of pixels far from any cell with stars",
     )
     verb.add_argument(
-        "--origin",
-        type=float,
-        nargs=2,
-        metavar=("X", "Y"),
-        help="first pixel of the image on the stack, from 0, if it does not say so",
-    )
-    verb.add_argument("--field", help="the field, if the header does not name it")
-    verb.add_argument("--band", choices=BANDS, help="the band, likewise")
-    verb.add_argument(
         "--recalibrate",
         action="store_true",
         help="calibrate even what was calibrated before",
     )
     verb.add_argument("--overwrite", action="store_true", help="replace existing files")
-    verb.add_argument(
-        "-o",
-        dest="out",
-        metavar="OUT|DIR",
-        help="the file for one image (ends in .fits), or a folder; by default "
-        "IMAGE_cal.fits beside each image",
-    )
+
+
+def calibration_options(arguments):
+    """Return those of them that need no library, as `calibrate_file` has them."""
+    names = ("mode", "aperture", "smooth", "zeropoint", "method", "zp_error")
+    names += ("error_kind", "uncalibrated", "unit", "recalibrate", "overwrite")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def _demo(arguments):
@@ -106,10 +123,7 @@ def _demo(arguments):
 def _calibrate(arguments):
     images = [Path(image) for image in arguments.images]
     targets = targets_of(images, arguments.out)
-    names = ("mode", "aperture", "smooth", "zeropoint", "method", "zp_error")
-    names += ("error_kind", "uncalibrated", "origin", "unit")
-    names += ("recalibrate", "overwrite")
-    options = {name: getattr(arguments, name) for name in names}
+    options = calibration_options(arguments) | {"origin": arguments.origin}
     status = 0
     with ExitStack() as opened:
         maps = library = opened.enter_context(open_library(arguments))
