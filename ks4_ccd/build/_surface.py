@@ -24,7 +24,8 @@ __all__ = ["Surface", "fit_surface"]
 
 _STARS_PER_KNOT = 2
 _MOST_KNOTS = 48  # along an axis
-_FEW_STARS = 200
+# Too few for a surface, and so few that it may have to shrink to a constant.
+_TOO_FEW_STARS, _FEW_STARS = 50, 200
 _STARS_PER_TERM = 5
 _DEGREES = (0, 1, 2)
 # Relative to the weight of the stars.
@@ -105,7 +106,8 @@ def fit_surface(x, y, values, errors, image_shape, edges=((), ()), trend=None):
     Parameters
     ----------
     x, y : 1D `~numpy.ndarray`
-        0-based pixel coordinates of three stars or more, finite.
+        0-based pixel coordinates of three stars or more, finite. Fewer than
+        50 give a constant.
     values, errors : 1D `~numpy.ndarray`
         Of each star, finite; of the errors only their ratios count, and they
         get a floor: both are found from the scatter of the stars.
@@ -121,6 +123,11 @@ def fit_surface(x, y, values, errors, image_shape, edges=((), ()), trend=None):
     -------
     surface : `Surface`
     """
+    if x.size < _TOO_FEW_STARS:
+        flat = SurfaceBasis(image_shape, 1, ((), ()), None, order=1)
+        fit = _Fit(flat, x, y, values, errors, None)
+        fit.converge(_SMOOTHNESS[-1])
+        return fit.surface(_SMOOTHNESS[-1])
     n_knots = np.clip(np.sqrt(x.size / _STARS_PER_KNOT), 1, _MOST_KNOTS).astype(int)
     bases = [
         SurfaceBasis(image_shape, n_knots, edges, degree, order)

@@ -99,7 +99,8 @@ dict, optional
     significant. Stars weigh by their errors (measured, and of the reference),
     scaled and with a floor so that they explain the scatter of stars of equal
     errors. How zero points depend on the brightness of stars is fitted along
-    and taken out: the map is that of the median star. A cell without a star
+    and taken out: the map is that of the median star. From fewer than 50 stars
+    comes one value for all cells. A cell without a star
     within 1.5 times the mean distance of stars is empty.
 
     ``"dr1"`` takes the median of each cell's stars after clipping at 2 sigma,

@@ -405,6 +405,14 @@ def test_three_stars_are_enough(make_stars, edges):
     assert np.abs(zpmap.values[zpmap.valid] - 30).max() < 0.02
 
 
+def test_few_stars_give_a_constant(make_stars):
+    """A surface through each of twenty stars would be off between them."""
+    zpmap = build(make_stars(20, noise=0.02))
+    assert np.ptp(zpmap.values[zpmap.valid]) < 1e-3
+    assert zpmap.values[zpmap.valid].mean() == pytest.approx(30, abs=0.02)
+    assert np.median(zpmap.error[zpmap.valid]) == pytest.approx(0.02, rel=0.5)
+
+
 def spoil(table, name, values):
     """Return a copy of a table with a column replaced, or taken away."""
     table = table.copy()
