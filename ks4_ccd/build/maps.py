@@ -6,7 +6,7 @@ from tqdm import tqdm
 from ks4_ccd._arguments import one_of
 from ks4_ccd.build import _published, _smooth
 from ks4_ccd.build._inputs import RECIPES, map_key, stars_and_grid
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
 from ks4_ccd.release.names import APERTURES, MODE_ALIASES
@@ -367,6 +367,12 @@ def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
     elif not isinstance(misalignment, MisalignmentMap):
         msg = f"misalignment must be a MisalignmentMap, got {misalignment!r}"
         raise KS4Error(msg)
+    elif misalignment.grid.image_shape != grid.image_shape:
+        msg = (
+            f"misalignment is of an image of shape {misalignment.grid.image_shape}, "
+            f"the zero points are of one of {grid.image_shape}"
+        )
+        raise MapMismatchError(msg)
     if recipe == "dr1":
         made = _published.zeropoint_cells(
             stars, apertures, grid, mode, misalignment.values

@@ -94,6 +94,9 @@ def add_build(verbs):
 
 def _build(arguments):
     folder = Path(arguments.out)
+    if folder.exists() and not folder.is_dir():
+        msg = f"-o {folder} is a file: give the folder that the maps are to be in"
+        raise KS4Error(msg)
     first = MapKey("align", arguments.field, arguments.band, arguments.mode)
     if (folder / first.filename).exists() and not arguments.overwrite:
         msg = f"{folder / first.filename} exists: give another folder, or --overwrite"

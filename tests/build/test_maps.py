@@ -497,6 +497,14 @@ def test_another_camera(make_stars):
         build(table[table["X_IMAGE"] > 500], size=300, band="g", columns=columns)
 
 
+def test_a_misalignment_map_of_another_image(make_stars):
+    """It says nothing about the stars of this one."""
+    table = make_stars()
+    other = build_misalignment_map(table, (2000, 2000), band="R", shape=(40, 40))
+    with pytest.raises(MapMismatchError, match="of an image of shape"):
+        build(table, misalignment=other)
+
+
 # The command
 
 
@@ -521,6 +529,15 @@ def test_the_command_with_edges(tmp_path, capsys):
     assert "--overwrite" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     assert main([*command, "--mode", "dual"]) == 0
+
+
+def test_the_folder_must_not_be_a_file(tmp_path, capsys):
+    """It is said before any work."""
+    (tmp_path / "maps").touch()
+    command = ["build", "a.fits", "--reference", "b.fits", "--field", "0000"]
+    command += ["--band", "R", "-o", str(tmp_path / "maps")]
+    assert main(command) == 1
+    assert "is a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("edges", ["z=3", "x=one", "1375"])
