@@ -2,6 +2,7 @@
 """Dask, as a batch uses it: workers, and a window of tasks that are with them."""
 
 import logging
+import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from itertools import islice
@@ -14,6 +15,10 @@ __all__ = ["run_tasks", "workers_for"]
 # Tasks with the workers at a time, in threads of theirs: none waits for work,
 # and neither a scheduler nor whoever interrupts it has thousands to deal with.
 _TASKS_A_THREAD = 2
+
+# Seconds between looks at what is done, and until workers are missed.
+_POLL = 0.01
+_PATIENCE = 15
 
 
 @contextmanager
@@ -144,13 +149,37 @@ class _Window:
         futures = distributed.as_completed()
         try:
             futures.update(self._submit(tasks, size()))
-            for future in futures:
+            for future in self._completed(futures):
                 task = self._tasks.pop(future.key)[0]
                 # The next one goes off before this one is dealt with.
                 futures.update(self._submit(tasks, size() - len(self._tasks)))
                 yield task, _result(future)
         finally:
             self._client.cancel([future for _, future in self._tasks.values()])
+
+    def _completed(self, futures):
+        """
+        Yield futures as they complete.
+
+        A process of this machine that dies while it starts is not started
+        again by dask, and nothing would ever complete: there is another then.
+        """
+        checked = time.monotonic()
+        while futures.count():
+            if futures.has_ready():
+                yield from futures.next_batch(block=False)
+                checked = time.monotonic()
+            elif time.monotonic() - checked > _PATIENCE:
+                checked = time.monotonic()
+                if self._is_of_this_machine() and not self._client.nthreads():
+                    cluster = self._client.cluster
+                    cluster.scale(len(cluster.worker_spec) + 1)
+            else:
+                time.sleep(_POLL)
+
+    def _is_of_this_machine(self):
+        _, distributed = _import_dask()
+        return isinstance(self._client.cluster, distributed.LocalCluster)
 
     def _submit(self, tasks, number):
         submitted = []

@@ -436,3 +436,21 @@ def test_the_function_needs_no_dask_to_be_imported():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_processes_that_are_gone_are_replaced(survey, monkeypatch):
+    """Dask starts none again that died while it started; here, all are gone."""
+    monkeypatch.setattr("ks4_ccd._cluster._PATIENCE", 0.5)
+    library = MapLibrary(survey / "maps", image_shape=SHAPE)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        cluster.scale(0)
+        while client.nthreads():
+            time.sleep(0.05)
+        images = [survey / "a.fits"]
+        table = calibrate_many(images, library, survey / "out", client=client)
+    assert outcomes(table) == "done"
