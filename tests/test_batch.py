@@ -380,15 +380,15 @@ def test_an_interrupt_waits_for_the_workers_of_others(survey, run, monkeypatch):
     assert outcomes(run()) == "done done done"
 
 
-def die(task):
-    """Kill the worker on the second image."""
-    if task.image.endswith("b.fits"):
-        os._exit(1)
-    return batch_task.calibrate_one(task)
-
-
 def test_a_worker_that_dies_fails_one_image(run, monkeypatch):
     """Even those that waited for the same worker are done."""
+
+    # In here, or the workers would have to find this file to import it from.
+    def die(task):
+        if task.image.endswith("b.fits"):
+            os._exit(1)
+        return batch_task.calibrate_one(task)
+
     monkeypatch.setattr("ks4_ccd.batch.calibrate_one", die)
     table = run(client=None, workers=1)
     assert outcomes(table) == "done failed done"
