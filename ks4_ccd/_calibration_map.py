@@ -365,7 +365,7 @@ class CalibrationMap:
         Parameters
         ----------
         ax : `~matplotlib.axes.Axes`, optional
-            Where to draw; by default a figure of its own.
+            The axes to draw in; by default the current axes of pyplot.
         **options
             Passed to `~ks4_ccd.plotting.plot_map`.
 

@@ -8,6 +8,7 @@ from ks4_ccd.exceptions import KS4Error
 __all__ = [
     "EMPTY_COLOR",
     "add_colorbar",
+    "current_axes",
     "extent_of",
     "hatch_empty",
     "new_figure",
@@ -19,14 +20,25 @@ EMPTY_COLOR = "0.82"
 _INK = "0.25"
 
 
+_WITHOUT_MATPLOTLIB = "figures need matplotlib: pip install 'ks4_ccd[plot]'"
+
+
+def current_axes():
+    """Return the current axes of pyplot, which are created if there are none."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise KS4Error(_WITHOUT_MATPLOTLIB) from error
+    return plt.gca()
+
+
 def new_figure(size):
-    """Return a figure that belongs to no window."""
+    """Return a figure that needs no display and is not registered with pyplot."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        msg = "figures need matplotlib: pip install 'ks4_ccd[plot]'"
-        raise KS4Error(msg) from error
+        raise KS4Error(_WITHOUT_MATPLOTLIB) from error
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
     FigureCanvasAgg(figure)

@@ -291,7 +291,7 @@ class OffsetMap(CalibrationMap):
         Parameters
         ----------
         ax : `~matplotlib.axes.Axes`, optional
-            Where to draw; by default a figure of its own.
+            The axes to draw in; by default the current axes of pyplot.
         part : {"values", "error", "count"}, optional
             What of the map to draw; ``"values"`` are the offsets.
         **options

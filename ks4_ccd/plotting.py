@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Figures of maps and of what calibration does, drawn with matplotlib.
+Figures of maps and of the effect of a calibration, drawn with matplotlib.
 
-Figures that are made here know nothing of a display or of pyplot: save them
-with ``ax.figure.savefig(...)``, or show them in a notebook.
+Maps are drawn in given axes or in the current axes of pyplot, so that notebooks
+show them and ``pyplot.savefig`` saves them.
 """
 
 import numpy as np
@@ -12,6 +12,7 @@ from ks4_ccd._arrows import draw_arrows, pale
 from ks4_ccd._figures import (
     EMPTY_COLOR,
     add_colorbar,
+    current_axes,
     extent_of,
     hatch_empty,
     new_figure,
@@ -64,7 +65,7 @@ def plot_map(
     map_ : `~ks4_ccd.ZeroPointMap` or any other calibration map
         The map. Its empty cells are hatched.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw; by default a figure of its own, that of the result.
+        The axes to draw in; by default the current axes of pyplot.
     part : {"values", "error", "count"}, optional
         What of the map to draw.
     cmap : str or `~matplotlib.colors.Colormap`, optional
@@ -97,9 +98,8 @@ def plot_map(
     'zeropoint of field 0000 R single APER5'
     """
     array = _part_of(map_, part)
-    own_figure = ax is None
-    if own_figure:
-        ax = new_figure((6.4, 5.4)).subplots()
+    if ax is None:
+        ax = current_axes()
     valid = np.asarray(map_.valid)
     low, high = limits if limits is not None else robust_limits(array[valid])
     # Arrays are [x_bin, y_bin], images [y, x].
@@ -138,7 +138,7 @@ def plot_offsets(offset_map, ax=None, *, limits=None, title=None, colorbar=True)
     offset_map : `~ks4_ccd.OffsetMap`
         The map. Its empty cells are hatched.
     ax : `~matplotlib.axes.Axes`, optional
-        Where to draw; by default a figure of its own, that of the result.
+        The axes to draw in; by default the current axes of pyplot.
     limits : (float, float), optional
         The lengths at both ends of the colours, in arcsec; by default 0 and
         the 99th percentile of the cells with stars.
@@ -169,7 +169,7 @@ def plot_offsets(offset_map, ax=None, *, limits=None, title=None, colorbar=True)
         msg = f"{offset_map!r} has no offsets to draw: expected an OffsetMap"
         raise KS4Error(msg)
     if ax is None:
-        ax = new_figure((6.4, 5.6)).subplots()
+        ax = current_axes()
     valid = np.asarray(offset_map.valid)
     length = np.hypot(offset_map.dra, offset_map.ddec)
     if limits is None:

@@ -268,11 +268,22 @@ def test_method_of_the_map(zpmap):
     assert zpmap.plot(part="count").images[0].get_array().max() == 5
 
 
-def test_pyplot_is_untouched(zpmap, residuals):
-    """Figures are not registered with pyplot, so none is left open."""
+@pytest.mark.parametrize("name", ["zpmap", "offsets"])
+def test_maps_are_drawn_in_the_current_axes(name, request):
+    """A map is drawn where pyplot draws, in a new figure where there is none."""
     import matplotlib.pyplot as plt
 
-    plot_map(zpmap)
+    map_ = request.getfixturevalue(name)
+    assert plt.get_fignums() == []
+    assert map_.plot().figure.number in plt.get_fignums()
+    _, (_, right) = plt.subplots(1, 2)
+    assert map_.plot() is right
+
+
+def test_calibration_figure_is_not_left_open(zpmap, residuals):
+    """The figure of a calibration is returned and not registered with pyplot."""
+    import matplotlib.pyplot as plt
+
     plot_calibration(zpmap, np.ones((150, 400)), residuals)
     assert plt.get_fignums() == []
 

@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ks4_ccd._figures import new_figure
 from ks4_ccd.cli._options import add_map_options, add_verb, open_library
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.library import MapLibrary
@@ -99,9 +100,11 @@ def _plot(arguments):
             drawn = getattr(library, arguments.kind)(*where)
     if arguments.smooth is not None:
         drawn = drawn.smoothed(arguments.smooth)
-    ax = drawn.plot(part=arguments.part)
+    # No window is opened, whatever the backend of pyplot is.
+    figure = new_figure((6.4, 5.6))
+    drawn.plot(figure.subplots(), part=arguments.part)
     try:
-        ax.figure.savefig(arguments.out, dpi=150, bbox_inches="tight")
+        figure.savefig(arguments.out, dpi=150, bbox_inches="tight")
     except (OSError, ValueError) as error:
         msg = f"cannot write {arguments.out}: {error}"
         raise KS4Error(msg) from error
