@@ -26,6 +26,7 @@ ROWS = (
         "_neighbours",
         "_residual_figure",
         "_source_columns",
+        "_source_image",
         "_table_columns",
         "_targets",
         "_value_map",

@@ -20,7 +20,8 @@ from astropy.nddata import (
 )
 from astropy.wcs import WCS
 
-from ks4_ccd._files import SourceImage, check_suffix, written_whole
+from ks4_ccd._files import check_suffix, written_whole
+from ks4_ccd._source_image import SourceImage
 from ks4_ccd.astrometry._fits_cards import (
     check_tables,
     put_wcs,

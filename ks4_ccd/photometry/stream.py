@@ -9,13 +9,8 @@ from astropy import units as u
 from astropy.io import fits
 from tqdm import tqdm
 
-from ks4_ccd._files import (
-    TABLE_EXTENSIONS,
-    SourceImage,
-    as_path,
-    check_suffix,
-    written_whole,
-)
+from ks4_ccd._files import as_path, check_suffix, written_whole
+from ks4_ccd._source_image import TABLE_EXTENSIONS, SourceImage
 from ks4_ccd.astrometry._fits_cards import put_tables, without_tables
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.maps import CalibrationMap
