@@ -1,11 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Displacements of pixels: bilinear lookup tables, and how to undo them."""
 
-import warnings
-
 import numpy as np
-
-from ks4_ccd.exceptions import KS4Warning
 
 __all__ = ["BilinearTable", "undo"]
 
@@ -118,29 +114,18 @@ def undo(displacement, x, y, gradient=0.5):
     -------
     x, y : 1D `~numpy.ndarray`
         NaN where the iteration did not converge to 1e-10 pixels.
-
-    Warns
-    -----
-    KS4Warning
-        If it did not converge for some positions; says for how many.
     """
     found = np.empty_like(x), np.empty_like(y)
     # What is left after a change c is at most c * gradient / (1 - gradient).
     gradient = min(max(gradient, 1e-3), 0.5)
     enough = _TOLERANCE * (1 - gradient) / gradient
-    lost = 0
-    for start in range(0, x.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        found[0][part], found[1][part], missed = _undo(
-            displacement, x[part], y[part], enough
-        )
-        lost += missed
-    if lost:
-        msg = (
-            f"no position was found for {lost} of {x.size} points: the displacement "
-            "is too steep there; their coordinates are NaN"
-        )
-        warnings.warn(msg, KS4Warning, stacklevel=2)
+    # A polynomial far off its image overflows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, x.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            found[0][part], found[1][part] = _undo(
+                displacement, x[part], y[part], enough
+            )
     return found
 
 
@@ -150,7 +135,6 @@ def _undo(displacement, x, y, enough):
     found_x, found_y = np.array(x, float), np.array(y, float)
     # Positions that are not finite have no displacement to undo.
     active = np.flatnonzero(np.isfinite(tolerance))
-    found_x[~np.isfinite(tolerance)] = found_y[~np.isfinite(tolerance)] = np.nan
     whole = active.size == x.size
     for _ in range(_MAX_ITERATIONS):
         here = slice(None) if whole else active
@@ -160,11 +144,15 @@ def _undo(displacement, x, y, enough):
             np.abs(new_x - found_x[here]), np.abs(new_y - found_y[here])
         )
         found_x[here], found_y[here] = new_x, new_y
-        going_on = ~(change <= tolerance[here])
+        # Positions that became NaN stay so.
+        going_on = change > tolerance[here]
         if not going_on.any():
-            return found_x, found_y, 0
+            break
         if np.count_nonzero(going_on) < 0.5 * going_on.size:
             active, whole = active[going_on], False
-    lost = active[going_on] if going_on.size == active.size else active
+    else:
+        lost = active[going_on] if going_on.size == active.size else active
+        found_x[lost] = np.nan
+    lost = ~(np.isfinite(found_x) & np.isfinite(found_y))
     found_x[lost] = found_y[lost] = np.nan
-    return found_x, found_y, lost.size
+    return found_x, found_y

@@ -76,8 +76,9 @@ class FITSSkyToPixel(_FITSModel):
 
     Notes
     -----
-    Distortions are undone by iteration, for each point until it has
-    converged to 1e-10 pixels; points that do not are NaN.
+    SIP and lookup tables are undone by iteration, for each point until it
+    has converged to 1e-10 pixels; points that do not are NaN, as far off the
+    image, where a polynomial has no meaning.
     """
 
     def evaluate(self, lon, lat, x_0, y_0):
@@ -86,14 +87,14 @@ class FITSSkyToPixel(_FITSModel):
         for axis, coordinate in zip(self._order, (lon, lat), strict=True):
             sky[axis] = coordinate
         x, y = self._wcs.wcs_world2pix(*sky, 0)
-        if self._wcs.sip is None:
-            return x + x_0, y + y_0
-        x, y = np.broadcast_arrays(x, y)
-        pixels = _displacement.undo(self._sip, x.ravel(), y.ravel())
-        x, y = (pixel.reshape(x.shape) for pixel in pixels)
+        distortions = (self._wcs.sip, self._wcs.det2im1, self._wcs.det2im2)
+        if any(distortion is not None for distortion in distortions):
+            x, y = np.broadcast_arrays(x, y)
+            pixels = _displacement.undo(self._distort, x.ravel(), y.ravel())
+            x, y = (pixel.reshape(x.shape) for pixel in pixels)
         return x + x_0, y + y_0
 
-    def _sip(self, x, y):
+    def _distort(self, x, y):
         focal_x, focal_y = self._wcs.pix2foc(x, y, 0)
         return focal_x - x, focal_y - y
 

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Lookup tables of pixel displacements as models of astropy."""
 
+import warnings
 from functools import cached_property, partial
 
 import numpy as np
@@ -8,7 +9,7 @@ from astropy import units as u
 from astropy.modeling import Model
 
 from ks4_ccd.astrometry import _displacement
-from ks4_ccd.exceptions import GeometryError, MapFormatError
+from ks4_ccd.exceptions import GeometryError, KS4Warning, MapFormatError
 
 __all__ = ["InverseLookupDistortion", "LookupDistortion"]
 
@@ -271,7 +272,15 @@ class InverseLookupDistortion(_LookupModel):
     def evaluate(self, x, y):
         """Return the positions that the distortion brings to the given ones."""
         undo = partial(_displacement.undo, gradient=self.largest_gradient)
-        return self._convert(undo, x, y)
+        found = self._convert(undo, x, y)
+        lost = np.isfinite(x) & np.isfinite(y) & ~np.isfinite(found[0])
+        if lost.any():
+            msg = (
+                f"no position was found for {np.count_nonzero(lost)} of {lost.size} "
+                "points: the displacement is too steep there; their coordinates are NaN"
+            )
+            warnings.warn(msg, KS4Warning, stacklevel=2)
+        return found
 
     @property
     def inverse(self):

@@ -1,18 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """World coordinate systems with an offset map in them."""
 
-import copy
+import math
 
 import gwcs
 import numpy as np
 from astropy import units as u
 from astropy.wcs import WCS, DistortionLookupTable
-from astropy.wcs.utils import wcs_to_celestial_frame
 from gwcs import coordinate_frames as frames
 
 from ks4_ccd._arguments import finite
 from ks4_ccd.astrometry._anchored import AnchoredWCS
-from ks4_ccd.astrometry._fits_models import FITSPixelToSky
+from ks4_ccd.astrometry._gwcs_steps import (
+    ALIGNED,
+    check_inverse,
+    steps_of_fits,
+    steps_of_gwcs,
+)
+from ks4_ccd.astrometry._offset_pixels import pixel_offsets
 from ks4_ccd.astrometry.distortion import LookupDistortion
 from ks4_ccd.exceptions import AlreadyCalibratedError, GeometryError, KS4Error
 from ks4_ccd.footprint import find_origin
@@ -21,7 +26,6 @@ from ks4_ccd.maps import require_offsets
 
 __all__ = ["add_lookup_tables", "apply_offsets", "lookup_distortion"]
 
-_ALIGNED = "aligned"
 # Nodes along a side of a cell, where a table needs more than the map has. What
 # is left beside SIP is then below 1e-6 arcsec.
 _FINER = 8
@@ -51,9 +55,10 @@ def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
     -------
     corrected : `~gwcs.wcs.WCS`
         With the frames ``detector``, ``aligned`` and the celestial one (both
-        of the former in pixels), a bounding box and the shape of the image.
-        The step from ``detector`` to ``aligned`` is a `LookupDistortion`;
-        from there on it is the given WCS. All steps have exact inverses.
+        of the former in pixels) and the shape of the image, without a
+        bounding box. The step from ``detector`` to ``aligned`` is a
+        `LookupDistortion`; the steps after it are those of the given WCS.
+        A FITS WCS and a `LookupDistortion` have exact inverses.
 
     Raises
     ------
@@ -62,9 +67,23 @@ def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
     AlreadyCalibratedError
         If the WCS has lookup tables, or an ``aligned`` frame, already.
     GeometryError
-        If the WCS is not celestial or has not two axes, the map does not
-        cover the image, or its offsets change by more than they can for
-        positions to stay distinct.
+        If the WCS is not celestial or has not two axes, cannot be evaluated
+        or inverted, the map does not cover the image, or its offsets change
+        by more than they can for positions to stay distinct.
+
+    Warns
+    -----
+    KS4Warning
+        If the given gWCS has no inverse of its own.
+
+    Notes
+    -----
+    gwcs sets sky positions to NaN that are outside the range of RA and Dec
+    of the four corners of a bounding box, before it inverts them. Parallels
+    are curved, so that pixels along the edges of a wide field are outside
+    that range, and most pixels of an image with the pole in it. The bounding
+    box of a given gWCS is therefore left out. ``footprint()`` takes it as an
+    argument: ``footprint(bounding_box=((-0.5, nx - 0.5), (-0.5, ny - 0.5)))``.
 
     Examples
     --------
@@ -84,22 +103,24 @@ def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
     0.100 -0.200
     """
     if isinstance(wcs, gwcs.WCS):
-        transform, rest = _steps_of_gwcs(wcs)
+        transform, rest = steps_of_gwcs(wcs)
     else:
         wcs = _checked_fits(wcs)
-        transform, rest = _steps_of_fits(wcs)
+        transform, rest = steps_of_fits(wcs)
     distortion = lookup_distortion(
         wcs, offset_map, origin=origin, image_shape=image_shape, binning=binning
     )
     rows, columns = _image_shape(wcs, offset_map.grid, image_shape, binning)
     detector, aligned = (
         frames.Frame2D(name=name, axes_order=(0, 1), unit=(u.pix, u.pix))
-        for name in ("detector", _ALIGNED)
+        for name in ("detector", ALIGNED)
     )
     corrected = gwcs.WCS([(detector, distortion), (aligned, transform), *rest])
-    corrected.bounding_box = (-0.5, columns - 0.5), (-0.5, rows - 0.5)
+    # No bounding box: gwcs blanks sky positions beyond the RA and Dec of its
+    # corners, and parallels bulge beyond these: pixels would have no inverse.
     corrected.pixel_shape = columns, rows
     corrected.name = getattr(wcs, "name", "") or ""
+    check_inverse(corrected)
     return corrected
 
 
@@ -209,7 +230,7 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
     dra, ddec = offset_map.at(x[:, None], y)
     grid = _binned(nodes, binning)
     x, y = (c - start for c, start in zip(grid.centers(), origin, strict=True))
-    dx, dy = _pixel_offsets(wcs, x, y, dra.T, ddec.T)
+    dx, dy = pixel_offsets(wcs, x, y, dra.T, ddec.T)
     # FITS has tables of float32: the same numbers everywhere, then.
     dx, dy = (np.asarray(table, np.float32) for table in (dx, dy))
     distortion = LookupDistortion(dx, dy, step=grid.cell_size, first=(x[0], y[0]))
@@ -249,49 +270,6 @@ def _beside_sip(wcs, distortion):
     return LookupDistortion(dx, dy, step=step, first=first)
 
 
-def _pixel_offsets(wcs, x, y, dra, ddec):
-    """Return offsets on the sky, in arcsec, as displacements of pixels."""
-    x, y = np.meshgrid(x, y)
-    half = 0.5
-    center = _unit_vectors(wcs, x, y)
-    along_x = _unit_vectors(wcs, x + half, y) - _unit_vectors(wcs, x - half, y)
-    along_y = _unit_vectors(wcs, x, y + half) - _unit_vectors(wcs, x, y - half)
-    # East and north at each node: in them, nothing happens at the pole.
-    east = np.stack([-center[1], center[0], np.zeros_like(x)])
-    length = np.hypot(center[0], center[1])
-    if not np.all(length > 0):
-        msg = "a cell of the map has its centre on the pole, where RA has no direction"
-        raise GeometryError(msg)
-    east /= length
-    north = np.cross(center, east, axis=0)
-    xe, xn, ye, yn = (
-        np.sum(change * direction, axis=0)
-        for change in (along_x, along_y)
-        for direction in (east, north)
-    )
-    determinant = xe * yn - ye * xn
-    if not np.all(np.abs(determinant) > 0):
-        msg = (
-            "the WCS has no position, or no direction, at some cells of the map: it "
-            "must be a celestial WCS that is not singular anywhere on the stack"
-        )
-        raise GeometryError(msg)
-    arcsec = np.pi / 180 / 3600
-    dra, ddec = dra * arcsec, ddec * arcsec
-    return (yn * dra - ye * ddec) / determinant, (xe * ddec - xn * dra) / determinant
-
-
-def _unit_vectors(wcs, x, y):
-    if isinstance(wcs, gwcs.WCS):
-        lon, lat = wcs(x, y, with_bounding_box=False)
-        lon, lat = (getattr(p, "value", p) for p in (lon, lat))
-    else:
-        sky = wcs.all_pix2world(x, y, 0)
-        lon, lat = sky[wcs.wcs.lng], sky[wcs.wcs.lat]
-    lon, lat = np.radians(lon), np.radians(lat)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-
-
 def _binned(grid, binning):
     """Return a grid on the pixels of an image binned from its own."""
     if finite("binning", binning) <= 0:
@@ -305,6 +283,9 @@ def _binned(grid, binning):
 
 def _image_shape(wcs, grid, image_shape, binning):
     shape = image_shape if image_shape is not None else wcs.array_shape
+    if shape is None and getattr(wcs, "bounding_box", None) is not None:
+        # As is usual for a gWCS: the box ends half a pixel beyond the image.
+        shape = [math.ceil(end) for _, end in reversed(wcs.pixel_bounds)]
     if shape is None:
         return _binned(grid, binning).image_shape
     return tuple(int(n) for n in shape)
@@ -341,29 +322,3 @@ def _checked_fits(wcs):
         )
         raise AlreadyCalibratedError(msg)
     return wcs.deepcopy()
-
-
-def _steps_of_fits(wcs):
-    frame = wcs_to_celestial_frame(wcs)
-    sky = frames.CelestialFrame(reference_frame=frame, name=frame.name)
-    return FITSPixelToSky(wcs), [(sky, None)]
-
-
-def _steps_of_gwcs(wcs):
-    if wcs.pixel_n_dim != 2 or not isinstance(wcs.output_frame, frames.CelestialFrame):
-        msg = (
-            "a celestial gWCS of two pixel axes is needed, got "
-            f"{wcs.pixel_n_dim} and the frame {wcs.output_frame}"
-        )
-        raise GeometryError(msg)
-    if _ALIGNED in wcs.available_frames:
-        msg = "the gWCS has an 'aligned' frame already: positions are corrected once"
-        raise AlreadyCalibratedError(msg)
-    (_, transform), *rest = [
-        (step.frame, copy.deepcopy(step.transform)) for step in wcs.pipeline
-    ]
-    if transform is None:
-        msg = "the gWCS has only one frame: there is no transform to the sky"
-        raise GeometryError(msg)
-    transform.bounding_box = None
-    return transform, rest
