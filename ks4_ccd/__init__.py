@@ -2,13 +2,12 @@
 """
 The calibration maps of the KMTNet Synoptic Survey, for astropy.
 
-Public names are imported when they are first used, so that importing the
-package costs nothing that is not needed.
+Public names are imported when they are first used. Importing the package
+imports `astropy.nddata` and registers ``format="ks4"`` for `CCDData.read
+<astropy.nddata.CCDData>` and ``CCDData.write``.
 """
 
 from importlib import import_module
-
-from ks4_ccd.astrometry._registration import register_with_astropy
 
 __version__ = "0.1.0"
 
@@ -70,5 +69,5 @@ def __dir__():
     return sorted(__all__)
 
 
-# CCDData.read and CCDData.write know format="ks4" from here on.
-register_with_astropy()
+# Registers format="ks4".
+import_module("ks4_ccd.astrometry.nddata_io")

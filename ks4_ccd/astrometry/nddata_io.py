@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The format "ks4" of astropy's unified I/O for CCDData.
+Register the format "ks4" of astropy's unified I/O for CCDData.
 
 ``CCDData.read(path, format="ks4")`` and ``ccd.write(path, format="ks4")`` do
 what astropy's own FITS format does, and keep the lookup tables of the WCS.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
+from astropy.io import fits, registry
 from astropy.nddata import (
     CCDData,
     InverseVariance,
@@ -197,15 +197,25 @@ def write_ccd(ccd, path, *, overwrite=False):
         wcs = own
     if wcs is not None:
         if not isinstance(wcs, WCS):
-            msg = f"cannot write {path}: ccd.wcs must be a FITS WCS, got {type(wcs)}"
+            msg = (
+                f"cannot write {path}: ccd.wcs must be an astropy.wcs.WCS, got "
+                f"{type(wcs).__module__}.{type(wcs).__name__}"
+            )
             raise KS4Error(msg)
         # Once more, as a reader will see it: astropy adds cards on reading,
         # MJD-OBS to DATE-OBS for one, and they must not move by that.
         once = header.copy()
         tables = put_wcs(once, wcs)
         wcs, header = take_wcs(once, fits.HDUList([fits.PrimaryHDU(), *tables]))
-        hdus.extend(put_wcs(header, wcs))
+        # Without CTYPE there is no WCS to a reader: the cards are all there is.
+        hdus.extend(tables if wcs is None else put_wcs(header, wcs))
     hdus[0].header = header
     header.set("EXTEND", True, after=f"NAXIS{ccd.data.ndim}")
     with written_whole(path, overwrite) as partial:
         hdus.writeto(partial, output_verify="exception")
+
+
+# There is no identifier: the format is used only where it is asked for.
+with registry.delay_doc_updates(CCDData):
+    registry.register_reader("ks4", CCDData, read_ccd, force=True)
+    registry.register_writer("ks4", CCDData, write_ccd, force=True)
