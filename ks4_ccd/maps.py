@@ -9,6 +9,7 @@ positions are 0-based pixel coordinates of the image that the grid covers.
 import numpy as np
 
 from ks4_ccd._calibration_map import CalibrationMap
+from ks4_ccd._image_units import count_unit
 from ks4_ccd._value_map import ValueMap
 from ks4_ccd.exceptions import DirectionlessMapError, KS4Error, MapFormatError
 
@@ -44,12 +45,17 @@ class ZeroPointMap(ValueMap):
         Which field, band, mode and aperture the map is of.
     source : str, optional
         The file that the map came from.
+    image_unit : `~astropy.units.Unit` or str, optional
+        The unit of the images whose zero point it is. Images in another unit
+        are refused.
 
     Raises
     ------
     MapFormatError
         If an array is not 2D, real and finite, or has not the grid's shape,
         or an error or a count is negative.
+    KS4Error
+        If ``image_unit`` is not a unit, or one of fluxes or magnitudes.
 
     Notes
     -----
@@ -70,6 +76,20 @@ class ZeroPointMap(ValueMap):
     unit = "mag"
     empty_value = 30.0
     family = "zp"
+
+    def __init__(
+        self,
+        values,
+        error=None,
+        count=None,
+        *,
+        grid,
+        key=None,
+        source=None,
+        image_unit="adu",
+    ):
+        super().__init__(values, error, count, grid=grid, key=key, source=source)
+        self.image_unit = count_unit("image_unit", image_unit)
 
     def at(self, x, y, method="bilinear"):  # noqa: D102 (inherited)
         if method != "dr1":

@@ -23,6 +23,7 @@ ROWS = (
         "_calibration_map",
         "_figures",
         "_files",
+        "_image_units",
         "_neighbours",
         "_residual_figure",
         "_source_columns",
