@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Units of pixels: read from BUNIT, and converted to those of a zero-point map."""
+"""Units of pixels and of their uncertainties, and conversions to those of a map."""
 
 import re
 
@@ -9,7 +9,34 @@ from astropy.io.fits.card import Undefined
 
 from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Error, MapMismatchError
 
-__all__ = ["as_gain", "bunit_of", "conversion", "count_unit", "parse_unit"]
+__all__ = [
+    "UTYPES",
+    "as_gain",
+    "bunit_of",
+    "conversion",
+    "count_unit",
+    "factor_to_counts",
+    "parse_unit",
+    "uncertainty_factor",
+    "uncertainty_kind",
+]
+
+# Kinds of uncertainties by the values of UTYPE, in lower case and without spaces.
+_KINDS = {
+    "std": "std stddev stdev standarddeviation stddevuncertainty",
+    "var": "var variance varianceuncertainty",
+    "ivar": "ivar invvar inversevariance",
+}
+
+# As astropy writes them.
+UTYPES = {
+    "std": "StdDevUncertainty",
+    "var": "VarianceUncertainty",
+    "ivar": "InverseVariance",
+}
+
+# The unit of an uncertainty is that of its image to this power.
+POWERS = {"std": 1, "var": 2, "ivar": -2}
 
 # Counts by any name, and the name that they have here.
 _COUNTS = {u.DN: u.adu, u.ct: u.adu}
@@ -78,9 +105,23 @@ def parse_unit(text):
     raise ValueError(str(reason)) from None
 
 
-def bunit_of(header, path):
+_CORRECT = (
+    "correct it; if the pixels are counts, with "
+    "astropy.io.fits.setval(file, 'BUNIT', value='adu')"
+)
+
+
+def bunit_of(header, path, remedy=_CORRECT):
     """
     Return the unit that BUNIT records, or `None` where it records none.
+
+    Parameters
+    ----------
+    header : mapping
+    path : path-like
+        The file, for the message.
+    remedy : str, optional
+        What to do about a wrong unit, for the message.
 
     Raises
     ------
@@ -90,15 +131,12 @@ def bunit_of(header, path):
     text = header.get("BUNIT")
     if text is None or isinstance(text, Undefined):
         return None
-    if isinstance(text, str) and not text.strip():
-        return None
     try:
         return parse_unit(str(text))
     except ValueError:
         msg = (
-            f"{path}: expected a unit in BUNIT, such as adu, electron or nJy, found "
-            f"{text!r}: correct it; if the pixels are counts, with "
-            "astropy.io.fits.setval(file, 'BUNIT', value='adu')"
+            f"{path}: BUNIT: expected a unit such as adu, electron or nJy, found "
+            f"{text!r}: {remedy}"
         )
         raise KS4Error(msg) from None
 
@@ -112,6 +150,9 @@ def count_unit(name, unit):
     KS4Error
         If it is not a unit, or one of fluxes or magnitudes.
     """
+    if isinstance(unit, str) and unit == "adu":
+        # Libraries load thousands of maps.
+        return u.adu
     try:
         unit = parse_unit(unit) if isinstance(unit, str) else u.Unit(unit)
     except (ValueError, TypeError) as error:
@@ -152,6 +193,8 @@ def as_gain(gain):
 
 def conversion(unit, target):
     """Return the factor from one unit to another, `None` if there is none."""
+    if not isinstance(unit, u.UnitBase):
+        return None
     (scale, bases), (target_scale, target_bases) = _plain(unit), _plain(target)
     return scale / target_scale if bases == target_bases else None
 
@@ -172,6 +215,74 @@ def _is_physical(unit):
     if not isinstance(unit, u.UnitBase):
         return True
     return bool(_PHYSICAL & set(unit.decompose().bases))
+
+
+def uncertainty_kind(header, path):
+    """
+    Return what UTYPE of an extension with uncertainties records.
+
+    Parameters
+    ----------
+    header : mapping
+        Without UTYPE, as old versions of astropy wrote it, the extension has
+        standard deviations.
+    path : path-like
+        The file, for the message.
+
+    Returns
+    -------
+    kind : {"std", "var", "ivar"}
+
+    Raises
+    ------
+    KS4Error
+        If UTYPE is another kind.
+    """
+    text = header.get("UTYPE", "std")
+    word = re.sub("[ _-]", "", str(text)).lower()
+    for kind, words in _KINDS.items():
+        if word in words.split():
+            return kind
+    msg = (
+        f"{path}: expected UTYPE of the extension UNCERT to be StdDevUncertainty, "
+        f"VarianceUncertainty or InverseVariance, found {text!r}: correct it (std, var "
+        "and ivar will do), or remove the extension"
+    )
+    raise KS4Error(msg)
+
+
+def uncertainty_factor(header, kind, unit, path):
+    """
+    Return the factor from stored uncertainties to the unit of their image.
+
+    Parameters
+    ----------
+    header : mapping
+        Without BUNIT the uncertainties are in the unit of the image.
+    kind : {"std", "var", "ivar"}
+    unit : `~astropy.units.UnitBase`
+        The unit of the image.
+    path : path-like
+        The file, for the message.
+
+    Raises
+    ------
+    KS4Error
+        If the unit of the uncertainties does not convert to that of the image.
+    """
+    own = bunit_of(header, f"{path}[UNCERT]")
+    if own is None:
+        return 1.0
+    expected = unit ** POWERS[kind]
+    factor = 1.0 if own == expected else conversion(own, expected)
+    if factor is None:
+        msg = (
+            f"{path}: expected BUNIT of the extension UNCERT ({kind}) to be a unit "
+            f"that converts to {expected}, found {own}: correct its BUNIT or UTYPE, or "
+            "remove the extension"
+        )
+        raise KS4Error(msg)
+    return factor
 
 
 def factor_to_counts(unit, zpmap, gain=None):
@@ -201,9 +312,9 @@ def factor_to_counts(unit, zpmap, gain=None):
             unit = parse_unit(unit.to_string())
         except ValueError:
             msg = (
-                f"the image is in {unit}, which is not a valid astropy unit; the map "
-                f"{zpmap.name} holds for {target}: set ccd.unit, to "
-                f"{target} if the pixels are counts"
+                f"{zpmap.name} holds for images in {target}, the image is in {unit}, "
+                "which is not a valid astropy unit: set ccd.unit, to adu if its pixels "
+                "are counts"
             )
             raise MapMismatchError(msg) from None
     if _is_physical(unit):
@@ -237,13 +348,9 @@ def _remedy(unit, zpmap):
     if not bases:
         found = "without a unit"
         do = f"set ccd.unit = {str(target)!r} (BUNIT) if its pixels are counts"
-    elif any(
-        bases.get(time, 0) < 0 for time in (u.s, u.min, u.h, u.d)
-    ):
+    elif any(bases.get(time, 0) < 0 for time in (u.s, u.min, u.h, u.d)):
         found = f"a rate, in {unit}"
-        do = (
-            "calibrate before dividing by the exposure time, or multiply by it first"
-        )
+        do = "calibrate before dividing by the exposure time, or multiply by it first"
     elif set(bases) <= {u.electron, u.ph}:
         found = f"in {unit}"
         do = (
@@ -253,6 +360,4 @@ def _remedy(unit, zpmap):
     else:
         found = f"in {unit}"
         do = f"convert it to {target} first"
-    return (
-        f"the map {zpmap.name} holds for images in {target}, the image is {found}: {do}"
-    )
+    return f"{zpmap.name} holds for images in {target}, the image is {found}: {do}"

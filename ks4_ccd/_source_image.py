@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from ks4_ccd._image_units import uncertainty_kind
+from ks4_ccd._pixel_storage import SCALING_CARDS, without_blanks
 from ks4_ccd.exceptions import GeometryError, KS4Error
 
 __all__ = ["TABLE_EXTENSIONS", "SourceImage"]
 
 # Written by calibration; those of an earlier one are not carried on.
 MAP_EXTENSIONS = ("ZPMAP", "ZPERRMAP", "ZPCOUNT")
-_KINDS = {"StdDevUncertainty": "std", "VarianceUncertainty": "var"}
-_KINDS["InverseVariance"] = "ivar"
 
 # Lookup tables of the WCS are images to FITS, not to anybody else.
 TABLE_EXTENSIONS = ("WCSDVARR", "D2IMARR")
 
 # Cards that describe how the pixels were stored, not the image.
-_STORAGE = ("BSCALE", "BZERO", "BLANK", "XTENSION", "PCOUNT", "GCOUNT", "EXTEND")
+_STORAGE = (*SCALING_CARDS, "XTENSION", "PCOUNT", "GCOUNT", "EXTEND")
 _STORAGE += ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "EXTNAME", "EXTVER")
 _STORAGE += ("INHERIT",)
 
@@ -126,7 +126,7 @@ class SourceImage:
     @property
     def uncertainty_kind(self):
         """What the uncertainty extension holds: "std", "var" or "ivar"."""
-        return _KINDS.get(self.uncertainty.header.get("UTYPE"), "std")
+        return uncertainty_kind(self.uncertainty.header, self.path)
 
     def others(self):
         """Yield data and header of the extensions that are to be carried on."""
@@ -139,9 +139,13 @@ class SourceImage:
                     yield hdu.data, hdu.header
 
     def read(self, hdu, start, stop):
-        """Return rows of one of the planes, in the byte order of the file."""
+        """
+        Return rows of one of the planes, in the byte order of the file.
+
+        Integers that BLANK marks as without a value are NaN.
+        """
         with self._reading():
-            return hdu.section[start:stop]
+            return without_blanks(hdu.section[start:stop], hdu.header)
 
     def dtype(self, hdu):
         """Return the dtype of the rows that `read` returns."""

@@ -20,6 +20,7 @@ from ks4_ccd._batch_plan import (
 from ks4_ccd._batch_task import calibrate_one, failed_row
 from ks4_ccd._cluster import run_tasks, workers_for
 from ks4_ccd._files import as_path
+from ks4_ccd._image_units import as_gain
 from ks4_ccd._manifest import Manifest, ManifestRow, table_of
 from ks4_ccd._run_lock import RunLock
 from ks4_ccd._targets import targets_in
@@ -53,6 +54,7 @@ def calibrate_many(
     error_kind="scatter",
     uncalibrated="mask",
     unit=None,
+    gain=None,
     recalibrate=False,
     overwrite=False,
     progress=None,
@@ -84,7 +86,7 @@ def calibrate_many(
     workers : int, optional
         How many of these to start, by default one a core.
     mode, aperture, smooth, zeropoint, method, zp_error, error_kind, \
-uncalibrated, unit, recalibrate
+uncalibrated, unit, gain, recalibrate
         As in `calibrate_file`.
     offsets : path-like, list of path-like or `~ks4_ccd.MapLibrary`, optional
         Correct the positions, too, by the offset maps that are there.
@@ -171,6 +173,10 @@ uncalibrated, unit, recalibrate
         "unit": None if unit is None else str(unit),
         "recalibrate": bool(recalibrate),
     }
+    if gain is not None:
+        # Only then: manifests of earlier versions have no such option.
+        gain = as_gain(gain)
+        options["gain"] = f"{float(gain.value)!r} {gain.unit}"
     _check_workers(workers, client)
     images = _absolute("images", images)
     (folder,) = _absolute("out_dir", [out_dir])

@@ -7,9 +7,10 @@ positions are 0-based pixel coordinates of the image that the grid covers.
 """
 
 import numpy as np
+from astropy import units as u
 
 from ks4_ccd._calibration_map import CalibrationMap
-from ks4_ccd._image_units import count_unit
+from ks4_ccd._image_units import conversion, count_unit
 from ks4_ccd._value_map import ValueMap
 from ks4_ccd.exceptions import DirectionlessMapError, KS4Error, MapFormatError
 
@@ -90,6 +91,15 @@ class ZeroPointMap(ValueMap):
     ):
         super().__init__(values, error, count, grid=grid, key=key, source=source)
         self.image_unit = count_unit("image_unit", image_unit)
+
+    def _release_arrays(self):
+        if conversion(self.image_unit, u.adu) is None:
+            msg = (
+                f"{self.name} holds for images in {self.image_unit}: files in the "
+                "layout of the release cannot record that, they hold for adu"
+            )
+            raise KS4Error(msg)
+        return super()._release_arrays()
 
     def at(self, x, y, method="bilinear"):  # noqa: D102 (inherited)
         if method != "dr1":

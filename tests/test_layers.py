@@ -25,6 +25,7 @@ ROWS = (
         "_files",
         "_image_units",
         "_neighbours",
+        "_pixel_storage",
         "_residual_figure",
         "_source_columns",
         "_source_image",

@@ -21,6 +21,7 @@ from astropy.nddata import (
 from astropy.wcs import WCS
 
 from ks4_ccd._files import check_suffix, written_whole
+from ks4_ccd._image_units import bunit_of, parse_unit, uncertainty_factor
 from ks4_ccd._source_image import SourceImage
 from ks4_ccd.astrometry._fits_cards import (
     check_tables,
@@ -79,8 +80,7 @@ def read_ccd(path, *, unit=None, mask="find"):
         wcs, header = take_wcs(header, image.hdus)
         uncertainty = psf = None
         if image.uncertainty is not None:
-            kind = _UNCERTAINTIES[image.uncertainty_kind]
-            uncertainty = kind(_whole(image, image.uncertainty))
+            uncertainty = _uncertainty_of(image, unit)
         if image.psf is not None and image.psf is not image.image:
             psf = _whole(image, image.psf)
         return CCDData(
@@ -99,17 +99,23 @@ def _whole(image, hdu):
 
 
 def _unit_of(header, unit, path):
-    said = header.get("BUNIT", "adu") if unit is None else unit
-    if isinstance(said, str):
-        said = CCDData.known_invalid_fits_unit_strings.get(said, said)
-        if isinstance(said, str) and said.strip().lower() == "adu":
-            said = "adu"
+    if unit is None:
+        return bunit_of(header, path, remedy="give unit=") or u.adu
     try:
-        return u.Unit(said)
+        return parse_unit(unit) if isinstance(unit, str) else u.Unit(unit)
     except (ValueError, TypeError) as error:
-        source = "unit" if unit is not None else f"{path}: BUNIT"
-        msg = f"{source} is no unit of astropy's, got {said!r}: give unit="
+        msg = f"expected a unit such as adu or nJy as unit, got {unit!r}: {error}"
         raise KS4Error(msg) from error
+
+
+def _uncertainty_of(image, unit):
+    kind = image.uncertainty_kind
+    header = image.uncertainty.header
+    factor = uncertainty_factor(header, kind, unit, image.path)
+    array = _whole(image, image.uncertainty)
+    if factor != 1:
+        array = array * factor
+    return _UNCERTAINTIES[kind](array)
 
 
 def _mask_of(image, mask):

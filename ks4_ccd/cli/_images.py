@@ -4,6 +4,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+from ks4_ccd._image_units import as_gain
 from ks4_ccd._targets import targets_of
 from ks4_ccd.cli._options import add_map_options, add_verb, complain, open_library
 from ks4_ccd.exceptions import KS4Error
@@ -82,6 +83,14 @@ def add_calibration_options(verb):
     )
     verb.add_argument("--unit", help="give fluxes in this unit, such as nJy")
     verb.add_argument(
+        "--gain",
+        type=float,
+        metavar="GAIN",
+        help="for images in electrons (BUNIT): the gain of the detector in electron / "
+        "adu, such as 4.8, by which they are converted to adu, the unit of the maps; "
+        "an image in adu needs none",
+    )
+    verb.add_argument(
         "--zp-error",
         choices=("propagate", "ignore"),
         default="propagate",
@@ -111,7 +120,10 @@ def calibration_options(arguments):
     """Return those of them that need no library, as `calibrate_file` has them."""
     names = ("mode", "aperture", "smooth", "zeropoint", "method", "zp_error")
     names += ("error_kind", "uncalibrated", "unit", "recalibrate", "overwrite")
-    return {name: getattr(arguments, name) for name in names}
+    options = {name: getattr(arguments, name) for name in names}
+    if arguments.gain is not None:
+        options["gain"] = as_gain(f"{arguments.gain!r} electron / adu")
+    return options
 
 
 def _demo(arguments):

@@ -1,15 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What a calibration is to do, in memory and from file to file alike."""
+"""Resolve the options of a calibration, in memory and from file to file alike."""
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 from astropy import units as u
 
 from ks4_ccd._arguments import finite, one_of
 from ks4_ccd._calibration_map import ERROR_KINDS
+from ks4_ccd._image_units import as_gain, factor_to_counts
 from ks4_ccd.exceptions import (
-    AlreadyCalibratedError,
     DirectionlessMapError,
     KS4Error,
     KS4Warning,
@@ -22,6 +23,7 @@ from ks4_ccd.photometry._rows import unreachable_rows
 from ks4_ccd.release.quality import field_flags
 
 __all__ = [
+    "Plan",
     "check_choices",
     "plan",
     "require_zeropoints",
@@ -29,6 +31,10 @@ __all__ = [
     "uncalibrated_rows",
     "warn_flags",
 ]
+
+
+# mag, a factor of 10,000.
+_LARGEST_CHANGE = 10
 
 
 def check_choices(method, zp_error, error_kind, uncalibrated):
@@ -43,8 +49,8 @@ def require_zeropoints(zpmap):
     """Return a zero-point map as it is, refuse anything else."""
     if isinstance(zpmap, MisalignmentMap):
         msg = (
-            "zpmap is a MisalignmentMap: it tells how good positions are, and has "
-            "neither zero points nor a direction; load a map with .zeropoint(...)"
+            "zpmap is a MisalignmentMap, which contains the quality of positions and "
+            "no zero points: load a map with .zeropoint(...)"
         )
         raise DirectionlessMapError(msg)
     if not isinstance(zpmap, ZeroPointMap):
@@ -53,30 +59,42 @@ def require_zeropoints(zpmap):
     return zpmap
 
 
-def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit):
-    """Return what is to be done: the `Calibration`, the new unit, its zero point."""
+class Plan(NamedTuple):
+    """
+    What a calibration does to an image.
+
+    Attributes
+    ----------
+    calibration : `~ks4_ccd.photometry._record.Calibration`
+    unit : `~astropy.units.UnitBase`
+        The unit of the result.
+    unit_zeropoint : float
+        The AB magnitude of one of these units.
+    counts_per_pixel : float
+        The factor from the pixels of the image to the unit of the map.
+    """
+
+    calibration: Calibration
+    unit: u.UnitBase
+    unit_zeropoint: float
+    counts_per_pixel: float
+
+
+def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit, gain):
+    """Return the `Plan` for an image in ``old_unit``."""
+    gain = as_gain(gain)
     zeropoint = finite("zeropoint", zeropoint)
-    farthest = zpmap.values.flat[np.abs(zpmap.values - zeropoint).argmax()]
-    if abs(farthest - zeropoint) > 50:
-        msg = (
-            f"{zpmap.name} has a zero point of {farthest:g} mag, more than 50 mag from "
-            f"zeropoint={zeropoint:g}: it holds something else, or mark the cell as "
-            "empty by a star count of 0"
-        )
-        raise KS4Error(msg)
-    if not isinstance(old_unit, u.UnitBase) or {u.kg, u.dex} & set(
-        old_unit.decompose().bases
-    ):
-        msg = f"the image is in {old_unit}, not in counts: it is calibrated already"
-        raise AlreadyCalibratedError(msg)
-    new_unit, unit_scale, unit_zeropoint = old_unit, 1.0, zeropoint
+    counts_per_pixel = factor_to_counts(old_unit, zpmap, gain)
+    _refuse_factors(zpmap, zeropoint, method)
+    new_unit = old_unit if counts_per_pixel == 1 else zpmap.image_unit
+    unit_scale, unit_zeropoint = counts_per_pixel, zeropoint
     if unit is not None:
         try:
             new_unit = u.Unit(unit)
             if not isinstance(new_unit, u.UnitBase):
-                msg = "magnitudes are no fluxes"
+                msg = "magnitudes are not fluxes"
                 raise ValueError(msg)
-            unit_scale = float((zeropoint * u.ABmag).to_value(new_unit))
+            unit_scale *= float((zeropoint * u.ABmag).to_value(new_unit))
             unit_zeropoint = float((1 * new_unit).to_value(u.ABmag))
         except (ValueError, TypeError, u.UnitsError) as error:
             msg = f"unit must be one that nJy converts to, got {unit!r}: {error}"
@@ -90,7 +108,37 @@ def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit):
         unit=old_unit.to_string(),
         new_unit=new_unit.to_string(),
     )
-    return calibration, new_unit, unit_zeropoint
+    return Plan(calibration, new_unit, unit_zeropoint, counts_per_pixel)
+
+
+def _refuse_factors(zpmap, zeropoint, method):
+    """Raise `KS4Error` if a zero point is more than 10 mag from that of the result."""
+    applied = zpmap.values if method == "dr1" else zpmap.values[zpmap.valid]
+    applied = applied[np.isfinite(applied)]
+    if not applied.size:
+        return
+    farthest = float(applied[np.abs(applied - zeropoint).argmax()])
+    if abs(farthest - zeropoint) <= _LARGEST_CHANGE:
+        return
+    if abs(np.median(applied) - zeropoint) <= _LARGEST_CHANGE:
+        cause = "the cell is wrong: mark it as empty by a star count of 0"
+    elif abs(np.median(applied)) < _LARGEST_CHANGE:
+        cause = (
+            "the magnitudes that the map was built from probably contained a zero "
+            "point (SExtractor's MAG_ZEROPOINT): give it as mag_zeropoint= "
+            "(--mag-zeropoint) when building the map"
+        )
+    else:
+        cause = (
+            "give a zeropoint= (--zeropoint) near that of the map, or check that the "
+            "map holds zero points of images in counts"
+        )
+    msg = (
+        f"expected zero points within {_LARGEST_CHANGE} mag of "
+        f"zeropoint={zeropoint:g}, found {farthest:g} mag in {zpmap.name}, a factor of "
+        f"{10 ** (0.4 * np.clip(zeropoint - farthest, -700, 700)):.3g}: {cause}"
+    )
+    raise KS4Error(msg)
 
 
 def uncalibrated_rows(zpmap, origin, shape, uncalibrated):
@@ -130,6 +178,16 @@ def warn_flags(key):
         warnings.warn(msg, KS4Warning, stacklevel=3)
 
 
-def result_dtype(dtype):
-    """Return the dtype of a calibrated plane: floats stay, others are float32."""
-    return dtype.newbyteorder("=") if dtype.kind == "f" else np.dtype(np.float32)
+def result_dtype(dtype, scale=1.0):
+    """
+    Return the dtype of a calibrated plane.
+
+    Floats keep theirs, other numbers become float32, as do half-precision
+    floats, which end at 65504. Where pixels of counts, or their variances,
+    times ``scale`` are beyond the range of float32 it is float64.
+    """
+    if dtype.kind != "f" or dtype.itemsize < 4:
+        dtype = np.dtype(np.float32)
+    if dtype.itemsize == 4 and not 1e-33 < scale < 1e28:
+        dtype = np.dtype(np.float64)
+    return dtype.newbyteorder("=")

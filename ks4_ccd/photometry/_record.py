@@ -1,8 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the header of an image says about its calibration."""
+"""The record of a calibration in the header of an image."""
 
 import math
-from collections.abc import Mapping
+import re
+from contextlib import suppress
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -12,14 +13,17 @@ from astropy.io import fits
 
 import ks4_ccd
 from ks4_ccd._calibration_map import ERROR_KINDS
+from ks4_ccd._image_units import conversion, parse_unit
+from ks4_ccd._pixel_storage import SCALING_CARDS
 from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Error, MapMismatchError
 from ks4_ccd.grid import METHODS
+from ks4_ccd.photometry._map_identity import checksum_of, doi_of
 
 __all__ = [
     "Calibration",
-    "check_log",
+    "calibration_in",
     "erase",
-    "log_call",
+    "next_time",
     "read",
     "refuse_second",
     "write",
@@ -37,6 +41,9 @@ _KEYWORDS = {
 }
 _TIMES = "KS4ZPNUM"
 _VERSION = "KS4ZPVER"
+_CHECKSUM = "KS4ZPSUM"
+_DOI = "KS4ZPDOI"
+_RECORD = (*_KEYWORDS, _TIMES, _VERSION, _CHECKSUM, _DOI)
 
 # Keyword that calibration changes: where its former value is kept.
 _KEPT = {
@@ -48,9 +55,32 @@ _KEPT = {
     "BUNIT": "KS4OUNIT",
 }
 
+# Measurements of the image as it was, which the pipeline writes: only their former
+# value is kept. ZPAPER5, ZEAPER5 and ZSAPER5 become KS4OZP05, KS4OZE05 and KS4OZS05.
+_MEASURED = {
+    "RMSPHOT": "KS4ORMS",
+    "DEPTH5": "KS4ODEP5",
+    "ZEROERR": "KS4OZERR",
+    "ZPSTAR": "KS4OZSTR",
+}
+_APERTURES = {"FWHM": "FW", "AUTO": "AU"} | {
+    f"APER{n or ''}": f"{n:02d}" for n in range(100)
+}
+_MEASURED |= {
+    f"Z{what}{aperture}": f"KS4OZ{what}{short}"
+    for what in "PES"
+    for aperture, short in _APERTURES.items()
+}
+
+# What the release's own function writes, and no other step of the pipeline does.
+_RELEASED = "GAIA DR3"
+
+
+_UNIT_IN_COMMENT = re.compile(r"\s*\[([^\]]*)\]\s*")
+
 
 class Calibration(NamedTuple):
-    """How an image was calibrated: all that is needed to do or undo it."""
+    """How an image was calibrated: all that is needed to repeat or remove it."""
 
     map_name: str
     method: str
@@ -61,60 +91,156 @@ class Calibration(NamedTuple):
     new_unit: str
 
 
+def calibration_in(header):
+    """
+    Return which calibration a header records.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header` or mapping
+
+    Returns
+    -------
+    calibration : str or `None`
+        Words for a message; `None` if there is no record.
+    """
+    if "KS4ZPMAP" in header:
+        return f"with {header['KS4ZPMAP']} (KS4ZPMAP)"
+    parts = [keyword for keyword in _RECORD if keyword in header]
+    if parts:
+        return f"as {', '.join(parts)} record"
+    reference = str(header.get("PHOTREF", "")).strip().upper()
+    if reference == _RELEASED and "EMAGZERO" in header:
+        return f"by the release (PHOTREF {_RELEASED}, EMAGZERO)"
+    return None
+
+
 def refuse_second(header, recalibrate):
     """
-    Raise if a header tells of a calibration, unless one more is wanted.
+    Raise if a header records a calibration, unless one more is asked for.
 
     Raises
     ------
     AlreadyCalibratedError
         If there is a record and ``recalibrate`` is false.
     """
-    if "KS4ZPMAP" in header and not recalibrate:
+    found = None if recalibrate else calibration_in(header)
+    if found is not None:
         msg = (
-            f"the image was calibrated before, with {header['KS4ZPMAP']} (KS4ZPMAP): "
-            "remove_zeropoint takes that off, recalibrate=True applies a map on top"
+            f"the image was calibrated before, {found}: remove_zeropoint removes that, "
+            "recalibrate=True applies a map on top"
         )
         raise AlreadyCalibratedError(msg)
 
 
-def write(header, calibration, zpmap, image_slices, unit_zeropoint, unit):
+def next_time(header):
     """
-    Tell in a header, in place, that its image was calibrated.
+    Return how many calibrations there are with the one to come.
+
+    Raises
+    ------
+    KS4Error
+        If KS4ZPNUM is not a number of calibrations.
+    """
+    return _times(header, 0) + 1
+
+
+def _times(header, default):
+    times = header.get(_TIMES, default)
+    known = isinstance(times, Real) and not isinstance(times, bool)
+    if not known or times % 1 or times < default:
+        msg = (
+            f"expected a number of calibrations in {_TIMES}, found {times!r}: the "
+            "record of the calibration was changed"
+        )
+        raise KS4Error(msg)
+    return int(times)
+
+
+def write(header, plan, zpmap, image_slices):
+    """
+    Record in a header, in place, that its image was calibrated.
 
     Parameters
     ----------
     header : `~astropy.io.fits.Header` or mapping
-    calibration : `Calibration`
+    plan : `~ks4_ccd.photometry._plan.Plan`
     zpmap : `~ks4_ccd.ZeroPointMap`
     image_slices : tuple of slice
         The cells of the map that the image lies on.
-    unit_zeropoint : float
-        The zero point of the image in its new unit.
-    unit : str or `None`
-        The new unit, where the image is not in counts any more.
     """
+    calibration = plan.calibration
+    times = next_time(header)
+    for keyword in SCALING_CARDS:
+        header.pop(keyword, None)
+    for keyword, kept in _MEASURED.items():
+        if keyword in header:
+            _rename(header, keyword, kept)
     for keyword, kept in _KEPT.items():
-        if keyword in header and (keyword != "BUNIT" or unit):
-            _set(header, kept, header[keyword], f"{keyword} before calibration")
-    _set(header, "MAGZERO", unit_zeropoint, "[mag] AB zero point")
-    _set(header, "PHOTREF", "GAIA DR3", "photometric reference")
+        if keyword in header and (
+            keyword != "BUNIT" or header[keyword] != calibration.new_unit
+        ):
+            _keep(header, keyword, kept)
+    zeropoint = _finite("MAGZERO", plan.unit_zeropoint)
+    _set(header, "MAGZERO", zeropoint, "[mag] AB zero point")
+    _set(header, "PHOTREF", _RELEASED, "photometric reference")
     header.pop("EMAGZERO", None)
     if zpmap.error is not None and zpmap.error.any():
         error = round(float(zpmap.error[zpmap.error > 0].mean()), 3)
-        _set(header, "EMAGZERO", error, "[mag] mean scatter of the cells' stars")
-    if unit and "BUNIT" in header:
-        _set(header, "BUNIT", unit, "unit of the pixels")
-    _rescale_limits(header, calibration, zpmap, image_slices)
+        comment = "[mag] mean scatter of the cells' stars"
+        _set(header, "EMAGZERO", _finite("EMAGZERO", error), comment)
+    if "BUNIT" in header:
+        _set(header, "BUNIT", calibration.new_unit, "unit of the pixels")
+    _rescale_limits(header, plan, zpmap, image_slices)
     for keyword, (name, comment) in _KEYWORDS.items():
         value = getattr(calibration, name)
         _set(header, keyword, "ignore" if value is None else value, comment)
-    _set(header, _TIMES, header.get(_TIMES, 0) + 1, "number of calibrations")
+    _set(header, _CHECKSUM, checksum_of(zpmap), "checksum of the map")
+    header.pop(_DOI, None)
+    doi = doi_of(zpmap)
+    if doi is not None:
+        _set(header, _DOI, doi, "release that the map is from")
+    _set(header, _TIMES, times, "number of calibrations")
     _set(header, _VERSION, ks4_ccd.__version__, "version of ks4_ccd")
 
 
-def _rescale_limits(header, calibration, zpmap, image_slices):
+def _finite(keyword, value):
+    if not math.isfinite(value):
+        msg = (
+            f"{keyword} would become {value}: the zero points of the map, or the unit, "
+            "are wrong"
+        )
+        raise KS4Error(msg)
+    return value
+
+
+def _keep(header, keyword, kept):
+    """Copy a card, with its comment."""
+    comment = f"{keyword} before calibration"
+    if isinstance(header, fits.Header):
+        comment = header.comments[keyword] or comment
+    _set(header, kept, header[keyword], comment)
+
+
+def _restore(header, keyword, kept):
+    comment = None
+    if isinstance(header, fits.Header):
+        comment = header.comments[kept]
+        comment = "" if comment == f"{keyword} before calibration" else comment
+    _set(header, keyword, header.pop(kept), comment)
+
+
+def _rename(header, keyword, new):
+    header.pop(new, None)
+    if isinstance(header, fits.Header):
+        header.rename_keyword(keyword, new)
+    else:
+        header[new] = header.pop(keyword)
+
+
+def _rescale_limits(header, plan, zpmap, image_slices):
     """Scale SATURATE and UNDERSAT by the mean factor, as the release does."""
+    calibration = plan.calibration
     if calibration.method == "dr1":
         cells = zpmap.values
     else:
@@ -126,15 +252,45 @@ def _rescale_limits(header, calibration, zpmap, image_slices):
             continue
         if not math.isfinite(value):
             continue
-        scaled = float(value * factor * calibration.unit_scale)
-        if isinstance(value, Integral) and calibration.unit_scale == 1:
+        scale = _limit_scale(header, keyword, plan, zpmap)
+        if scale is None:
+            del header[keyword]
+            continue
+        scaled = _finite(keyword, float(value * factor * scale))
+        if isinstance(value, Integral) and scale == 1:
             scaled = int(scaled)
-        _set(header, keyword, scaled, None)
+        comment = None
+        if isinstance(header, fits.Header) and calibration.unit_scale != 1:
+            # A unit in the comment is no longer that of the value.
+            comment = _UNIT_IN_COMMENT.sub("", header.comments[keyword])
+            comment = f"[{calibration.new_unit}] {comment}".rstrip()
+        _set(header, keyword, scaled, comment)
+
+
+def _limit_scale(header, keyword, plan, zpmap):
+    """
+    Return the factor from a limit to the unit of the result, zero point apart.
+
+    `None` if it cannot be known: a gain changes the pixels, and ccdproc leaves
+    the limits in the header as they are.
+    """
+    scale = plan.calibration.unit_scale
+    if plan.counts_per_pixel == 1:
+        return scale
+    if isinstance(header, fits.Header):
+        stated = _UNIT_IN_COMMENT.match(header.comments[keyword])
+        with suppress(ValueError):
+            unit = parse_unit(stated[1]) if stated else None
+            if unit == u.Unit(plan.calibration.unit):
+                return scale
+            if unit is not None and conversion(unit, zpmap.image_unit) == 1:
+                return scale / plan.counts_per_pixel
+    return None
 
 
 def read(header, zpmap):
     """
-    Return the `Calibration` that a header tells of.
+    Return the `Calibration` that a header records.
 
     Raises
     ------
@@ -146,22 +302,30 @@ def read(header, zpmap):
     missing = [keyword for keyword in _KEYWORDS if keyword not in header]
     if missing:
         msg = (
-            "the header does not tell of a calibration that could be removed: it has "
+            "the header does not record a calibration that could be removed: it has "
             f"no {', '.join(missing)}"
         )
         raise KS4Error(msg)
-    if header.get(_TIMES, 1) != 1:
+    times = _times(header, 1)
+    if times != 1:
         msg = (
-            f"the image was calibrated {header[_TIMES]} times (KS4ZPNUM), one map on "
+            f"the image was calibrated {times} times (KS4ZPNUM), one map on "
             "top of another: only a single calibration can be removed"
         )
         raise KS4Error(msg)
     calibration = Calibration(**{n: header[k] for k, (n, _) in _KEYWORDS.items()})
     _check_record(calibration)
-    if calibration.map_name != zpmap.name:
+    if calibration.map_name != _card_text(zpmap.name):
         msg = (
             f"the image was calibrated with {calibration.map_name}, not with "
             f"{zpmap.name}"
+        )
+        raise MapMismatchError(msg)
+    checksum = checksum_of(zpmap)
+    if header.get(_CHECKSUM, checksum) != checksum:
+        msg = (
+            f"the image was calibrated with another map called {zpmap.name}: expected "
+            f"the checksum {header[_CHECKSUM]} ({_CHECKSUM}), found {checksum}"
         )
         raise MapMismatchError(msg)
     if calibration.error_kind == "ignore":
@@ -170,57 +334,18 @@ def read(header, zpmap):
 
 
 def erase(header):
-    """Take the record out of a header, in place, and put back what it replaced."""
-    for keyword in (*_KEYWORDS, _TIMES, _VERSION):
+    """Remove the record from a header, in place, and restore what it replaced."""
+    for keyword in _RECORD:
         header.pop(keyword, None)
+    for keyword, kept in _MEASURED.items():
+        header.pop(keyword, None)
+        if kept in header:
+            _rename(header, kept, keyword)
     for keyword, kept in _KEPT.items():
         if kept in header:
-            header[keyword] = header.pop(kept)
+            _restore(header, keyword, kept)
         elif keyword != "BUNIT":
             header.pop(keyword, None)
-
-
-def log_call(header, keyword, arguments, add_keyword):
-    """
-    Log a call in a header, in place, the way ccdproc's functions do.
-
-    Parameters
-    ----------
-    header : `~astropy.io.fits.Header` or mapping
-    keyword : str
-        The keyword to log under by default.
-    arguments : dict
-        The arguments worth logging.
-    add_keyword : bool, `None`, str, `~ccdproc.Keyword` or mapping
-        `True` logs ``arguments``, `False` or `None` nothing; anything else is
-        logged instead.
-    """
-    if not add_keyword:
-        return
-    if add_keyword is True:
-        words = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        entries = {keyword: words}
-    elif isinstance(add_keyword, str):
-        entries = {add_keyword: None}
-    elif isinstance(add_keyword, Mapping):
-        entries = dict(add_keyword)
-    else:
-        entries = {add_keyword.name: add_keyword.value}
-    for name, value in entries.items():
-        header[name] = value
-
-
-def check_log(add_keyword):
-    """Raise `KS4Error` if `log_call` could not log this."""
-    known = isinstance(add_keyword, bool | None | str | Mapping)
-    if not known and not (
-        hasattr(add_keyword, "name") and hasattr(add_keyword, "value")
-    ):
-        msg = (
-            "add_keyword must be True, False, None, a string, a ccdproc Keyword or a "
-            f"mapping, got {add_keyword!r}"
-        )
-        raise KS4Error(msg)
 
 
 def _check_record(calibration):
@@ -231,9 +356,7 @@ def _check_record(calibration):
             ("KS4ZPTGT", calibration.zeropoint, lambda v: abs(v) < 1000),
             ("KS4ZPSCL", calibration.unit_scale, lambda v: 0 < v < math.inf),
         )
-        if isinstance(value, str | bool)
-        or not isinstance(value, Real)
-        or not good(value)
+        if isinstance(value, bool) or not isinstance(value, Real) or not good(value)
     ]
     problems += [
         keyword
@@ -241,7 +364,7 @@ def _check_record(calibration):
             ("KS4ZPMTH", calibration.method, METHODS),
             ("KS4ZPERR", calibration.error_kind, (*ERROR_KINDS, "ignore")),
         )
-        if value not in allowed
+        if not isinstance(value, str) or value not in allowed
     ]
     for keyword, value in (
         ("KS4ZPUNI", calibration.unit),
@@ -256,11 +379,16 @@ def _check_record(calibration):
         raise KS4Error(msg)
 
 
+def _card_text(text):
+    """Return text as a card can hold it: printable ASCII."""
+    escaped = text.encode("unicode_escape").decode("ascii")
+    return text if text.isascii() and text.isprintable() else escaped
+
+
 def _set(header, keyword, value, comment):
     """Set a card of a FITS header, or an item of another mapping."""
-    if isinstance(value, float) and not math.isfinite(value):
-        msg = f"{keyword} would become {value}: the zero points of the map are off"
-        raise KS4Error(msg)
+    if isinstance(value, str):
+        value = _card_text(value)
     if isinstance(header, fits.Header) and comment is not None:
         # A card has 80 characters; a long value leaves no room.
         fits_in = len(str(value)) + len(comment) < 64

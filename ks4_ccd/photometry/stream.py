@@ -3,6 +3,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import NamedTuple
 
 import numpy as np
 from astropy import units as u
@@ -10,11 +11,13 @@ from astropy.io import fits
 from tqdm import tqdm
 
 from ks4_ccd._files import as_path, check_suffix, written_whole
+from ks4_ccd._image_units import UTYPES, bunit_of, uncertainty_factor
 from ks4_ccd._source_image import TABLE_EXTENSIONS, SourceImage
 from ks4_ccd.astrometry._fits_cards import put_tables, without_tables
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.maps import CalibrationMap
 from ks4_ccd.photometry import _record
+from ks4_ccd.photometry._call_log import log_call
 from ks4_ccd.photometry._plan import (
     check_choices,
     plan,
@@ -24,7 +27,7 @@ from ks4_ccd.photometry._plan import (
     warn_flags,
 )
 from ks4_ccd.photometry._planes import TargetPlanes
-from ks4_ccd.photometry._rows import ZeroPointRows
+from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
 from ks4_ccd.release.header import band_of, field_in
 from ks4_ccd.release.library import MapLibrary
 
@@ -50,6 +53,7 @@ def calibrate_file(
     uncalibrated="mask",
     origin=None,
     unit=None,
+    gain=None,
     recalibrate=False,
     overwrite=False,
     progress=None,
@@ -83,7 +87,7 @@ def calibrate_file(
         Correct the positions by this map, or by the one that the library has
         for the image's field and band: the WCS of the new file has lookup
         tables (CPDIS, WCSDVARR) and its header names the map (KS4OFMAP).
-    zeropoint, method, zp_error, error_kind, uncalibrated, origin, unit, \
+    zeropoint, method, zp_error, error_kind, uncalibrated, origin, unit, gain, \
 recalibrate
         As in `~ks4_ccd.apply_zeropoint`.
     overwrite : bool, optional
@@ -142,21 +146,17 @@ recalibrate
             zpmap = zpmap.smoothed(smooth)
         if image.uncertainty is None:
             zp_error = "ignore"
-        calibration, new_unit, unit_zeropoint = plan(
-            zpmap, _unit_of(header), zeropoint, method, zp_error, error_kind, unit
-        )
+        old_unit = bunit_of(header, source) or u.adu
+        options = zeropoint, method, zp_error, error_kind, unit, gain
+        planned = plan(zpmap, old_unit, *options)
+        calibration = planned.calibration
+        errors = _Errors.of(image, old_unit, planned)
         header.setdefault("BUNIT", calibration.unit)
-        _record.write(
-            header,
-            calibration,
-            zpmap,
-            zpmap.grid.cells_of_image(origin, image.shape),
-            unit_zeropoint,
-            None if unit is None else new_unit.to_string(),
-        )
+        cells = zpmap.grid.cells_of_image(origin, image.shape)
+        _record.write(header, planned, zpmap, cells)
         arguments = {"zpmap": zpmap.name, "zeropoint": zeropoint, "method": method}
         arguments |= {"zp_error": zp_error, "error_kind": error_kind}
-        _record.log_call(header, "APPLYZP", arguments, add_keyword=True)
+        log_call(header, "APPLYZP", arguments, add_keyword=True)
         rows = ZeroPointRows(
             zpmap,
             origin,
@@ -171,7 +171,7 @@ recalibrate
         with written_whole(target, overwrite) as partial:
             with open(partial, "wb") as file:
                 planes = TargetPlanes(file)
-                _write_planes(image, header, rows, masked, planes, progress)
+                _write_planes(image, header, rows, masked, errors, planes, progress)
             for table in tables:
                 fits.append(partial, table.data, table.header, verify=False)
             for data, extension in image.others():
@@ -214,24 +214,40 @@ def _find_offsets(offsets, header, mode):
         return opened.offset(field_in(header), band_of(header), mode)
 
 
-def _unit_of(header):
-    """Return the unit of the pixels: that of BUNIT, or counts."""
-    try:
-        return u.Unit(header.get("BUNIT", "adu"))
-    except (ValueError, TypeError):
-        return u.adu
+class _Errors(NamedTuple):
+    """How the uncertainties of an image are read and written."""
+
+    kind: str
+    # From those in the file to the unit of the image.
+    factor: float
+    header: fits.Header
+    dtype: np.dtype
+
+    @classmethod
+    def of(cls, image, unit, planned):
+        """Return them for a `SourceImage`, or `None`."""
+        if image.uncertainty is None:
+            return None
+        kind, header = image.uncertainty_kind, image.uncertainty.header
+        factor = uncertainty_factor(header, kind, unit, image.path)
+        new = fits.Header([("UTYPE", UTYPES[kind])])
+        power = UNCERTAINTY_KINDS[kind].power
+        if "BUNIT" in header:
+            new["BUNIT"] = (planned.unit**power).to_string()
+        scale = planned.calibration.unit_scale**power
+        dtype = result_dtype(image.dtype(image.uncertainty), scale)
+        return cls(kind, factor, new, dtype)
 
 
-def _write_planes(image, header, rows, masked, planes, progress):
+def _write_planes(image, header, rows, masked, errors, planes, progress):
     """Write the image and its uncertainty and mask, band by band."""
     shape = image.shape
-    dtype = result_dtype(image.dtype(image.image))
+    dtype = result_dtype(image.dtype(image.image), header["KS4ZPSCL"])
     planes.add(None, header, shape, dtype)
     if image.mask is not None or masked:
         planes.add("MASK", fits.Header(), shape, np.dtype(np.uint8))
-    if image.uncertainty is not None:
-        error_dtype = result_dtype(image.dtype(image.uncertainty))
-        planes.add("UNCERT", _extension_header(image.uncertainty), shape, error_dtype)
+    if errors is not None:
+        planes.add("UNCERT", errors.header, shape, errors.dtype)
     height = max(1, _BAND_BYTES // (shape[1] * dtype.itemsize))
     bar = tqdm(
         total=shape[0],
@@ -244,7 +260,7 @@ def _write_planes(image, header, rows, masked, planes, progress):
         written = None
         for start in range(0, shape[0], height):
             stop = min(start + height, shape[0])
-            band = _calibrate_band(image, rows, masked, planes, start, stop)
+            band = _calibrate_band(image, rows, masked, errors, planes, start, stop)
             if written is not None:
                 written.result()
             written = writer.submit(_write_band, planes, start, band)
@@ -252,17 +268,21 @@ def _write_planes(image, header, rows, masked, planes, progress):
         written.result()
 
 
-def _calibrate_band(image, rows, masked, planes, start, stop):
+def _calibrate_band(image, rows, masked, errors, planes, start, stop):
     """Return the calibrated rows of each plane, by the plane's name."""
     data = image.read(image.image, start, stop)
     band = {None: planes.rows(None, start, stop)}
-    if image.uncertainty is None:
+    if errors is None:
         rows.apply(data, band[None], first=start)
     else:
         error = image.read(image.uncertainty, start, stop)
+        if error.dtype.kind != "f":
+            # Squares of small integers overflow.
+            error = error.astype(np.float32)
+        if errors.factor != 1:
+            error = error * errors.factor
         band["UNCERT"] = planes.rows("UNCERT", start, stop)
-        kind = image.uncertainty_kind
-        rows.apply(data, band[None], error, kind, band["UNCERT"], first=start)
+        rows.apply(data, band[None], error, errors.kind, band["UNCERT"], first=start)
     if image.mask is not None or masked:
         band["MASK"] = _mask_band(image, masked, start, stop)
     return band
@@ -281,11 +301,6 @@ def _mask_band(image, masked, start, stop):
     for rows, columns in masked:
         mask[max(rows.start - start, 0) : max(rows.stop - start, 0)] |= columns
     return mask.view(np.uint8)
-
-
-def _extension_header(hdu):
-    """Return the cards of an extension that say what it is."""
-    return fits.Header([c for c in hdu.header.cards if c.keyword in ("UTYPE", "BUNIT")])
 
 
 def _map_images(zpmap):

@@ -1,35 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Zero-point maps applied to images in memory: CCDData in, CCDData out."""
 
-import copy
-import os
-from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 from astropy import units as u
-from astropy.nddata import CCDData
 
-from ks4_ccd.exceptions import (
-    GeometryError,
-    KS4Error,
-    MapMismatchError,
-)
+from ks4_ccd.exceptions import MapMismatchError
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.photometry import _record
-from ks4_ccd.photometry._plan import (
-    check_choices,
-    plan,
-    require_zeropoints,
-    result_dtype,
-    uncalibrated_rows,
-    warn_flags,
-)
-from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
+from ks4_ccd.photometry._call_log import check_log, log_call
+from ks4_ccd.photometry._pixels import check_types, result_mask, transform
+from ks4_ccd.photometry._plan import check_choices, plan, warn_flags
 
 __all__ = ["apply_zeropoint", "remove_zeropoint"]
-
-_MAX_WORKERS = 4
-_WORTH_THREADS = 2**22  # pixels
 
 
 def apply_zeropoint(
@@ -43,11 +24,12 @@ def apply_zeropoint(
     uncalibrated="mask",
     origin=None,
     unit=None,
+    gain=None,
     recalibrate=False,
     add_keyword=True,
 ):
     """
-    Give an image the same zero point everywhere.
+    Bring every pixel of an image to a common zero point.
 
     Each pixel is multiplied by ``10**(0.4 * (zeropoint - zp))``, ``zp`` being
     the zero point of the map at the pixel.
@@ -55,31 +37,37 @@ def apply_zeropoint(
     Parameters
     ----------
     ccd : `~astropy.nddata.CCDData`
-        The image, a KS4 stack or a part of one. It is not changed.
+        The image, a KS4 stack or a part of one, in counts: adu, DN or ct (or
+        the unit that the map records). It is not changed. Planes that are dask
+        arrays stay such arrays, and nothing is computed.
     zpmap : `~ks4_ccd.ZeroPointMap`
         The map of its field, band and aperture.
     zeropoint : float, optional
-        The AB magnitude of one count in the result.
+        The AB magnitude of one count in the result, within 10 mag of the zero
+        points of the map.
     method : {"bilinear", "nearest", "dr1"}, optional
         How the map is interpolated: see `ZeroPointMap.at
-        <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` gives the image that the
-        release's own function gives.
+        <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` reproduces the release's own
+        function.
     zp_error : {"propagate", "ignore"}, optional
-        Whether the error of the zero point goes into the uncertainty. An
-        image without uncertainty stays without.
+        Whether the zero-point uncertainty is propagated into the uncertainty
+        of the image. An image without uncertainty remains without.
     error_kind : {"scatter", "median"}, optional
-        Which error that is: see `ZeroPointMap.error_at
+        Which zero-point uncertainty: see `ZeroPointMap.error_at
         <ks4_ccd.ZeroPointMap.error_at>`.
     uncalibrated : {"mask", "fill", "raise"}, optional
-        What becomes of pixels whose cell is empty and touches no cell with
-        stars: they are masked, left with a value from the nearest cells
-        with stars, or refused.
+        How pixels are treated whose cell is empty and touches no cell with
+        stars: they are masked, calibrated with the value from the nearest
+        cells with stars, or refused.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        Where the image begins on the stack: 0-based pixel coordinates
-        ``(x, y)`` of its first pixel. By default the image says so itself,
-        by its shape, its WCS or LTV1 and LTV2.
+        The origin of the image on the stack: 0-based pixel coordinates
+        ``(x, y)`` of its first pixel. By default it follows from the shape of
+        the image, its WCS or LTV1 and LTV2.
     unit : `~astropy.units.Unit` or str, optional
-        Give physical fluxes in this unit, such as nJy, instead of counts.
+        Return physical fluxes in this unit, such as nJy, instead of counts.
+    gain : `~astropy.units.Quantity`, optional
+        The gain of the detector, such as ``4.8 * u.electron / u.adu``, for an
+        image in electrons: they are converted to the unit of the map.
     recalibrate : bool, optional
         Calibrate even an image that was calibrated before.
     add_keyword : bool, `None`, str, `~ccdproc.Keyword` or mapping, optional
@@ -89,10 +77,13 @@ def apply_zeropoint(
     Returns
     -------
     calibrated : `~astropy.nddata.CCDData`
-        With data and uncertainty of the dtype they had (float32 for an
-        image of integers), mask, flags, WCS and PSF, and a header that has
-        MAGZERO, EMAGZERO and PHOTREF set, SATURATE and UNDERSAT rescaled
-        where they were, and a record of the calibration (KS4ZP...).
+        Data and uncertainty have the dtype that they had (integers and half
+        precision become float32; single precision becomes double where
+        ``unit`` takes it beyond its range), integers marked by BLANK are NaN,
+        and mask, flags, WCS and PSF are kept. In the header MAGZERO, EMAGZERO
+        and PHOTREF are set and SATURATE and UNDERSAT rescaled, measurements of
+        the image before calibration are renamed (see Notes), and the
+        calibration is recorded (KS4ZP...).
 
     Raises
     ------
@@ -100,14 +91,16 @@ def apply_zeropoint(
         If the image has been calibrated and ``recalibrate`` is false, or is
         in physical units.
     MapMismatchError
-        If image and map are of different fields or bands, or if pixels are
-        uncalibrated and ``uncalibrated="raise"``.
+        If image and map are of different fields or bands, if the image is not
+        in the unit of the map (rates, electrons without ``gain``, no unit), or
+        if pixels are uncalibrated and ``uncalibrated="raise"``.
     GeometryError
         If the image is not 2D, or does not lie, or is not known to lie, on
         the map.
     KS4Error
-        If an argument is not one of the allowed values, or the map lacks
-        the errors that are to be propagated.
+        If an argument is not one of the allowed values, the map lacks the
+        errors to propagate, or a zero point is more than 10 mag from
+        ``zeropoint``.
 
     Warns
     -----
@@ -122,9 +115,28 @@ def apply_zeropoint(
     Notes
     -----
     With ``s`` the standard deviation of a pixel of ``c`` counts and ``e``
-    the error of the zero point, that of the result is ``factor * sqrt(s**2 +
-    (0.4 ln(10) c e)**2)``, as astropy's multiplication with an uncertain
-    factor has it. The zero point's part is common to all pixels of a cell.
+    the zero-point uncertainty, that of the result is ``factor * sqrt(s**2 +
+    (0.4 ln(10) c e)**2)``, as in astropy's multiplication with an uncertain
+    factor. The part of the zero point is common to all pixels of a cell.
+
+    The survey's pipeline records in the header of a stack what it measured in
+    it: a zero point for each aperture, its uncertainty and the number of its
+    stars (ZPAPER5, ZEAPER5, ZSAPER5 and the like), RMSPHOT, DEPTH5, and in
+    stacks of single nights ZEROERR and ZPSTAR. None of them holds after
+    calibration. They are renamed: KS4OZP, KS4OZE or KS4OZS and two characters
+    for the aperture (FW, 03, 05, 10, AU), KS4ORMS, KS4ODEP5, KS4OZERR and
+    KS4OZSTR. The former values of MAGZERO, EMAGZERO, PHOTREF, SATURATE,
+    UNDERSAT and BUNIT are in KS4OZERO, KS4OEZER, KS4OREF, KS4OSAT, KS4OUND and
+    KS4OUNIT. `remove_zeropoint` restores all of them. With ``gain``, SATURATE
+    and UNDERSAT are rescaled if their comments record a unit (``[adu]``), and
+    otherwise only kept as KS4OSAT and KS4OUND: `ccdproc.gain_correct` leaves
+    them in adu.
+
+    The record consists of KS4ZPMAP (the map), KS4ZPSUM (its checksum),
+    KS4ZPDOI (the DOI of the release, for maps from files with its names),
+    KS4ZPMTH, KS4ZPTGT and KS4ZPERR (method, zero point, error kind), KS4ZPSCL,
+    KS4ZPUNI and KS4ZPNEW (units), KS4ZPNUM (number of calibrations) and
+    KS4ZPVER (version of this package).
 
     Examples
     --------
@@ -142,40 +154,33 @@ def apply_zeropoint(
     float32 1584.89
     float32 33.22
     """
-    _check_types(ccd, zpmap)
-    _record.check_log(add_keyword)
+    check_types(ccd, zpmap)
+    check_log(add_keyword)
     check_choices(method, zp_error, error_kind, uncalibrated)
     _record.refuse_second(ccd.meta, recalibrate)
     check_belongs(ccd.meta, zpmap.key)
     if ccd.uncertainty is None:
         zp_error = "ignore"
-    calibration, new_unit, unit_zeropoint = plan(
-        zpmap, ccd.unit, zeropoint, method, zp_error, error_kind, unit
-    )
+    options = zeropoint, method, zp_error, error_kind, unit, gain
+    planned = plan(zpmap, ccd.unit, *options)
     origin = _origin(ccd, zpmap, origin)
     warn_flags(zpmap.key)
-    mask = _result_mask(ccd, zpmap, origin, uncalibrated)
-    result = _transform(ccd, zpmap, origin, calibration, new_unit, mask=mask)
-    _record.write(
-        result.meta,
-        calibration,
-        zpmap,
-        zpmap.grid.cells_of_image(origin, ccd.shape),
-        unit_zeropoint,
-        None if unit is None else new_unit.to_string(),
-    )
+    mask = result_mask(ccd, zpmap, origin, uncalibrated)
+    result = transform(ccd, zpmap, origin, planned.calibration, planned.unit, mask=mask)
+    cells = zpmap.grid.cells_of_image(origin, ccd.shape)
+    _record.write(result.meta, planned, zpmap, cells)
     arguments = {"zpmap": zpmap.name, "zeropoint": zeropoint, "method": method}
     arguments |= {"zp_error": zp_error, "error_kind": error_kind}
-    _record.log_call(result.meta, "APPLYZP", arguments, add_keyword)
+    log_call(result.meta, "APPLYZP", arguments, add_keyword)
     return result
 
 
 def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
     """
-    Undo `apply_zeropoint`.
+    Remove a calibration by `apply_zeropoint`.
 
-    Method, zero point, unit and errors are those that the record in the
-    header names.
+    Method, zero point, unit, gain and errors are those that the header
+    records.
 
     Parameters
     ----------
@@ -184,7 +189,7 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
     zpmap : `~ks4_ccd.ZeroPointMap`
         The map that was applied.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        Where the image begins on the stack, as in `apply_zeropoint`.
+        The origin of the image on the stack, as in `apply_zeropoint`.
     add_keyword : bool, `None`, str, `~ccdproc.Keyword` or mapping, optional
         What to log in the metadata, by default the call, under REMOVEZP.
 
@@ -197,15 +202,16 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
     Raises
     ------
     KS4Error
-        If the header has no record of a calibration.
+        If the header does not record a calibration.
     MapMismatchError
-        If ``zpmap`` is not the map that was applied.
+        If ``zpmap`` is not the map that was applied, by its name and by the
+        checksum of its cells.
     GeometryError
         If the image does not lie, or is not known to lie, on the map.
 
     Notes
     -----
-    The part of the zero point's error is taken out of the uncertainty again.
+    The part of the zero-point uncertainty is removed from the uncertainty.
     Where it is nearly all of it, in bright pixels, little is left of the
     precision of a float32.
 
@@ -223,7 +229,8 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
     >>> print(f"{removed.data[0, 0]:.1f} {removed.unit}")
     1000.0 adu
     """
-    _check_types(ccd, zpmap)
+    check_types(ccd, zpmap)
+    check_log(add_keyword)
     calibration = _record.read(ccd.meta, zpmap)
     check_belongs(ccd.meta, zpmap.key)
     origin = _origin(ccd, zpmap, origin)
@@ -234,12 +241,12 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
         )
         raise MapMismatchError(msg)
     unit = u.Unit(calibration.unit)
-    mask = _result_mask(ccd, zpmap, origin, "fill")
-    result = _transform(ccd, zpmap, origin, calibration, unit, mask=mask, inverse=True)
+    mask = result_mask(ccd, zpmap, origin, "fill")
+    result = transform(ccd, zpmap, origin, calibration, unit, mask=mask, inverse=True)
     _record.erase(result.meta)
     if "BUNIT" in result.meta:
         result.meta["BUNIT"] = calibration.unit
-    _record.log_call(result.meta, "REMOVEZP", {"zpmap": zpmap.name}, add_keyword)
+    log_call(result.meta, "REMOVEZP", {"zpmap": zpmap.name}, add_keyword)
     return result
 
 
@@ -247,98 +254,3 @@ def _origin(ccd, zpmap, origin):
     field = None if zpmap.key is None else zpmap.key.field
     grid = zpmap.grid
     return find_origin(ccd.meta, ccd.wcs, ccd.shape, grid, origin, field=field)
-
-
-def _check_types(ccd, zpmap):
-    require_zeropoints(zpmap)
-    if not isinstance(ccd, CCDData):
-        msg = f"ccd must be a CCDData, got {type(ccd).__name__}"
-        raise KS4Error(msg)
-    if ccd.data.dtype.kind not in "iuf":
-        msg = f"ccd must hold real numbers, got dtype {ccd.data.dtype}"
-        raise KS4Error(msg)
-
-
-def _transform(ccd, zpmap, origin, calibration, unit, *, mask, inverse=False):
-    """Return the image with a map applied, or taken off; its header as it was."""
-    uncertainty = _uncertainty_planes(ccd)
-    rows = ZeroPointRows(
-        zpmap,
-        origin,
-        ccd.shape,
-        zeropoint=calibration.zeropoint,
-        method=calibration.method,
-        error_kind=calibration.error_kind,
-        unit_scale=calibration.unit_scale,
-        inverse=inverse,
-    )
-    out = np.empty(ccd.shape, result_dtype(ccd.data.dtype))
-    planes, out_uncertainty = [ccd.data, out], None
-    if uncertainty is not None:
-        array, kind = uncertainty
-        out_array = np.empty(ccd.shape, result_dtype(array.dtype))
-        planes += [array, out_array]
-        out_uncertainty = type(ccd.uncertainty)(out_array, copy=False)
-
-    def calibrate(first):
-        band = slice(first, first + height)
-        data, out, *error = (plane[band] for plane in planes)
-        if error:
-            rows.apply(data, out, error[0], kind, error[1], first=first)
-        else:
-            rows.apply(data, out, first=first)
-
-    # Memory is the limit, and one core alone does not reach it.
-    workers = min(_MAX_WORKERS, os.cpu_count() or 1)
-    height = -(-ccd.shape[0] // workers) if ccd.size > _WORTH_THREADS else ccd.shape[0]
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(calibrate, range(0, ccd.shape[0], height)))
-    return CCDData(
-        out,
-        unit=unit,
-        uncertainty=out_uncertainty,
-        mask=mask,
-        flags=copy.deepcopy(ccd.flags),
-        meta=copy.deepcopy(ccd.meta),
-        wcs=copy.deepcopy(ccd.wcs),
-        psf=copy.deepcopy(ccd.psf),
-    )
-
-
-def _uncertainty_planes(ccd):
-    """Return the array of the image's uncertainty, in its unit, and its kind."""
-    if ccd.uncertainty is None or ccd.uncertainty.array is None:
-        return None
-    uncertainty = ccd.uncertainty
-    kind = uncertainty.uncertainty_type
-    if kind not in UNCERTAINTY_KINDS:
-        msg = (
-            f"uncertainty must be a StdDevUncertainty, VarianceUncertainty or "
-            f"InverseVariance, got {type(uncertainty).__name__}"
-        )
-        raise KS4Error(msg)
-    array = np.asarray(uncertainty.array)
-    if array.dtype.kind != "f":
-        array = array.astype(np.float32)
-    if array.shape != ccd.shape:
-        msg = f"uncertainty has the shape {array.shape}, the data have {ccd.shape}"
-        raise GeometryError(msg)
-    own_unit = ccd.unit ** UNCERTAINTY_KINDS[kind].power
-    if uncertainty.unit not in (None, own_unit):
-        array = array * array.dtype.type(uncertainty.unit.to(own_unit))
-    return array, kind
-
-
-def _result_mask(ccd, zpmap, origin, uncalibrated):
-    """Return the mask of the result: a copy of the image's, and empty regions."""
-    mask = None
-    if ccd.mask is not None and ccd.mask is not np.ma.nomask:
-        if np.shape(ccd.mask) not in ((), ccd.shape):
-            msg = f"mask has the shape {np.shape(ccd.mask)}, the data have {ccd.shape}"
-            raise GeometryError(msg)
-        mask = np.array(np.broadcast_to(ccd.mask, ccd.shape), dtype=bool)
-    for rows, columns in uncalibrated_rows(zpmap, origin, ccd.shape, uncalibrated):
-        if mask is None:
-            mask = np.zeros(ccd.shape, bool)
-        mask[rows] |= columns
-    return mask

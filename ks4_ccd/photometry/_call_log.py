@@ -1,0 +1,51 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Calls logged in the header of an image, as ccdproc's functions log theirs."""
+
+from collections.abc import Mapping
+
+from ks4_ccd.exceptions import KS4Error
+
+__all__ = ["check_log", "log_call"]
+
+
+def log_call(header, keyword, arguments, add_keyword):
+    """
+    Log a call in a header, in place, as ccdproc's functions do.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header` or mapping
+    keyword : str
+        The keyword to log under by default.
+    arguments : dict
+        The arguments worth logging.
+    add_keyword : bool, `None`, str, `~ccdproc.Keyword` or mapping
+        `True` logs ``arguments``, `False` or `None` nothing; anything else is
+        logged instead.
+    """
+    if not add_keyword:
+        return
+    if add_keyword is True:
+        words = ", ".join(f"{name}={value}" for name, value in arguments.items())
+        entries = {keyword: words}
+    elif isinstance(add_keyword, str):
+        entries = {add_keyword: None}
+    elif isinstance(add_keyword, Mapping):
+        entries = dict(add_keyword)
+    else:
+        entries = {add_keyword.name: add_keyword.value}
+    for name, value in entries.items():
+        header[name] = value
+
+
+def check_log(add_keyword):
+    """Raise `KS4Error` if `log_call` could not log this."""
+    known = isinstance(add_keyword, bool | None | str | Mapping)
+    if not known and not (
+        hasattr(add_keyword, "name") and hasattr(add_keyword, "value")
+    ):
+        msg = (
+            "add_keyword must be True, False, None, a string, a ccdproc Keyword or a "
+            f"mapping, got {add_keyword!r}"
+        )
+        raise KS4Error(msg)

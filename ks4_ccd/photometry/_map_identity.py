@@ -1,0 +1,57 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What identifies a map in the record of a calibration: checksum and DOI."""
+
+from hashlib import sha256
+
+import numpy as np
+from astropy import units as u
+
+__all__ = ["checksum_of", "doi_of"]
+
+_DOI = "10.5281/zenodo.17336382"
+
+
+def checksum_of(zpmap):
+    """
+    Return a checksum of all of a map that changes what it is applied to.
+
+    Parameters
+    ----------
+    zpmap : `~ks4_ccd.ZeroPointMap`
+
+    Returns
+    -------
+    checksum : str
+        The first 16 digits of the SHA-256 of its cells, in hexadecimal. What an
+        empty cell holds is left out.
+    """
+    digest = sha256()
+    grid = zpmap.grid
+    # The lower edges of the first cell, whatever pixels are counted from.
+    corner = [
+        centers[0] - size / 2
+        for centers, size in zip(grid.centers(), grid.cell_size, strict=True)
+    ]
+    layout = [*grid.shape, *np.round([*corner, *grid.cell_size], 6), grid.edges]
+    if zpmap.image_unit != u.adu:
+        layout.append(zpmap.image_unit.to_string())
+    digest.update(repr([str(item) for item in layout]).encode())
+    digest.update(np.packbits(zpmap.valid).tobytes())
+    empty = ~zpmap.valid
+    for part in ("values", "error", "count"):
+        array = getattr(zpmap, part)
+        if array is not None:
+            array = np.where(empty, 0, array).astype("<f8")
+            digest.update(part.encode() + array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def doi_of(zpmap):
+    """
+    Return the DOI of the release that a map is from, `None` for any other map.
+
+    Maps of the release are read from files with the release's names, and have
+    no edges.
+    """
+    from_file = zpmap.key is not None and zpmap.source is not None
+    return _DOI if from_file and not any(map(len, zpmap.grid.edges)) else None
