@@ -154,7 +154,7 @@ def put_wcs(header, wcs):
 
 def put_tables(header, wcs):
     """
-    Add the cards of the lookup tables of a WCS to a header, in place.
+    Add the name and the lookup tables of a WCS to a header, in place.
 
     Parameters
     ----------
@@ -183,6 +183,9 @@ def put_tables(header, wcs):
         for number, table in enumerate(tables, 1):
             if table is not None:
                 _check_table(table.data, f"the lookup table {extension},{number}")
+    if wcs.wcs.name:
+        # That of a corrected WCS contains a checksum.
+        header["WCSNAME"] = wcs.wcs.name
     written = wcs.to_fits(relax=True)
     for card in written[0].header.cards:
         if _TABLE_CARDS.match(card.keyword):

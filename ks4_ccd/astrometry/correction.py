@@ -3,16 +3,14 @@
 
 from astropy.nddata import CCDData
 
-import ks4_ccd
+from ks4_ccd.astrometry import _offset_record
+from ks4_ccd.astrometry._offset_record import record
 from ks4_ccd.astrometry.wcs import add_lookup_tables
-from ks4_ccd.exceptions import AlreadyCalibratedError, GeometryError, KS4Error
+from ks4_ccd.exceptions import GeometryError, KS4Error
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.maps import require_offsets
 
 __all__ = ["correct_wcs", "corrected", "record"]
-
-_MAP = "KS4OFMAP"
-_VERSION = "KS4OFVER"
 
 
 def correct_wcs(ccd, offset_map, *, origin=None):
@@ -35,13 +33,15 @@ def correct_wcs(ccd, offset_map, *, origin=None):
     corrected : `~astropy.nddata.CCDData`
         A copy whose WCS has the offsets as lookup tables; its header names
         the map (KS4OFMAP). Write it with ``format="ks4"``: astropy's own
-        FITS format loses the tables.
+        FITS format loses the tables, and so the correction.
 
     Raises
     ------
     AlreadyCalibratedError
         If the positions have been corrected before, or the WCS has lookup
-        tables.
+        tables. An image that was corrected and then resampled onto another
+        WCS (`ccdproc.wcs_project`) is refused as well: its pixels contain
+        the correction.
     DirectionlessMapError
         If the map is a `~ks4_ccd.MisalignmentMap`.
     MapMismatchError
@@ -49,6 +49,12 @@ def correct_wcs(ccd, offset_map, *, origin=None):
     GeometryError
         If the image has no celestial WCS, or does not lie, or is not known
         to lie, on the map.
+
+    Warns
+    -----
+    KS4Warning
+        If the image was corrected before and its lookup tables are lost: it
+        is corrected again, from its uncorrected WCS.
 
     Examples
     --------
@@ -102,28 +108,19 @@ def corrected(wcs, header, image_shape, offset_map, origin=None):
         As in `correct_wcs`.
     """
     offset_map = require_offsets(offset_map)
-    if _MAP in header:
+    if wcs is None and "CPDIS1" in header:
         msg = (
-            f"the positions of the image were corrected before, with {header[_MAP]} "
-            f"({_MAP}): start from the image as it was"
+            "the image has no WCS, and its header has the cards of lookup tables "
+            "(CPDIS1): astropy's own FITS format does not read such a WCS; use "
+            'CCDData.read(path, format="ks4")'
         )
-        raise AlreadyCalibratedError(msg)
+        raise GeometryError(msg)
+    _offset_record.check_first(header, wcs)
     check_belongs(header, offset_map.key)
     if wcs is None or not any(wcs.wcs.ctype):
         msg = "the image has no WCS that could be corrected"
         raise GeometryError(msg)
     origin = find_origin(header, wcs, image_shape, offset_map.grid, origin)
-    return add_lookup_tables(wcs, offset_map, origin=origin, image_shape=image_shape)
-
-
-def record(header, offset_map):
-    """
-    Tell in a header, in place, which map corrected the positions.
-
-    Parameters
-    ----------
-    header : `~astropy.io.fits.Header` or mapping
-    offset_map : `~ks4_ccd.OffsetMap`
-    """
-    header[_MAP] = offset_map.name
-    header[_VERSION] = ks4_ccd.__version__
+    result = add_lookup_tables(wcs, offset_map, origin=origin, image_shape=image_shape)
+    _offset_record.mark(result)
+    return result

@@ -29,6 +29,7 @@ from ks4_ccd.astrometry._fits_cards import (
     take_wcs,
     without_tables,
 )
+from ks4_ccd.astrometry._offset_record import forget_lost
 from ks4_ccd.exceptions import GeometryError, KS4Error
 
 __all__ = ["read_ccd", "write_ccd"]
@@ -71,6 +72,12 @@ def read_ccd(path, *, unit=None, mask="find"):
         are not complete.
     GeometryError
         If the image is not 2D, or a mask or uncertainty has another shape.
+
+    Warns
+    -----
+    KS4Warning
+        If the header records corrected positions (KS4OFMAP) whose lookup
+        tables are lost: the record is left out.
     """
     path = Path(path)
     with closing(SourceImage(path)) as image:
@@ -78,6 +85,7 @@ def read_ccd(path, *, unit=None, mask="find"):
         check_tables(header, image.hdus, path)
         unit = _unit_of(header, unit, path)
         wcs, header = take_wcs(header, image.hdus)
+        forget_lost(header, wcs, path)
         uncertainty = psf = None
         if image.uncertainty is not None:
             uncertainty = _uncertainty_of(image, unit)

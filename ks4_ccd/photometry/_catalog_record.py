@@ -4,6 +4,7 @@
 from astropy import units as u
 
 import ks4_ccd
+from ks4_ccd.astrometry._offset_record import is_corrected, record_sources
 from ks4_ccd.exceptions import AlreadyCalibratedError
 
 __all__ = ["is_corrected", "refuse_second", "refuse_second_correction", "write"]
@@ -71,11 +72,6 @@ def _is_physical(unit):
         return False
 
 
-def is_corrected(meta):
-    """Return whether the positions of a catalog, or of its image, were corrected."""
-    return _OFFSET_MAP in meta
-
-
 def refuse_second_correction(meta):
     """Raise `AlreadyCalibratedError` if positions were corrected."""
     if is_corrected(meta):
@@ -106,5 +102,4 @@ def write(meta, maps, method, error_kind, offsets):
     meta[_TIMES] = meta.get(_TIMES, 0) + 1
     meta["KS4ZPVER"] = ks4_ccd.__version__
     if offsets is not None:
-        meta[_OFFSET_MAP] = offsets.name
-        meta["KS4OFVER"] = ks4_ccd.__version__
+        record_sources(meta, offsets)
