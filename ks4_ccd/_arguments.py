@@ -2,12 +2,28 @@
 """Checks of arguments that rooms share."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError
 
-__all__ = ["cell_array", "finite", "one_of"]
+__all__ = ["as_folder", "cell_array", "finite", "one_of"]
+
+_FILE_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".xz", ".npy", ".npz")
+
+
+def as_folder(path):
+    """Return the `~pathlib.Path` of a folder to write to, else raise `KS4Error`."""
+    try:
+        folder = Path(path)
+    except TypeError as error:
+        msg = f"path must be a folder, got {path!r}"
+        raise KS4Error(msg) from error
+    if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
+        msg = f"expected the name of a folder for several files, found that of {folder}"
+        raise KS4Error(msg)
+    return folder
 
 
 def one_of(name, value, allowed):

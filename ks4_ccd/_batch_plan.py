@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from ks4_ccd._batch_task import BatchTask, LibraryAddress
+from ks4_ccd._batch_task import BatchTask, LibraryAddress, image_files, input_state
 from ks4_ccd._manifest import ManifestRow, one_line, readable
 from ks4_ccd.release.library import MapLibrary
 
@@ -99,7 +99,7 @@ def plan_batch(images, targets, settings, manifest, overwrite):
         row = row._replace(library=settings.stamp, options=settings.digest)
         known = None
         if before is not None and _made(before, settings.digest) == now != (0, 0):
-            if before.library == settings.stamp and _source(before) == _state(image):
+            if before.library == settings.stamp and _source(before) == _input(image):
                 rows[image] = before._replace(outcome="skipped")
                 continue
             known = before.input_checksum, before.maps_checksum
@@ -109,7 +109,9 @@ def plan_batch(images, targets, settings, manifest, overwrite):
             manifest.append(rows[image])
             continue
         common = settings._replace(lock=str(settings.lock))
-        tasks.append(BatchTask(str(image), str(target), row, known, *common))
+        # Only a file that is there now may be replaced, not one that appears later.
+        replace = overwrite or os.path.lexists(target)
+        tasks.append(BatchTask(str(image), str(target), row, known, *common, replace))
     return rows, tasks
 
 
@@ -122,6 +124,12 @@ def _state(path):
     with suppress(OSError):
         state = os.stat(path)
         return state.st_size, state.st_mtime_ns
+    return 0, 0
+
+
+def _input(image):
+    with suppress(OSError):
+        return input_state(image_files(image))
     return 0, 0
 
 
@@ -145,7 +153,7 @@ def _is_ours(before, row):
 
 def _refused(row, target):
     msg = (
-        f"{target} is there already, and no earlier run made it: overwrite "
+        f"{target} already exists, and no earlier run made it; use overwrite=True "
         "(--overwrite) to replace it"
     )
     return row._replace(outcome="failed", message=one_line(msg))

@@ -9,22 +9,30 @@ import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 import ks4_ccd
+from ks4_ccd._files import check_regular
 from ks4_ccd._manifest import ManifestRow, one_line, what_went_wrong
 from ks4_ccd._run_lock import writing
-from ks4_ccd._source_image import SourceImage
+from ks4_ccd._source_image import image_header, mask_beside
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.photometry.stream import calibrate_file
 from ks4_ccd.release.header import band_of, field_in
 from ks4_ccd.release.library import MapLibrary
 
-__all__ = ["BatchTask", "LibraryAddress", "calibrate_one", "failed_row"]
+__all__ = [
+    "BatchTask",
+    "LibraryAddress",
+    "calibrate_one",
+    "failed_row",
+    "image_files",
+    "input_state",
+]
 
 
 class LibraryAddress(NamedTuple):
@@ -53,6 +61,8 @@ class BatchTask(NamedTuple):
     library: LibraryAddress
     offsets: LibraryAddress | None
     options: dict
+    # Whether a file at the target may be replaced.
+    overwrite: bool
 
 
 def calibrate_one(task):
@@ -98,18 +108,19 @@ def failed_row(task, error):
     row = task.row._replace(outcome="failed", message=what_went_wrong(error))
     with suppress(OSError):
         # What an earlier run made is there still.
-        return row._replace(**_state("target", task.target))
+        return row._replace(**_target_state(task))
     return row._replace(target_size=0, target_mtime_ns=0)
 
 
 def _calibrate(task):
-    before = _state("input", task.image)
-    with open(task.image, "rb") as file:
-        checksum = file_digest(file, "sha256").hexdigest()
+    files = image_files(task.image)
+    before = input_state(files)
+    checksum = _digest_of(files)
     zpmap, offsets = _maps_for(task)
     maps = [a_map for a_map in (zpmap, offsets) if a_map is not None]
     row = task.row._replace(
-        **before,
+        input_size=before[0],
+        input_mtime_ns=before[1],
         input_checksum=checksum,
         maps=" ".join(a_map.name for a_map in maps),
         maps_checksum=_checksum_of(maps),
@@ -121,27 +132,54 @@ def _calibrate(task):
         task.target,
         zpmap,
         offsets=offsets,
-        overwrite=True,
+        overwrite=task.overwrite or _is_result(task.target),
         progress=False,
         **task.options,
     )
-    if _state("input", task.image) != before:
+    if input_state(image_files(task.image)) != before:
         msg = f"{task.image} was changed while it was calibrated"
         raise KS4Error(msg)
-    return row._replace(outcome="done", **_state("target", task.target))
+    return row._replace(outcome="done", **_target_state(task))
 
 
-def _state(name, path):
-    state = os.stat(path)
-    return {f"{name}_size": state.st_size, f"{name}_mtime_ns": state.st_mtime_ns}
+def _is_result(target):
+    """Return whether there is a calibrated image: that of a lost attempt."""
+    # A task is done again if its worker died before the outcome was known.
+    with suppress(KS4Error, OSError):
+        return "KS4ZPMAP" in image_header(Path(target))
+    return False
+
+
+def image_files(image):
+    """Return the files of an image: its own, and that of the mask beside it."""
+    image = Path(image)
+    mask = mask_beside(image)
+    return [image] if mask is None else [image, mask]
+
+
+def input_state(files):
+    """Return the size and the time of the last change of an image's files."""
+    states = [os.stat(file) for file in files]
+    return sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)
+
+
+def _digest_of(files):
+    digest = sha256()
+    for path in files:
+        check_regular(path)
+        with open(path, "rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _target_state(task):
+    state = os.stat(task.target)
+    return {"target_size": state.st_size, "target_mtime_ns": state.st_mtime_ns}
 
 
 def _maps_for(task):
-    image = SourceImage(Path(task.image))
-    try:
-        header = image.header
-    finally:
-        image.close()
+    header = image_header(Path(task.image), task.options.get("hdu"))
     mode, aperture = task.options["mode"], task.options["aperture"]
     zpmap = _open(task.library).for_header(header, mode, aperture)
     offsets = None

@@ -4,12 +4,11 @@
 import copy
 import math
 import os
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 
-from ks4_ccd._arguments import cell_array, finite, one_of
+from ks4_ccd._arguments import as_folder, cell_array, finite, one_of
 from ks4_ccd._neighbours import gaussian_sum, harmonic_fill, touches
 from ks4_ccd.exceptions import (
     GeometryError,
@@ -326,11 +325,7 @@ class CalibrationMap:
         needed, optional = parts_of(self.key.kind)
         families = needed | optional
         arrays = self._release_arrays()
-        try:
-            folder = Path(path)
-        except TypeError as error:
-            msg = f"path must be a folder, got {path!r}"
-            raise KS4Error(msg) from error
+        folder = as_folder(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             paths = []

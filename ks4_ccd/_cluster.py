@@ -2,10 +2,13 @@
 """Dask, as a batch uses it: workers, and a window of tasks that are with them."""
 
 import logging
+import signal
+import threading
 import time
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
+from multiprocessing import resource_tracker
 from uuid import uuid4
 
 from ks4_ccd.exceptions import KS4Error
@@ -15,6 +18,12 @@ __all__ = ["run_tasks", "workers_for"]
 # Tasks with the workers at a time, in threads of theirs: none waits for work,
 # and neither a scheduler nor whoever interrupts it has thousands to deal with.
 _TASKS_A_THREAD = 2
+
+_SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
 
 # Seconds between looks at what is done, and until workers are missed.
 _POLL = 0.01
@@ -58,21 +67,63 @@ def workers_for(client, workers, tasks):
         # is up to the one that started them.
         "distributed.worker.preload": ["ks4_ccd._worker_start"],
     }
-    with (
-        dask.config.set(settings),
-        distributed.LocalCluster(
-            n_workers=min(workers or dask.system.CPU_COUNT, tasks),
-            threads_per_worker=1,
-            processes=True,
-            # No dashboard; and not the one port that a second batch would want.
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": ":0"},
-            memory_limit="auto",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        distributed.Client(cluster) as own_client,
-    ):
+    with ExitStack() as opened:
+        with _signals_deferred():
+            opened.enter_context(dask.config.set(settings))
+            cluster = distributed.LocalCluster(
+                n_workers=min(workers or dask.system.CPU_COUNT, tasks),
+                threads_per_worker=1,
+                processes=True,
+                # No dashboard; and not the one port that a second batch would want.
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": ":0"},
+                memory_limit="auto",
+                silence_logs=logging.CRITICAL,
+            )
+            opened.enter_context(cluster)
+            own_client = opened.enter_context(distributed.Client(cluster))
         yield own_client
+
+
+@contextmanager
+def _signals_deferred():
+    """
+    Raise what signals raise when the block is left, not in the midst of it.
+
+    Processes that are started in it never get SIGINT and SIGHUP, which a terminal
+    sends to all processes of a command.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received = []
+    numbers = [n for n in _SIGNALS if callable(signal.getsignal(n))]
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def defer(number, frame):
+        if received:
+            before[number](number, frame)
+        received.append(number)
+
+    for number in numbers:
+        signal.signal(number, defer)
+    mask = None
+    if hasattr(signal, "pthread_sigmask"):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        # Its start unblocks SIGINT: not later, when processes are started.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        if mask is not None:
+            # A signal that waited is received here.
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if received:
+            # This replaces the error that the signal may have caused elsewhere.
+            before[received[0]](received[0], None)
 
 
 def _import_dask():

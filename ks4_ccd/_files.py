@@ -2,23 +2,32 @@
 """Files written whole or not at all."""
 
 import os
+import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["FileWriteError", "as_path", "check_suffix", "written_whole"]
+__all__ = [
+    "FileWriteError",
+    "as_path",
+    "check_regular",
+    "check_suffix",
+    "partial_stem",
+    "written_whole",
+]
 
 
 class FileWriteError(KS4Error, OSError):
-    """A file cannot be written, or is there already."""
+    """A file cannot be written, or already exists."""
 
 
 def as_path(name, path):
     """Return ``path`` as a `~pathlib.Path`, or raise `KS4Error`."""
     try:
-        if "\0" not in os.fspath(path):
+        text = os.fspath(path)
+        if text and "\0" not in text:
             return Path(path)
     except TypeError:
         pass
@@ -26,9 +35,24 @@ def as_path(name, path):
     raise KS4Error(msg)
 
 
+def check_regular(path):
+    """
+    Raise `KS4Error` if there is a folder, a device or the like at a path.
+
+    Raises
+    ------
+    OSError
+        If there is nothing at all.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        msg = f"{path}: expected a regular file, found a {_kind_of(mode)}"
+        raise KS4Error(msg)
+
+
 def check_suffix(target):
     """
-    Refuse a file name that does not say what will be in the file.
+    Refuse a file name whose suffix is not one of uncompressed FITS.
 
     Raises
     ------
@@ -40,33 +64,45 @@ def check_suffix(target):
         raise KS4Error(msg)
 
 
+def partial_stem(name):
+    """Return the beginning of the names of partial files for a file name."""
+    # File systems limit names to 255 bytes; the rest of the name takes 19.
+    return os.fsencode(name)[:200].decode(errors="ignore")
+
+
 @contextmanager
 def written_whole(path, overwrite):
     """
-    Give a path to write to; the file appears at ``path`` when all went well.
+    Yield a path to write to; the file appears at ``path`` when it is complete.
 
     Parameters
     ----------
     path : `~pathlib.Path`
     overwrite : bool
-        Whether a file at ``path`` may be replaced.
+        Whether a regular file at ``path`` may be replaced. Without it, a file
+        that appears there in the meantime is kept as well.
 
     Raises
     ------
     FileWriteError
-        If ``path`` is there, or cannot be written.
+        If ``path`` exists, is not a regular file, or cannot be written.
     """
     if os.path.lexists(path) and not overwrite:
-        msg = f"{path} is there already: overwrite (--overwrite) to replace it"
-        raise FileWriteError(msg)
-    # A link stays a link: what it points to is replaced.
-    path = Path(os.path.realpath(path))
-    partial = path.with_name(f".{path.name[:200]}.{uuid4().hex[:12]}.part")
+        raise _already_exists(path)
+    # A link stays a link: the file that it points to is replaced.
+    target = Path(os.path.realpath(path))
+    partial = target.with_name(f".{partial_stem(target.name)}.{uuid4().hex[:12]}.part")
     try:
+        _refuse_special(path, target)
         yield partial
         with open(partial, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        if overwrite:
+            _refuse_special(path, target)
+            os.replace(partial, target)
+        elif not _moved_to_free_name(partial, target):
+            # It appeared in the meantime.
+            raise _already_exists(path)
     except KS4Error:
         raise
     except OSError as error:
@@ -76,3 +112,50 @@ def written_whole(path, overwrite):
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _already_exists(path):
+    msg = f"{path} already exists; use overwrite=True (--overwrite) to replace it"
+    return FileWriteError(msg)
+
+
+def _refuse_special(path, target):
+    """Raise if a file to replace is a folder, a device or the like."""
+    with suppress(FileNotFoundError):
+        mode = target.stat().st_mode
+        if not stat.S_ISREG(mode):
+            msg = (
+                f"cannot write {path}: expected a regular file to replace, found a "
+                f"{_kind_of(mode)}; give another name"
+            )
+            raise FileWriteError(msg)
+
+
+def _moved_to_free_name(partial, target):
+    """Give a file another name, unless that is taken; return whether it was free."""
+    try:
+        # Unlike a renaming, a hard link never replaces a file.
+        os.link(partial, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        # The file system has no hard links: create the name, then replace that.
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            return False
+        os.replace(partial, target)
+    return True
+
+
+def _kind_of(mode):
+    """Return what a file is, for messages, from the ``st_mode`` of its status."""
+    for kind, matches in (
+        ("folder", stat.S_ISDIR),
+        ("named pipe", stat.S_ISFIFO),
+        ("socket", stat.S_ISSOCK),
+        ("device", lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode)),
+    ):
+        if matches(mode):
+            return kind
+    return "special file"

@@ -1,11 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """How FITS stores pixels: the cards about it, and integers that mean no value."""
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 
-__all__ = ["SCALING_CARDS", "blank_value", "without_blanks"]
+__all__ = ["SCALING_CARDS", "Scaling", "blank_value"]
 
 # They hold for the numbers in the file, and not for an image in memory.
 SCALING_CARDS = ("BSCALE", "BZERO", "BLANK")
@@ -38,27 +38,56 @@ def blank_value(header, dtype):
     return value if limits.min <= value <= limits.max else None
 
 
-def without_blanks(pixels, header):
+class Scaling:
     """
-    Return pixels as floats with NaN where they have no value.
+    The conversion of stored pixels by BSCALE, BZERO and BLANK.
+
+    The values are those of astropy, except that BLANK is NaN in every image of
+    integers, those of unsigned integers and a BLANK of 0 included.
 
     Parameters
     ----------
-    pixels : `~numpy.ndarray`
-        Returned unchanged if all of them have a value by their type.
-    header : mapping
-        The header of the file, with BLANK.
-
-    Returns
-    -------
-    pixels : `~numpy.ndarray`
-        Of the float type that astropy gives signed integers with BLANK.
+    header : `~astropy.io.fits.Header`
+        The header of the file.
     """
-    blank = blank_value(header, pixels.dtype)
-    if blank is None:
-        return pixels
-    dtype = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
-    blanks = pixels == blank
-    pixels = pixels.astype(dtype)
-    pixels[blanks] = np.nan
-    return pixels
+
+    def __init__(self, header):
+        self._scale, self._zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+        blank = header.get("BLANK") if header["BITPIX"] > 0 else None
+        self._blank = blank if isinstance(blank, Integral) else None
+
+    def applied(self, stored):
+        """Return stored values converted to those that they stand for."""
+        scale, zero, blank = self._scale, self._zero, self._blank
+        if (scale, zero, blank) == (1, 0, None):
+            return stored
+        bits = 8 * stored.itemsize
+        if stored.dtype.kind == "f":
+            values = stored
+        elif blank is None and scale == 1 and zero == 2 ** (bits - 1) and bits > 8:
+            # Unsigned integers are stored as signed ones: their first bit differs.
+            values = stored.astype(f"u{stored.itemsize}")
+            values ^= values.dtype.type(zero)
+            return values
+        elif blank is None and scale == 1 and (bits, zero) == (8, -128):
+            return (stored ^ np.uint8(128)).view(np.int8)
+        else:
+            values = stored.astype(np.float32 if bits <= 16 else np.float64)
+        if scale != 1:
+            values *= scale
+        if zero != 0:
+            values += zero
+        if blank is not None:
+            values[stored == blank] = np.nan
+        return values
+
+    def blanked(self, values):
+        """Return values that astropy converted with those left as numbers blanked."""
+        if self._blank is None or (values.dtype.kind == "f" and self._blank != 0):
+            return values
+        number = self._blank * self._scale + self._zero
+        is_blank = values == number
+        if values.dtype.kind != "f":
+            values = values.astype(np.float32 if values.itemsize <= 2 else np.float64)
+        values[is_blank] = np.nan
+        return values

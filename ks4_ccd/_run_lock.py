@@ -9,6 +9,7 @@ import warnings
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from ks4_ccd._files import partial_stem
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 
 try:
@@ -20,7 +21,6 @@ __all__ = ["RunLock", "writing"]
 
 # What `written_whole` writes to before a file is whole.
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part", re.DOTALL)
-_NAME_LENGTH = 200
 
 
 class RunLock:
@@ -161,7 +161,7 @@ def _remove_partial_files(targets):
     wanted = {}
     for target in targets:
         path = Path(os.path.realpath(target))
-        wanted.setdefault(path.parent, set()).add(path.name[:_NAME_LENGTH])
+        wanted.setdefault(path.parent, set()).add(partial_stem(path.name))
     for folder, names in wanted.items():
         with suppress(OSError):
             for path in list(folder.iterdir()):

@@ -20,6 +20,7 @@ from ks4_ccd._batch_plan import (
 from ks4_ccd._batch_task import calibrate_one, failed_row
 from ks4_ccd._cluster import run_tasks, workers_for
 from ks4_ccd._files import as_path
+from ks4_ccd._hdu_choice import as_hdu
 from ks4_ccd._image_units import as_gain
 from ks4_ccd._manifest import Manifest, ManifestRow, table_of
 from ks4_ccd._run_lock import RunLock
@@ -56,6 +57,7 @@ def calibrate_many(
     unit=None,
     gain=None,
     recalibrate=False,
+    hdu=None,
     overwrite=False,
     progress=None,
 ):
@@ -86,7 +88,7 @@ def calibrate_many(
     workers : int, optional
         How many of these to start, by default one a core.
     mode, aperture, smooth, zeropoint, method, zp_error, error_kind, \
-uncalibrated, unit, gain, recalibrate
+uncalibrated, unit, gain, recalibrate, hdu
         As in `calibrate_file`.
     offsets : path-like, list of path-like or `~ks4_ccd.MapLibrary`, optional
         Correct the positions, too, by the offset maps that are there.
@@ -130,7 +132,8 @@ uncalibrated, unit, gain, recalibrate
       to do;
     - ``message``: what is wrong, or what the warnings were;
     - ``input_size`` [bytes], ``input_mtime_ns``, ``input_checksum`` (SHA-256)
-      of the image, ``target_size`` and ``target_mtime_ns`` of its result;
+      of the image, with the mask file beside it, ``target_size`` and
+      ``target_mtime_ns`` of its result;
     - ``library``: a digest of what was in the library, by names, sizes and
       times; ``maps``: the names of the maps applied; ``maps_checksum``:
       SHA-256 of their contents;
@@ -177,6 +180,8 @@ uncalibrated, unit, gain, recalibrate
         # Only then: manifests of earlier versions have no such option.
         gain = as_gain(gain)
         options["gain"] = f"{float(gain.value)!r} {gain.unit}"
+    if hdu is not None:
+        options["hdu"] = as_hdu(hdu)
     _check_workers(workers, client)
     images = _absolute("images", images)
     (folder,) = _absolute("out_dir", [out_dir])

@@ -178,7 +178,7 @@ def write_table(table, path, overwrite=False):
     ------
     KS4Error
         If the suffix tells no format, the format cannot hold the table, or
-        the file is there already or cannot be written.
+        the file already exists or cannot be written.
 
     Examples
     --------

@@ -207,7 +207,7 @@ def test_written_whole_or_not_at_all(tmp_path):
     """A table that the format cannot hold leaves what was there."""
     path = tmp_path / "a.csv"
     path.write_text("precious")
-    with pytest.raises(KS4Error, match="is there already"):
+    with pytest.raises(KS4Error, match="already exists"):
         write_table(Table({"a": [1]}), path)
     with pytest.raises(KS4Error, match="cannot write the table to .* as ascii.csv"):
         write_table(catalog(), path, overwrite=True)

@@ -6,7 +6,6 @@ Register the format "ks4" of astropy's unified I/O for CCDData.
 what astropy's own FITS format does, and keep the lookup tables of the WCS.
 """
 
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from ks4_ccd.astrometry._fits_cards import (
     without_tables,
 )
 from ks4_ccd.astrometry._offset_record import forget_lost
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import KS4Error
 
 __all__ = ["read_ccd", "write_ccd"]
 
@@ -41,23 +40,26 @@ _UNCERTAINTIES = {
 }
 
 
-def read_ccd(path, *, unit=None, mask="find"):
+def read_ccd(path, *, unit=None, mask="find", hdu=None):
     """
     Read a KS4 image, or a part of one.
 
     Parameters
     ----------
     path : path-like
-        The FITS file, compressed (gzip, fpack) or not. Its first image is
-        read, with the extensions UNCERT, MASK and PSFIMAGE.
+        The FITS file, compressed (gzip, bzip2, xz, fpack) or not. Its image is
+        read with the extensions UNCERT, MASK and PSFIMAGE.
     unit : `~astropy.units.Unit` or str, optional
         The unit of the pixels; by default that of BUNIT, and adu without it,
         as in the stacks of the release.
     mask : "find", `None` or path-like, optional
-        ``"find"`` takes the extension MASK or else the mask that lies beside
-        the image, which for NAME.fits is NAME.mask.fits, also compressed.
-        `None` reads no mask. A path is that of a mask; pixels that are not 0
-        in it are masked.
+        ``"find"`` reads the extension MASK or else the mask file beside the
+        image, which for NAME.fits is NAME.mask.fits, also compressed. `None`
+        reads no mask. A path is that of a mask; pixels that are not 0 in it
+        are masked.
+    hdu : int, str or tuple of (str, int), optional
+        The image to read, in a file that contains several of one shape: see
+        `~ks4_ccd.calibrate_file`.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def read_ccd(path, *, unit=None, mask="find"):
         tables are lost: the record is left out.
     """
     path = Path(path)
-    with closing(SourceImage(path)) as image:
+    with SourceImage(path, hdu, mask=mask) as image:
         header = image.header
         check_tables(header, image.hdus, path)
         unit = _unit_of(header, unit, path)
@@ -89,12 +91,15 @@ def read_ccd(path, *, unit=None, mask="find"):
         uncertainty = psf = None
         if image.uncertainty is not None:
             uncertainty = _uncertainty_of(image, unit)
-        if image.psf is not None and image.psf is not image.image:
+        if image.psf is not None:
             psf = _whole(image, image.psf)
+        data = _whole(image, image.image)
+        mask = image.read_mask(0, image.shape[0]) if image.has_mask else None
+        image.finish()
         return CCDData(
-            _whole(image, image.image),
+            data,
             unit=unit,
-            mask=_mask_of(image, mask),
+            mask=mask,
             uncertainty=uncertainty,
             meta=header,
             wcs=wcs,
@@ -126,39 +131,6 @@ def _uncertainty_of(image, unit):
     return _UNCERTAINTIES[kind](array)
 
 
-def _mask_of(image, mask):
-    if mask is None:
-        return None
-    if isinstance(mask, str) and mask == "find":
-        if image.mask is not None:
-            return _whole(image, image.mask) != 0
-        mask = _companion(image.path)
-        if mask is None:
-            return None
-    with closing(SourceImage(Path(mask))) as other:
-        # A file that has nothing but a mask may well call it MASK.
-        if other.shape != image.shape:
-            msg = (
-                f"the mask {mask} has the shape {other.shape}, {image.path} has "
-                f"{image.shape}"
-            )
-            raise GeometryError(msg)
-        return _whole(other, other.image) != 0
-
-
-def _companion(path):
-    """Return the mask file beside an image, `None` if there is none."""
-    stem = path.name
-    for suffix in (".gz", ".fz"):
-        stem = stem.removesuffix(suffix)
-    stem = stem.removesuffix(".fits")
-    for suffix in (".mask.fits", ".mask.fits.gz", ".mask.fits.fz"):
-        companion = path.with_name(stem + suffix)
-        if companion != path and companion.exists():
-            return companion
-    return None
-
-
 def write_ccd(ccd, path, *, overwrite=False):
     """
     Write an image with the lookup tables of its WCS.
@@ -179,7 +151,7 @@ def write_ccd(ccd, path, *, overwrite=False):
         uncertainty of another kind or unit, a lookup table for one axis
         only, or one that is not finite.
     OSError
-        If the file is there already, or cannot be written; a `KS4Error`, too.
+        If the file already exists, or cannot be written; a `KS4Error`, too.
 
     Notes
     -----

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from ks4_ccd.batch import calibrate_many
 from ks4_ccd.cli._images import add_calibration_options, calibration_options
-from ks4_ccd.cli._options import add_verb, complain, open_library
+from ks4_ccd.cli._options import (
+    add_verb,
+    complain,
+    file_name,
+    open_library,
+)
+from ks4_ccd.cli._signals import report_signal
 from ks4_ccd.exceptions import KS4Error
 
 __all__ = ["add_batch"]
@@ -32,7 +38,12 @@ def add_batch(verbs):
     )
     add_calibration_options(verb)
     verb.add_argument(
-        "-o", dest="out", metavar="DIR", required=True, help="folder for the results"
+        "-o",
+        dest="out",
+        type=file_name,
+        metavar="DIR",
+        required=True,
+        help="folder for the results",
     )
     where = verb.add_mutually_exclusive_group()
     where.add_argument(
@@ -61,8 +72,8 @@ def _batch(arguments):
             table = calibrate_many(
                 images, library, arguments.out, workers=arguments.workers, **options
             )
-        except KeyboardInterrupt:
-            return complain("interrupted; the same command goes on from there") and 130
+        except KeyboardInterrupt as error:
+            return report_signal(error, "the same command resumes the batch")
     return _report(table, arguments.out)
 
 

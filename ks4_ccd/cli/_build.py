@@ -6,7 +6,12 @@ from pathlib import Path
 import ks4_ccd
 from ks4_ccd._source_columns import PRESETS
 from ks4_ccd.build._inputs import RECIPES
-from ks4_ccd.cli._options import add_edges, add_verb, edges_in
+from ks4_ccd.cli._options import (
+    add_edges,
+    add_verb,
+    edges_in,
+    file_name,
+)
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import BANDS, MODES, MapKey
 
@@ -89,7 +94,14 @@ def add_build(verbs):
         help="pixels of the image",
     )
     verb.add_argument("--overwrite", action="store_true", help="replace existing files")
-    verb.add_argument("-o", dest="out", metavar="DIR", required=True, help="the folder")
+    verb.add_argument(
+        "-o",
+        dest="out",
+        type=file_name,
+        metavar="DIR",
+        required=True,
+        help="the folder",
+    )
 
 
 def _build(arguments):

@@ -5,7 +5,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ks4_ccd._source_columns import PRESETS
-from ks4_ccd.cli._options import add_verb, open_library
+from ks4_ccd.cli._options import (
+    add_verb,
+    file_name,
+    open_library,
+)
 from ks4_ccd.release.names import BANDS, MODES
 
 __all__ = ["add_catalog"]
@@ -122,6 +126,7 @@ def add_catalog(verbs):
     verb.add_argument(
         "-o",
         dest="out",
+        type=file_name,
         metavar="OUT",
         help="the file to write, in the format that its suffix tells; by default "
         "TABLE_cal beside the table, in its format",

@@ -4,7 +4,11 @@
 import shlex
 import sys
 
-from ks4_ccd.cli._options import add_verb, complain
+from ks4_ccd.cli._options import (
+    add_verb,
+    complain,
+    file_name,
+)
 
 __all__ = ["add_fetch"]
 
@@ -28,7 +32,12 @@ def add_fetch(verbs):
         "will do as well, such as ZeroPoint",
     )
     verb.add_argument(
-        "-o", dest="out", metavar="DIR", default=".", help="where to put the archives"
+        "-o",
+        dest="out",
+        type=file_name,
+        metavar="DIR",
+        default=".",
+        help="where to put the archives",
     )
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from ks4_ccd._image_units import as_gain
 from ks4_ccd._targets import targets_of
-from ks4_ccd.cli._options import add_map_options, add_verb, complain, open_library
+from ks4_ccd.cli._options import (
+    add_map_options,
+    add_verb,
+    complain,
+    file_name,
+    hdu_in,
+    open_library,
+)
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.photometry.stream import calibrate_file
 from ks4_ccd.release.names import BANDS
@@ -29,7 +36,13 @@ def add_demo(verbs):
         "as with real ones, and print how far the zero point is from the truth before "
         "and after. Needs no data and takes well under half a minute.",
     )
-    verb.add_argument("--out", metavar="DIR", default="ks4-demo", help="where to write")
+    verb.add_argument(
+        "--out",
+        type=file_name,
+        metavar="DIR",
+        default="ks4-demo",
+        help="where to write",
+    )
     verb.add_argument("--seed", type=int, default=0, help="of the random numbers")
 
 
@@ -57,6 +70,7 @@ def add_calibrate(verbs):
     verb.add_argument(
         "-o",
         dest="out",
+        type=file_name,
         metavar="OUT|DIR",
         help="the file for one image (ends in .fits), or a folder; by default "
         "IMAGE_cal.fits beside each image",
@@ -109,6 +123,14 @@ def add_calibration_options(verb):
         help="what becomes of pixels far from any cell with stars",
     )
     verb.add_argument(
+        "--hdu",
+        type=hdu_in,
+        metavar="HDU",
+        help="the image to calibrate, in files that contain several of one shape: the "
+        "number of its HDU (0 is the primary one), its EXTNAME, or EXTNAME,EXTVER; the "
+        "others are left out",
+    )
+    verb.add_argument(
         "--recalibrate",
         action="store_true",
         help="calibrate even what was calibrated before",
@@ -119,7 +141,7 @@ def add_calibration_options(verb):
 def calibration_options(arguments):
     """Return those of them that need no library, as `calibrate_file` has them."""
     names = ("mode", "aperture", "smooth", "zeropoint", "method", "zp_error")
-    names += ("error_kind", "uncalibrated", "unit", "recalibrate", "overwrite")
+    names += ("error_kind", "uncalibrated", "unit", "recalibrate", "overwrite", "hdu")
     options = {name: getattr(arguments, name) for name in names}
     if arguments.gain is not None:
         options["gain"] = as_gain(f"{arguments.gain!r} electron / adu")

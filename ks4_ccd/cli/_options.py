@@ -14,6 +14,8 @@ __all__ = [
     "add_verb",
     "complain",
     "edges_in",
+    "file_name",
+    "hdu_in",
     "open_library",
 ]
 
@@ -74,6 +76,25 @@ def add_map_options(verb, positional=False):
 def open_library(arguments, paths=None):
     columns, rows = arguments.image_size
     return MapLibrary(paths or arguments.maps, image_shape=(rows, columns))
+
+
+def file_name(text):
+    """Return the name of a file or folder to write, refuse an empty one."""
+    if not text:
+        # In Python an empty path is the current folder.
+        msg = "expected the name of a file or folder, found an empty text"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
+def hdu_in(text):
+    """Return the HDU that a text stands for: a number, EXTNAME, or EXTNAME,EXTVER."""
+    if text.isdecimal():
+        return int(text)
+    name, _, version = text.rpartition(",")
+    if name and version.strip().isdecimal():
+        return name, int(version)
+    return text
 
 
 def add_edges(verb, option, what):

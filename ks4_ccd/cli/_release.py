@@ -6,7 +6,12 @@ import tempfile
 from pathlib import Path
 
 from ks4_ccd._figures import new_figure
-from ks4_ccd.cli._options import add_map_options, add_verb, open_library
+from ks4_ccd.cli._options import (
+    add_map_options,
+    add_verb,
+    file_name,
+    open_library,
+)
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.library import MapLibrary
 from ks4_ccd.release.names import BANDS
@@ -54,7 +59,12 @@ def add_plot(verbs):
         help="which array of the map",
     )
     verb.add_argument(
-        "-o", dest="out", metavar="PNG", default="map.png", help="the picture"
+        "-o",
+        dest="out",
+        type=file_name,
+        metavar="PNG",
+        default="map.png",
+        help="the picture",
     )
 
 

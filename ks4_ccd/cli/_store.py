@@ -1,7 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Verbs about the store: ingest and verify."""
 
-from ks4_ccd.cli._options import add_verb, complain
+from ks4_ccd.cli._options import (
+    add_verb,
+    complain,
+    file_name,
+)
 from ks4_ccd.release.store import ingest, verify
 
 __all__ = ["add_ingest", "add_verify"]
@@ -23,6 +27,7 @@ def add_ingest(verbs):
     verb.add_argument(
         "-o",
         dest="store",
+        type=file_name,
         metavar="STORE",
         required=True,
         help="the store, whose name ends in .ks4maps",

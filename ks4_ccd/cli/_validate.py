@@ -4,7 +4,13 @@
 import ks4_ccd
 from ks4_ccd._source_columns import PRESETS
 from ks4_ccd.build._inputs import RECIPES
-from ks4_ccd.cli._options import add_edges, add_verb, edges_in, open_library
+from ks4_ccd.cli._options import (
+    add_edges,
+    add_verb,
+    edges_in,
+    file_name,
+    open_library,
+)
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import APERTURES, BANDS, MODES
 
@@ -110,6 +116,7 @@ def add_validate(verbs):
     verb.add_argument(
         "-o",
         dest="out",
+        type=file_name,
         metavar="DIR",
         help="write numbers, stars, text and figure to this folder",
     )

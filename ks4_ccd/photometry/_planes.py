@@ -56,6 +56,21 @@ class TargetPlanes:
         self._end = start + -(-size // _BLOCK) * _BLOCK
         self._file.truncate(self._end)
 
+    def append(self, pieces):
+        """
+        Append a whole HDU.
+
+        Parameters
+        ----------
+        pieces : iterable of bytes
+            Its header and its data.
+        """
+        self._file.seek(self._end)
+        for piece in pieces:
+            self._file.write(piece)
+            self._sync(len(piece))
+            self._end += len(piece)
+
     def rows(self, name, first, last):
         """Return an empty array for rows of an HDU, of the dtype of the file."""
         _, dtype, shape = self._planes[name]
@@ -66,7 +81,11 @@ class TargetPlanes:
         start, dtype, shape = self._planes[name]
         self._file.seek(start + first * shape[1] * dtype.itemsize)
         self._file.write(rows.data)
-        self._unsynced += rows.nbytes
+        self._sync(rows.nbytes)
+
+    def _sync(self, size):
+        """Have the disk write what the system keeps for it, from time to time."""
+        self._unsynced += size
         if self._unsynced > _SYNC_BYTES:
             # The disk works while the next rows are made, not all at the end.
             self._file.flush()

@@ -2,7 +2,6 @@
 """Zero-point maps applied to files of any size, a band of rows at a time."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from tqdm import tqdm
 
 from ks4_ccd._files import as_path, check_suffix, written_whole
 from ks4_ccd._image_units import UTYPES, bunit_of, uncertainty_factor
-from ks4_ccd._source_image import TABLE_EXTENSIONS, SourceImage
+from ks4_ccd._source_image import SourceImage
 from ks4_ccd.astrometry._fits_cards import put_tables, without_tables
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.maps import CalibrationMap
@@ -55,6 +54,7 @@ def calibrate_file(
     unit=None,
     gain=None,
     recalibrate=False,
+    hdu=None,
     overwrite=False,
     progress=None,
 ):
@@ -67,10 +67,11 @@ def calibrate_file(
     Parameters
     ----------
     source : path-like
-        The FITS file, compressed (gzip, fpack) or not. Its first image is
-        calibrated, with the extensions UNCERT and MASK as `CCDData.write
-        <astropy.nddata.CCDData>` makes them, where they are there; other
-        extensions are carried on.
+        The FITS file, compressed (gzip, bzip2, xz, fpack) or not. Its image is
+        calibrated with the extensions UNCERT and MASK, as `CCDData.write
+        <astropy.nddata.CCDData>` writes them. Without MASK, the mask is that
+        of a file NAME.mask.fits beside NAME.fits (either may be compressed).
+        Tables, and images of other shapes, are copied unchanged.
     target : path-like
         The file to write, uncompressed FITS.
     library : `~ks4_ccd.MapLibrary`, path-like or `~ks4_ccd.ZeroPointMap`
@@ -90,8 +91,13 @@ def calibrate_file(
     zeropoint, method, zp_error, error_kind, uncalibrated, origin, unit, gain, \
 recalibrate
         As in `~ks4_ccd.apply_zeropoint`.
+    hdu : int, str or tuple of (str, int), optional
+        The image to calibrate, in a file that contains several of one shape:
+        the number of its HDU, its EXTNAME, or EXTNAME and EXTVER. The other
+        images of that shape are left out of ``target``.
     overwrite : bool, optional
-        Replace ``target`` if it is there; it may be ``source``.
+        Replace ``target`` if it exists; it may be ``source``. Without it, a
+        file that appears there during the calibration is kept as well.
     progress : bool, optional
         Show a progress bar; by default where there is a terminal.
 
@@ -105,14 +111,17 @@ recalibrate
     Raises
     ------
     KS4Error
-        If a file cannot be read or written or an argument is wrong; its
-        kinds are those of `~ks4_ccd.apply_zeropoint` and of
-        `~ks4_ccd.MapLibrary`.
+        If a file cannot be read or written, is damaged, cut or changed during
+        the calibration, if it contains several images of one shape and ``hdu``
+        is not given, or if an argument is wrong; its kinds are those of
+        `~ks4_ccd.apply_zeropoint` and of `~ks4_ccd.MapLibrary`.
 
     Warns
     -----
     KS4Warning
-        If the release flags the field of the map in its band.
+        If the release flags the field of the map in its band, if data do not
+        match their checksum (DATASUM), or if ``hdu`` leaves out planes that
+        belong to an image by their names, such as ERR or DQ.
 
     Examples
     --------
@@ -131,7 +140,7 @@ recalibrate
     check_choices(method, zp_error, error_kind, uncalibrated)
     source, target = as_path("source", source), as_path("target", target)
     check_suffix(target)
-    with closing(SourceImage(source)) as image:
+    with SourceImage(source, hdu) as image:
         header = image.header
         _record.refuse_second(header, recalibrate)
         zpmap = _find_map(library, header, mode, aperture)
@@ -172,13 +181,13 @@ recalibrate
             with open(partial, "wb") as file:
                 planes = TargetPlanes(file)
                 _write_planes(image, header, rows, masked, errors, planes, progress)
+                for pieces in image.carried_over(tables=not tables):
+                    planes.append(pieces)
             for table in tables:
                 fits.append(partial, table.data, table.header, verify=False)
-            for data, extension in image.others():
-                if not (tables and extension.get("EXTNAME") in TABLE_EXTENSIONS):
-                    fits.append(partial, data, extension, verify=False)
             for data, extension in _map_images(zpmap):
                 fits.append(partial, data, extension, verify=False)
+            image.finish()
     return target
 
 
@@ -244,7 +253,7 @@ def _write_planes(image, header, rows, masked, errors, planes, progress):
     shape = image.shape
     dtype = result_dtype(image.dtype(image.image), header["KS4ZPSCL"])
     planes.add(None, header, shape, dtype)
-    if image.mask is not None or masked:
+    if image.has_mask or masked:
         planes.add("MASK", fits.Header(), shape, np.dtype(np.uint8))
     if errors is not None:
         planes.add("UNCERT", errors.header, shape, errors.dtype)
@@ -283,7 +292,7 @@ def _calibrate_band(image, rows, masked, errors, planes, start, stop):
             error = error * errors.factor
         band["UNCERT"] = planes.rows("UNCERT", start, stop)
         rows.apply(data, band[None], error, errors.kind, band["UNCERT"], first=start)
-    if image.mask is not None or masked:
+    if image.has_mask or masked:
         band["MASK"] = _mask_band(image, masked, start, stop)
     return band
 
@@ -294,10 +303,10 @@ def _write_band(planes, start, band):
 
 
 def _mask_band(image, masked, start, stop):
-    if image.mask is None:
-        mask = np.zeros((stop - start, image.shape[1]), bool)
+    if image.has_mask:
+        mask = image.read_mask(start, stop)
     else:
-        mask = image.read(image.mask, start, stop) != 0
+        mask = np.zeros((stop - start, image.shape[1]), bool)
     for rows, columns in masked:
         mask[max(rows.start - start, 0) : max(rows.stop - start, 0)] |= columns
     return mask.view(np.uint8)

@@ -335,7 +335,7 @@ def test_overwriting_is_asked_for(image, tmp_path):
     path = tmp_path / "a.fits"
     image.write(path, format="ks4")
     before = path.read_bytes()
-    with pytest.raises(OSError, match=r"a\.fits is there already") as caught:
+    with pytest.raises(OSError, match=r"a\.fits already exists") as caught:
         image.write(path, format="ks4")
     assert isinstance(caught.value, KS4Error)
     assert path.read_bytes() == before

@@ -362,7 +362,7 @@ def test_write(validation, tmp_path):
     assert each.meta["folds"] == 5
     assert paths[2].read_text() == f"{validation}\n"
     paths[0].unlink()
-    with pytest.raises(KS4Error, match="is there already"):
+    with pytest.raises(KS4Error, match="already exists"):
         validation.write(tmp_path / "report")
     assert set((tmp_path / "report").iterdir()) == set(paths[1:])
     validation.write(tmp_path / "report", overwrite=True)
