@@ -10,6 +10,7 @@ from astropy.io import fits, registry
 from astropy.table import Table
 
 from ks4_ccd._files import as_path, written_whole
+from ks4_ccd._votable import write_votable
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 
 __all__ = ["read_table", "write_table"]
@@ -195,7 +196,10 @@ def write_table(table, path, overwrite=False):
     kind = _format_of(table, path)
     with written_whole(path, overwrite) as partial:
         try:
-            table.write(partial, format=kind)
+            if kind == "votable":
+                write_votable(table, partial)
+            else:
+                table.write(partial, format=kind)
         except OSError:
             raise
         except Exception as error:

@@ -37,6 +37,7 @@ ROWS = (
         "_table_columns",
         "_targets",
         "_value_map",
+        "_votable",
         "grid",
         "plotting",
         "release",

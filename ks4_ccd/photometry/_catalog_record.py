@@ -6,6 +6,8 @@ from astropy import units as u
 import ks4_ccd
 from ks4_ccd.astrometry._offset_record import is_corrected, record_sources
 from ks4_ccd.exceptions import AlreadyCalibratedError
+from ks4_ccd.photometry._map_identity import checksum_of, doi_of
+from ks4_ccd.photometry._record import next_time
 
 __all__ = ["is_corrected", "refuse_second", "refuse_second_correction", "write"]
 
@@ -96,10 +98,17 @@ def write(meta, maps, method, error_kind, offsets):
     offsets : `~ks4_ccd.OffsetMap` or `None`
         The map that positions were corrected by.
     """
+    maps = list(maps)
+    times = next_time(meta)
     meta[_MAP] = ", ".join(zpmap.name for zpmap in maps)
+    meta["KS4ZPSUM"] = ", ".join(checksum_of(zpmap) for zpmap in maps)
+    meta.pop("KS4ZPDOI", None)
+    dois = {doi_of(zpmap) for zpmap in maps} - {None}
+    if dois:
+        meta["KS4ZPDOI"] = ", ".join(dois)
     meta["KS4ZPMTH"] = method
     meta["KS4ZPERR"] = error_kind or "ignore"
-    meta[_TIMES] = meta.get(_TIMES, 0) + 1
+    meta[_TIMES] = times
     meta["KS4ZPVER"] = ks4_ccd.__version__
     if offsets is not None:
         record_sources(meta, offsets)
