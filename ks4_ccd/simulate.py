@@ -29,6 +29,7 @@ from ks4_ccd._sky import (
     reference_table,
     tangent_wcs,
 )
+from ks4_ccd._stack_header import measured_cards
 from ks4_ccd.build.maps import build_maps, build_offset_map
 from ks4_ccd.build.match import match_catalogs
 from ks4_ccd.exceptions import GeometryError, KS4Error
@@ -178,7 +179,10 @@ class SimulatedField:
         The raw image, drawn when it is first asked for.
 
         A `~astropy.nddata.CCDData` in adu, float32, with a mask, the
-        standard deviation (sky and photons) and the nominal WCS.
+        standard deviation (sky and photons) and the nominal WCS. Its header
+        has the measurements that the survey's pipeline records in stacks:
+        ZPAPER5, ZEAPER5, ZSAPER5 and the like for each aperture, DEPTH5 and
+        RMSPHOT.
         """
         image, sigma, mask = expose(
             self._camera,
@@ -212,6 +216,9 @@ class SimulatedField:
             "UNDERSAT": (_UNDERSATURATION, "[adu] Lowest good value"),
             "FWHM": (round(self._psf.fwhm * ARCSEC_PER_PIXEL, 3), "[arcsec] Seeing"),
             "GAIN": (self._noise.gain, "[electron/adu] Gain"),
+            "MAGZERO": (30.0, "[mag] Zero point that frames were scaled to"),
+            "PHOTREF": ("Gaia XP", "Photometric reference"),
+            **measured_cards(self, self._noise.sky, self._psf.fwhm),
             "KS4NAX1": (columns, "[pixel] Width of the whole stack"),
             "KS4NAX2": (rows, "[pixel] Height of the whole stack"),
             "ORIGIN": ("ks4_ccd", "A simulated field, no observation"),

@@ -52,7 +52,7 @@ ROWS = (
     ("release.*", "footprint"),
     ("build.*",),
     ("photometry.*", "astrometry.*"),
-    ("simulate", "_camera", "_field_files", "_sky"),
+    ("simulate", "_camera", "_field_files", "_sky", "_stack_header"),
     (
         "batch",
         "_batch_plan",

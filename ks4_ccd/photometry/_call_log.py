@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["check_log", "log_call"]
+__all__ = ["card_text", "check_log", "log_call"]
 
 
 def log_call(header, keyword, arguments, add_keyword):
@@ -27,7 +27,7 @@ def log_call(header, keyword, arguments, add_keyword):
         return
     if add_keyword is True:
         words = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        entries = {keyword: words}
+        entries = {keyword: card_text(words)}
     elif isinstance(add_keyword, str):
         entries = {add_keyword: None}
     elif isinstance(add_keyword, Mapping):
@@ -49,3 +49,9 @@ def check_log(add_keyword):
             f"mapping, got {add_keyword!r}"
         )
         raise KS4Error(msg)
+
+
+def card_text(text):
+    """Return text as a card can hold it: printable ASCII."""
+    escaped = text.encode("unicode_escape").decode("ascii")
+    return text if text.isascii() and text.isprintable() else escaped

@@ -229,18 +229,14 @@ def _uncertainty_plane(ccd):
 def result_mask(ccd, zpmap, origin, uncalibrated):
     """Return the mask of the result: a copy of the image's, and empty regions."""
     mask = None
+    # Masks are arrays of numpy, whatever the pixels are: CCDData converts them.
     if ccd.mask is not None and ccd.mask is not np.ma.nomask:
-        mask = ccd.mask
-        if np.shape(mask) not in ((), ccd.shape):
-            msg = f"mask has the shape {np.shape(mask)}, the data have {ccd.shape}"
+        if np.shape(ccd.mask) not in ((), ccd.shape):
+            msg = f"mask has the shape {np.shape(ccd.mask)}, the data have {ccd.shape}"
             raise GeometryError(msg)
-        if not _is_dask(mask):
-            mask = np.array(np.broadcast_to(mask, ccd.shape), dtype=bool)
-    empty = None if mask is None or _is_dask(mask) else mask
+        mask = np.array(np.broadcast_to(ccd.mask, ccd.shape), dtype=bool)
     for rows, columns in uncalibrated_rows(zpmap, origin, ccd.shape, uncalibrated):
-        if empty is None:
-            empty = np.zeros(ccd.shape, bool)
-        empty[rows] |= columns
-    if _is_dask(mask):
-        return mask.astype(bool) if empty is None else mask.astype(bool) | empty
-    return empty
+        if mask is None:
+            mask = np.zeros(ccd.shape, bool)
+        mask[rows] |= columns
+    return mask

@@ -17,6 +17,7 @@ from ks4_ccd._image_units import conversion, parse_unit
 from ks4_ccd._pixel_storage import SCALING_CARDS
 from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Error, MapMismatchError
 from ks4_ccd.grid import METHODS
+from ks4_ccd.photometry._call_log import card_text
 from ks4_ccd.photometry._map_identity import checksum_of, doi_of
 
 __all__ = [
@@ -315,7 +316,7 @@ def read(header, zpmap):
         raise KS4Error(msg)
     calibration = Calibration(**{n: header[k] for k, (n, _) in _KEYWORDS.items()})
     _check_record(calibration)
-    if calibration.map_name != _card_text(zpmap.name):
+    if calibration.map_name != card_text(zpmap.name):
         msg = (
             f"the image was calibrated with {calibration.map_name}, not with "
             f"{zpmap.name}"
@@ -371,24 +372,20 @@ def _check_record(calibration):
         ("KS4ZPNEW", calibration.new_unit),
     ):
         try:
-            u.Unit(value)
-        except (ValueError, TypeError):
+            known = isinstance(value, str) and isinstance(u.Unit(value), u.UnitBase)
+        except ValueError:
+            known = False
+        if not known:
             problems.append(keyword)
     if problems:
         msg = f"the record of the calibration was changed: {', '.join(problems)}"
         raise KS4Error(msg)
 
 
-def _card_text(text):
-    """Return text as a card can hold it: printable ASCII."""
-    escaped = text.encode("unicode_escape").decode("ascii")
-    return text if text.isascii() and text.isprintable() else escaped
-
-
 def _set(header, keyword, value, comment):
     """Set a card of a FITS header, or an item of another mapping."""
     if isinstance(value, str):
-        value = _card_text(value)
+        value = card_text(value)
     if isinstance(header, fits.Header) and comment is not None:
         # A card has 80 characters; a long value leaves no room.
         fits_in = len(str(value)) + len(comment) < 64
