@@ -62,7 +62,7 @@ def measured_cards(simulated, sky, fwhm):
     cards["DEPTH5"] = round(float(depth), 3), what
     residual = _residual(stars, maps["AUTO"], reference, np.asarray(matched["sep"]))
     if residual is not None:
-        what = "[mag] RMS residual of calibrated AUTO magnitudes"
+        what = "[mag] RMS residual of calibrated MAG_AUTO"
         cards["RMSPHOT"] = round(residual, 3), what
     return cards
 

@@ -6,11 +6,11 @@ import re
 import warnings
 from itertools import takewhile
 
-from astropy.io import fits, registry
+from astropy.io import fits, registry, votable
 from astropy.table import Table
 
 from ks4_ccd._files import as_path, written_whole
-from ks4_ccd._votable import write_votable
+from ks4_ccd._votable import meta_of, write_votable
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 
 __all__ = ["read_table", "write_table"]
@@ -71,6 +71,8 @@ def read_table(path):
             return _read_fits(path)
         if start.startswith(b"#") and _SEXTRACTOR_LINE.match(start.decode("latin-1")):
             return _read_sextractor(path)
+        if path.suffix.lower() in _FORMATS or votable.is_votable(str(path)):
+            return _read_votable(path)
         return _read_other(path)
     except KS4Error:
         raise
@@ -146,12 +148,22 @@ def _read_sextractor(path):
     return Table.read(lines, format="ascii.sextractor")
 
 
+def _read_votable(path):
+    with warnings.catch_warnings():
+        # Violations of the standard that leave the table readable.
+        warnings.simplefilter("ignore")
+        element = votable.parse(str(path)).get_first_table()
+        table = element.to_table()
+    table.meta.update(meta_of(element))
+    return table
+
+
 def _read_other(path):
     with warnings.catch_warnings():
         # Units that astropy does not know are kept as they are.
         warnings.simplefilter("ignore")
         try:
-            return Table.read(path, format=_FORMATS.get(path.suffix.lower()))
+            return Table.read(path)
         except registry.IORegistryError:
             pass
         try:
@@ -170,8 +182,9 @@ def write_table(table, path, overwrite=False):
     table : `~astropy.table.Table`
         It is not changed.
     path : str or path-like
-        Its suffix tells the format: .fits, .ecsv, .csv, .vot, or any other
-        that astropy writes.
+        Its suffix determines the format: .fits, .ecsv, .csv, .vot, or any other
+        that astropy writes. FITS, ECSV, VOTable and parquet keep the record of a
+        calibration in the table's meta, CSV does not.
     overwrite : bool, optional
         Whether an existing file may be replaced.
 

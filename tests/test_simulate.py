@@ -11,6 +11,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
 from numpy.testing import assert_allclose, assert_array_equal
 
+from ks4_ccd._sky import Noise, PointSpread
 from ks4_ccd.exceptions import GeometryError, KS4Error
 from ks4_ccd.release.library import MapLibrary
 from ks4_ccd.release.names import APERTURES
@@ -473,3 +474,34 @@ def test_unwritable_directory(simulated, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(KS4Error, match="cannot write the simulated field to"):
         simulated.write(tmp_path / "file" / "inside")
+
+
+def test_the_header_has_what_the_pipeline_measures():
+    """Zero points, depth and RMS follow from the truth."""
+    simulated = simulate_field((660, 660), map_shape=(33, 33), seed=1)
+    header, psf = simulated.ccd.header, PointSpread(1.6 / 0.4)
+    x, y = simulated.sources["X_IMAGE"] - 1.0, simulated.sources["Y_IMAGE"] - 1.0
+    zeropoint = np.median(simulated.zeropoint(x, y))
+    for aperture, diameter in (
+        ("FWHM", psf.fwhm),
+        ("APER3", 3 / 0.4),
+        ("APER5", 5 / 0.4),
+        ("APER10", 10 / 0.4),
+    ):
+        # Light outside the aperture makes stars fainter.
+        expected = zeropoint + 2.5 * np.log10(psf.enclosed(diameter / 2))
+        assert header[f"ZP{aperture}"] == pytest.approx(expected, abs=0.005)
+        assert 0.01 < header[f"ZE{aperture}"] < 0.03
+        assert 800 < header[f"ZS{aperture}"] < len(simulated.matched)
+    assert header["ZPFWHM"] < header["ZPAPER5"] < header["ZPAUTO"] < header["ZPAPER10"]
+    noise = Noise().sky * np.sqrt(np.pi * (psf.fwhm / 2) ** 2)
+    depth = header["ZPFWHM"] - 2.5 * np.log10(5 * noise)
+    assert header["DEPTH5"] == pytest.approx(depth, abs=0.002)
+    assert 0.002 < header["RMSPHOT"] < 0.02
+    assert (header["MAGZERO"], header["PHOTREF"]) == (30, "Gaia XP")
+
+
+def test_a_header_without_stars():
+    """There is nothing to measure."""
+    header = simulate_field((100, 100), map_shape=(2, 2), n_stars=0).ccd.header
+    assert not [key for key in header if key.startswith("ZP") or key == "DEPTH5"]

@@ -4,6 +4,7 @@
 import ccdproc
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData
 from astropy.table import Table
@@ -21,6 +22,7 @@ from ks4_ccd import (
     remove_zeropoint,
 )
 from ks4_ccd.photometry._map_identity import checksum_of, doi_of
+from ks4_ccd.table_files import read_table, write_table
 
 MEASURED = {
     "ZPFWHM": 28.932,
@@ -273,3 +275,47 @@ def test_keys_of_the_release_have_kept_names_of_eight_characters():
     kept = [*_KEPT.values(), *_MEASURED.values()]
     assert len(set(kept) | set(_RECORD)) == len(kept) + len(_RECORD)
     assert all(len(keyword) <= 8 for keyword in (*kept, *_RECORD))
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "xml", "parquet"])
+def test_files_keep_the_record_of_a_catalog(make_map, make_key, tmp_path, suffix):
+    """In every format that has room for it, also without the columns of zero points."""
+    if suffix == "parquet":
+        for name in ("pyarrow", "pandas"):
+            pytest.importorskip(name, reason=f"astropy needs {name} for parquet")
+    apertures = "FWHM", "APER3", "APER5", "APER10"
+    maps = [make_map(key=make_key(aperture=aperture)) for aperture in apertures]
+    sources = Table({"X_IMAGE": [5.0], "Y_IMAGE": [5.0], "MAG_APER": [[-10.0] * 4]})
+    sources["MAG_APER"].unit = "mag"
+    sources.meta |= {"FIELD1": "0403", "FILTER": "R", "EXPTIME": 480.0}
+    calibrated = calibrate_catalog(sources, maps, zp_error="ignore")
+    for aperture in apertures:
+        calibrated.remove_column(f"ZP_{aperture}")
+    write_table(calibrated, tmp_path / f"a.{suffix}")
+    read = read_table(tmp_path / f"a.{suffix}")
+    assert {key: read.meta[key] for key in calibrated.meta} == dict(calibrated.meta)
+    assert len(read.meta["KS4ZPSUM"].split(", ")) == 4
+    with pytest.raises(AlreadyCalibratedError):
+        calibrate_catalog(read, maps, zp_error="ignore")
+
+
+def test_meta_in_votables(tmp_path):
+    """Numbers and strings come back; what is not of this package stays out."""
+    meta = {"a": 1, "b": 2.5, "c": True, "d": "größe & <x>", "e": np.float32(0.5)}
+    meta |= {"DATE-OBS": "2021-09-07", "empty": "", "n": np.int64(7)}
+    table = Table({"x": [1.0, 2.0]}, meta=meta | {"description": "two", "f": [1]})
+    write_table(table, tmp_path / "a.vot")
+    read = read_table(tmp_path / "a.vot")
+    assert dict(read.meta) == meta | {"description": "two"}
+    assert [type(read.meta[key]) for key in "abcd"] == [int, float, bool, str]
+    text = (tmp_path / "a.vot").read_text(encoding="utf-8")
+    (tmp_path / "b.vot").write_text(text.replace("ks4_ccd:meta", "other"))
+    assert "a" not in read_table(tmp_path / "b.vot").meta
+
+
+def test_votables_cannot_hold_everything(tmp_path):
+    """A column of positions is refused with its name, and no file is left."""
+    table = Table({"place": SkyCoord([1, 2], [3, 4], unit="deg")})
+    with pytest.raises(KS4Error, match="cannot contain columns such as place"):
+        write_table(table, tmp_path / "a.vot")
+    assert not any(tmp_path.iterdir())
