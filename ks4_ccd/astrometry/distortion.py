@@ -107,6 +107,10 @@ class _LookupModel(Model):
 
 
 def _checked_table(name, table):
+    if hasattr(table, "unit") or np.asarray(table).dtype.kind not in "iuf":
+        found = getattr(table, "unit", None) or np.asarray(table).dtype
+        msg = f"{name} must be real numbers, in pixels without a unit, got {found}"
+        raise MapFormatError(msg)
     table = np.array(table, dtype=float, copy=True, order="C")
     if table.ndim != 2 or table.size == 0:
         msg = f"{name} must be a 2D table [row, column], got shape {table.shape}"
@@ -125,7 +129,9 @@ def _checked_table(name, table):
 
 def _checked_pair(name, value):
     try:
-        first, second = (float(v) for v in np.broadcast_to(value, (2,)))
+        # One number in a list is more likely one that is missing than two.
+        value = (value, value) if np.ndim(value) == 0 else value
+        first, second = (float(v) for v in value)
     except (TypeError, ValueError):
         first = second = np.nan
     if not np.isfinite([first, second]).all():
@@ -157,7 +163,7 @@ class LookupDistortion(_LookupModel):
     Raises
     ------
     MapFormatError
-        If a node is not finite.
+        If a node is not finite, or not a real number without a unit.
     GeometryError
         If the tables are not 2D or of different shapes, or a number is not
         finite or not positive.
