@@ -180,10 +180,9 @@ def test_files_that_lost_the_correction(raw, image, offsets, tmp_path):
     calibrate_file(tmp_path / "raw.fits", names[0], flat, offsets=offsets)
     first = CCDData.read(names[0], format="ks4")
     assert first.wcs.wcs.name == image.wcs.wcs.name
-    del first.header["KS4ZPMAP"]
     first.write(names[1])
     with pytest.warns(KS4Warning, match=LOST):
-        calibrate_file(names[1], names[2], flat, offsets=offsets)
+        calibrate_file(names[1], names[2], flat, offsets=offsets, recalibrate=True)
     again = CCDData.read(names[2], format="ks4")
     assert largest_miss(again.wcs, image.wcs) < 1e-3
     assert again.wcs.wcs.name == image.wcs.wcs.name
