@@ -16,7 +16,8 @@ class SourceColumns:
     """
     Which columns of a source catalog hold what.
 
-    Where a tuple of names is given, the first that the catalog has counts.
+    Where a tuple of names is given, the first that the catalog has is used; of
+    ``x`` and ``y``, and of ``ra`` and ``dec``, the first pair that it has.
 
     Parameters
     ----------
@@ -94,8 +95,8 @@ def _is_place(value):
 
 
 _SEXTRACTOR = SourceColumns(
-    x="X_IMAGE",
-    y="Y_IMAGE",
+    x=("X_IMAGE", "X_IMAGE_DBL", "XWIN_IMAGE"),
+    y=("Y_IMAGE", "Y_IMAGE_DBL", "YWIN_IMAGE"),
     ra=("ALPHA_J2000", "ALPHAWIN_J2000", "ALPHA_SKY"),
     dec=("DELTA_J2000", "DELTAWIN_J2000", "DELTA_SKY"),
     magnitudes={aperture: f"MAG_{aperture}" for aperture in APERTURES},

@@ -1,15 +1,91 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Columns of tables as plain floats in a known unit, NaN where there is none."""
+"""Columns of tables as plain floats in a known unit, NaN where there is no value."""
+
+import re
 
 import numpy as np
 from astropy import units as u
 
+from ks4_ccd._image_units import conversion, parse_unit
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["column_in", "magnitude_column", "plain_column"]
+__all__ = [
+    "NOT_MEASURED",
+    "column_in",
+    "counts_column",
+    "is_measured",
+    "magnitude_column",
+    "pixel_column",
+    "plain_column",
+    "unit_of",
+]
 
-# What SExtractor writes where it could not measure, and what pipelines write.
-_MISSING = (99.0, -99.0)
+# Pipelines write 99, -99, 99.999, 999 and the like where nothing was measured:
+# no magnitude, and no error of one, is that large.
+NOT_MEASURED = 90.0
+
+# Words in the units of tables, lower case, that astropy reads as something else or
+# not at all, and how it spells them; those in the units of images come on top.
+_SPELLINGS = {
+    spelling: unit
+    for unit, spellings in {
+        "mag": "mag mags magnitude magnitudes",
+        "mag(AB)": "abmag abmags magab",
+        "deg": "deg degs degree degrees",
+        "arcsec": "arcsec arcsecs arcsecond arcseconds",
+        "mas": "mas milliarcsec milliarcsecs milliarcsecond milliarcseconds",
+        "rad": "rad radian radians",
+        "yr": "yr yrs year years",
+    }.items()
+    for spelling in spellings.split()
+}
+_AB_MAGNITUDE = re.compile(r"(AB[\s_]+mags?|mags?[\s_]*\[?AB\]?|mags?\s+\(AB\))", re.I)
+_NO_UNIT = re.compile(r"-*|none|null|n/a|unitless", re.I)
+# The same numbers by several names.
+_COUNTS = (u.adu, u.DN, u.ct, u.dimensionless_unscaled)
+
+
+def unit_of(column):
+    """
+    Return the unit of a column, however it is spelled.
+
+    Parameters
+    ----------
+    column : `~astropy.table.Column`, `~astropy.units.Quantity` or other mixin
+
+    Returns
+    -------
+    unit : `~astropy.units.UnitBase`, `~astropy.units.FunctionUnitBase` or `None`
+        ``[mag]``, ``mags``, ``Mag``, ``DEGREE``, ``degrees`` and the like are
+        the units that they abbreviate. A unit that cannot be understood is an
+        `~astropy.units.UnrecognizedUnit`.
+    """
+    unit = getattr(column, "unit", None)
+    if unit is None:
+        return None
+    text = original = str(unit)
+    text = text.replace("[", " ").replace("]", " ").strip(" \t'\"")
+    if _NO_UNIT.fullmatch(text):
+        return None if original else unit
+    if _AB_MAGNITUDE.fullmatch(text):
+        text = "mag(AB)"
+    else:
+        text = re.sub("[A-Za-z]+", _spelled, text)
+    # Readers of FITS accept fewer units than astropy's own format, and those of
+    # VOTable make new units of unknown words.
+    try:
+        return parse_unit(text)
+    except ValueError:
+        return unit
+
+
+def _spelled(match):
+    return _SPELLINGS.get(match[0].lower(), match[0])
+
+
+def is_measured(values):
+    """Return which magnitudes, or errors of them, are values and not marks."""
+    return np.abs(values) < NOT_MEASURED
 
 
 def plain_column(table, name, element=None):
@@ -31,7 +107,7 @@ def plain_column(table, name, element=None):
     Raises
     ------
     KS4Error
-        If the column does not hold numbers, one a row.
+        If the column does not hold numbers, one in each row.
     """
     column = table[name]
     values = getattr(column, "value", column)
@@ -43,7 +119,10 @@ def plain_column(table, name, element=None):
         values, mask = values.unmasked, np.asarray(values.mask)
     values = np.asarray(values)
     if values.dtype.kind not in "iufb":
-        msg = f"column {name} must hold numbers, got {values.dtype}"
+        msg = (
+            f"column {name}: expected numbers, found {values.dtype}; convert it first, "
+            f"such as table[{name!r}] = table[{name!r}].astype(float)"
+        )
         raise KS4Error(msg)
     values = values.astype(float)
     if mask is not None:
@@ -58,8 +137,8 @@ def plain_column(table, name, element=None):
         values = values[:, element]
     if values.ndim != 1:
         msg = (
-            f"column {name} must hold one number a row, got {values.shape[1:]}: name "
-            f"an element of it as a pair, ({name!r}, 0)"
+            f"column {name}: expected one number in each row, found arrays of shape "
+            f"{values.shape[1:]}; name an element as a pair, ({name!r}, 0)"
         )
         raise KS4Error(msg)
     return values
@@ -86,20 +165,43 @@ def column_in(table, name, unit):
         If the column does not hold such numbers.
     """
     values = plain_column(table, name)
-    own = getattr(table[name], "unit", None)
+    own = unit_of(table[name])
     if own is None or own == unit:
         return values
     try:
         return own.to(unit, values)
     except (u.UnitConversionError, ValueError) as error:
-        # ValueError: a unit that astropy does not know.
-        msg = f"column {name} must be in {unit} or alike, got the unit {own}"
+        # ValueError: a unit that astropy cannot read.
+        msg = f"column {name}: expected {unit} or an equivalent unit, found {own}"
         raise KS4Error(msg) from error
+
+
+def pixel_column(table, name):
+    """
+    Return a column of pixel coordinates: NaN where it is masked.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    name : str
+
+    Returns
+    -------
+    values : 1D `~numpy.ndarray`
+
+    Raises
+    ------
+    KS4Error
+        If the column has a unit that is not that of pixels.
+    """
+    if unit_of(table[name]) == u.dimensionless_unscaled:
+        return plain_column(table, name)
+    return column_in(table, name, u.pix)
 
 
 def magnitude_column(table, name, element=None):
     """
-    Return a column of magnitudes: NaN where it is masked, 99 or -99.
+    Return a column of magnitudes, or of their errors.
 
     Parameters
     ----------
@@ -111,6 +213,8 @@ def magnitude_column(table, name, element=None):
     Returns
     -------
     magnitudes : 1D `~numpy.ndarray`
+        NaN where there is none: masked, not finite, or of 90 or more in absolute
+        value, which marks what was not measured.
 
     Raises
     ------
@@ -118,20 +222,32 @@ def magnitude_column(table, name, element=None):
         If the column does not hold magnitudes.
     """
     values = plain_column(table, name, element)
-    unit = getattr(table[name], "unit", None)
+    unit = unit_of(table[name])
     if unit is not None and unit != u.dimensionless_unscaled:
         if isinstance(unit, u.MagUnit):
-            # AB magnitudes are numbers of magnitudes, too.
-            unit = u.mag
-        if not _is_magnitude(unit):
+            values = _magnitudes_of(unit, values, name)
+        elif not _is_magnitude(unit):
             msg = (
-                f"column {name} must hold magnitudes, got the unit {unit}: fluxes have "
-                "to be declared (columns= with fluxes=True) or converted"
+                f"column {name}: expected magnitudes, found the unit {unit}; declare "
+                "fluxes (columns= with fluxes=True) or convert them"
             )
             raise KS4Error(msg)
-        values = values if unit == u.mag else unit.to(u.mag, values)
-    values[np.isin(values, _MISSING)] = np.nan
+        elif unit != u.mag:
+            values = unit.to(u.mag, values)
+    values[~is_measured(values)] = np.nan
     return values
+
+
+def _magnitudes_of(unit, values, name):
+    """Return magnitudes of counts, or AB magnitudes, refuse those of anything else."""
+    physical = unit.physical_unit
+    if any(physical == counts for counts in _COUNTS):
+        return values
+    try:
+        return unit.to(u.ABmag, values)
+    except u.UnitsError as error:
+        msg = f"column {name}: expected magnitudes of counts, or AB, found {unit}"
+        raise KS4Error(msg) from error
 
 
 def _is_magnitude(unit):
@@ -139,3 +255,56 @@ def _is_magnitude(unit):
         return unit.is_equivalent(u.mag)
     except ValueError:
         return False
+
+
+def counts_column(table, name, element=None, target=u.adu):
+    """
+    Return a column of fluxes in the unit of a map, or of their errors.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+    name : str
+    element : int, optional
+        Which element of a vector column.
+    target : `~astropy.units.UnitBase`, optional
+        The unit of images that the map holds for, which a column without a unit
+        is taken to be in.
+
+    Returns
+    -------
+    counts : 1D `~numpy.ndarray`
+        NaN where there is none: masked or not finite.
+
+    Raises
+    ------
+    KS4Error
+        If the column is in another unit: in electrons, a rate or a physical flux.
+    """
+    values = plain_column(table, name, element)
+    unit = unit_of(table[name])
+    if unit is not None and unit != u.dimensionless_unscaled:
+        factor = conversion(unit, target)
+        if factor is None:
+            msg = (
+                f"column {name}: expected fluxes in {target}, as the map holds for, "
+                f"found {unit}; {_remedy(unit, target)}"
+            )
+            raise KS4Error(msg)
+        if factor != 1:
+            values *= factor
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _remedy(unit, target):
+    bases = set(getattr(unit, "bases", ()))
+    if bases and bases <= {*_COUNTS, u.electron, u.ph, u.s, u.min, u.h}:
+        steps = []
+        if bases & {u.electron, u.ph} and conversion(target, u.adu) is not None:
+            steps.append("divide it by the gain (electrons per adu)")
+        if bases & {u.s, u.min, u.h}:
+            steps.append("multiply it by the exposure time")
+        if steps:
+            return f"{' and '.join(steps)}, and its errors as well"
+    return f"a physical flux needs no zero point, convert any other to {target}"

@@ -7,14 +7,22 @@ SExtractor counts pixels from 1.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
+from ks4_ccd._magnitude_zeropoint import contained_zeropoint
 from ks4_ccd._source_columns import PRESETS, SourceColumns, as_columns
-from ks4_ccd._table_columns import column_in, magnitude_column, plain_column
+from ks4_ccd._table_columns import (
+    column_in,
+    counts_column,
+    magnitude_column,
+    pixel_column,
+    plain_column,
+)
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import APERTURES
 
@@ -22,6 +30,7 @@ __all__ = ["PRESETS", "SourceColumns", "Sources", "plain_column"]
 
 _VECTOR_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 _STELLARITY = 0.8
+_PARTNERS = {"x": "y", "y": "x", "ra": "dec", "dec": "ra"}
 
 
 class Sources:
@@ -38,6 +47,10 @@ class Sources:
     apertures : sequence of str, optional
         The names of the apertures in the vector column, in its order; by
         default those of KS4 (FWHM, APER3, APER5, APER10) if there are four.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain (SExtractor's MAG_ZEROPOINT):
+        by default the one that `~ks4_ccd.match_catalogs` has recorded in the
+        table's meta, or 0.
 
     Attributes
     ----------
@@ -50,16 +63,20 @@ class Sources:
     Raises
     ------
     KS4Error
-        If the argument is not a table, or the columns are none of those
-        allowed.
+        If the argument is not a table, the columns are none of those allowed,
+        or ``mag_zeropoint`` contradicts the table's meta.
     """
 
-    def __init__(self, table, columns="sextractor", apertures=None):
+    def __init__(self, table, columns="sextractor", apertures=None, mag_zeropoint=None):
         if not isinstance(table, Table):
             msg = f"a catalog must be an astropy Table, got {type(table).__name__}"
             raise KS4Error(msg)
         self.table = table
         self.columns = as_columns(columns)
+        self._given_zeropoint = mag_zeropoint
+        if mag_zeropoint is not None:
+            # A wrong argument is an error even where no magnitude is needed.
+            self.mag_zeropoint  # noqa: B018
         self._magnitudes = self._places(
             self.columns.magnitudes, self.columns.vector, apertures
         )
@@ -70,6 +87,20 @@ class Sources:
 
     def __len__(self):
         return len(self.table)
+
+    @cached_property
+    def mag_zeropoint(self):
+        """
+        The zero point that the magnitudes contain, 0 for instrumental ones.
+
+        Raises
+        ------
+        KS4Error
+            If the table's meta records another one than that given.
+        """
+        return contained_zeropoint(
+            self.table.meta, self._given_zeropoint, self.columns.fluxes
+        )
 
     def _places(self, named, vector, apertures):
         """Return where each aperture's numbers are: a column and an element."""
@@ -139,16 +170,28 @@ class Sources:
         KS4Error
             If the catalog has no such column.
         """
-        wanted = getattr(self.columns, what)
-        names = (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
-        for name in names:
-            if name in self.table.colnames:
-                return name
+        names, partners = (self._names(key) for key in (what, _PARTNERS.get(what)))
+        there = [name in self.table.colnames for name in names]
+        if len(partners) == len(names):
+            # XWIN_IMAGE belongs to YWIN_IMAGE, not to Y_IMAGE.
+            pairs = [
+                name
+                for name, partner in zip(names, partners, strict=True)
+                if {name, partner} <= set(self.table.colnames)
+            ]
+            if pairs:
+                return pairs[0]
+        if any(there):
+            return names[there.index(True)]
         msg = (
             f"the catalog has no column {' or '.join(names) or f'for {what}'}: it has "
             f"{', '.join(self.table.colnames) or 'none'}"
         )
         raise KS4Error(msg)
+
+    def _names(self, what):
+        wanted = None if what is None else getattr(self.columns, what)
+        return (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
 
     def has(self, what):
         """Return whether the catalog has the column for a parameter."""
@@ -167,7 +210,7 @@ class Sources:
         x, y : 1D `~numpy.ndarray`
         """
         return tuple(
-            plain_column(self.table, self.column(axis)) - self.columns.first_pixel
+            pixel_column(self.table, self.column(axis)) - self.columns.first_pixel
             for axis in ("x", "y")
         )
 
@@ -197,37 +240,53 @@ class Sources:
             column_in(self.table, self.column(axis), u.deg) for axis in ("ra", "dec")
         )
 
-    def magnitudes(self, aperture):
+    def magnitudes(self, aperture, unit=u.adu):
         """
-        Return the magnitudes in an aperture, instrumental if from fluxes.
+        Return the instrumental magnitudes in an aperture.
+
+        Parameters
+        ----------
+        aperture : str
+        unit : `~astropy.units.UnitBase`, optional
+            The unit of images that a map holds for: fluxes must be in it.
 
         Returns
         -------
         magnitudes : 1D `~numpy.ndarray`
-            NaN where there is none: masked, 99, -99, or a flux not above 0.
+            Without the zero point that those of the catalog contain. NaN where
+            there is none: masked, not finite, of 90 or more in absolute value
+            (99, -99, 999 and the like), or a flux not above 0.
         """
         name, element = self.place_of(aperture)
         if self.columns.fluxes:
-            values = plain_column(self.table, name, element)
+            values = counts_column(self.table, name, element, unit)
             return -2.5 * np.log10(np.where(values > 0, values, np.nan))
-        return magnitude_column(self.table, name, element)
+        values = magnitude_column(self.table, name, element)
+        if self.mag_zeropoint:
+            values -= self.mag_zeropoint
+        return values
 
-    def magnitude_errors(self, aperture):
+    def magnitude_errors(self, aperture, unit=u.adu):
         """
         Return the errors of magnitudes in an aperture.
+
+        Parameters
+        ----------
+        aperture, unit
+            As in `magnitudes`.
 
         Returns
         -------
         errors : 1D `~numpy.ndarray`
-            NaN where there is none: masked, 99, -99 or negative; all NaN if
-            the catalog has no such column.
+            NaN where there is none: masked, not finite, 90 or more, or
+            negative; all NaN if the catalog has no such column.
         """
         place = self.place_of_error(aperture)
         if place is None:
             return np.full(len(self), np.nan)
         if self.columns.fluxes:
-            errors = plain_column(self.table, *place)
-            flux = plain_column(self.table, *self.place_of(aperture))
+            errors = counts_column(self.table, *place, unit)
+            flux = counts_column(self.table, *self.place_of(aperture), unit)
             errors *= 2.5 / np.log(10) / np.where(flux > 0, flux, np.nan)
         else:
             errors = magnitude_column(self.table, *place)

@@ -6,10 +6,13 @@ import re
 import warnings
 from itertools import takewhile
 
+import numpy as np
 from astropy.io import fits, registry, votable
+from astropy.io.fits.card import Undefined
 from astropy.table import Table
 
 from ks4_ccd._files import as_path, written_whole
+from ks4_ccd._magnitude_zeropoint import SEXTRACTOR as _SEXTRACTOR_ZEROPOINT
 from ks4_ccd._votable import meta_of, write_votable
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 
@@ -18,11 +21,16 @@ __all__ = ["read_table", "write_table"]
 _FITS, _GZIP = b"SIMPLE  =", b"\x1f\x8b"
 # "#   4 MAG_APER     Fixed aperture magnitude vector     [mag]"
 _SEXTRACTOR_LINE = re.compile(r"#\s*(\d+)\s+(\S+)")
-# What astropy says of FITS files that end too early.
+# Messages of astropy about FITS files that end too early.
 _BROKEN = ("truncated", "Error validating header")
 # Which astropy recognises by their content only.
 _FORMATS = {".vot": "votable", ".votable": "votable", ".xml": "votable"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".z", ".zip")
+# Keywords of an image's header that describe its pixels as stored, not the image.
+_OF_STORAGE = re.compile(
+    "SIMPLE|XTENSION|BITPIX|NAXIS[0-9]*|EXTEND|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK"
+    "|EXTNAME|EXTVER|EXTLEVEL|INHERIT|CHECKSUM|DATASUM|COMMENT|HISTORY|CONTINUE|END|"
+)
 
 
 def read_table(path):
@@ -39,16 +47,19 @@ def read_table(path):
     -------
     table : `~astropy.table.Table`
         Vector columns of ASCII_HEAD come as ``MAG_APER``, ``MAG_APER_1``...
+        Its meta has the keywords of the image's header that FITS_LDAC files
+        contain, such as FIELD1, FILTER, LTV1 and EXPTIME, and SEXMGZPT of FITS_1.0
+        (MAG_ZEROPOINT).
 
     Raises
     ------
     KS4Error
-        If the file is not there, ends too early or is no table.
+        If the file does not exist, ends too early or is not a table.
 
     Warns
     -----
     KS4Warning
-        If a FITS file has several tables of sources: the first is read.
+        If a FITS file or a VOTable has several tables: the first is read.
 
     Examples
     --------
@@ -115,13 +126,47 @@ def _read_fits(path):
             ldac = [i for i in numbers if hdus[i].name == "LDAC_OBJECTS"]
             numbers = ldac or numbers
             table = Table.read(hdus, hdu=numbers[0], format="fits")
+            table.meta = _image_keywords(hdus, numbers[0]) | table.meta
     if len(numbers) > 1:
-        msg = (
-            f"{path} has {len(numbers)} tables, in its extensions "
-            f"{', '.join(map(str, numbers))}: the first is read"
-        )
-        warnings.warn(msg, KS4Warning, stacklevel=3)
+        extensions = ", ".join(map(str, numbers))
+        _warn_of_several(path, len(numbers), f", in its extensions {extensions}")
     return table
+
+
+def _warn_of_several(path, number, where=""):
+    msg = f"{path} has {number} tables{where}: the first is read"
+    warnings.warn(msg, KS4Warning, stacklevel=4)
+
+
+def _image_keywords(hdus, number):
+    """Return the keywords about its image that a catalog's file contains elsewhere."""
+    keywords = {}
+    if hdus[number].name == "LDAC_OBJECTS":
+        # Of a mosaic of chips, each catalog comes after the header of its image.
+        headers = [hdu for hdu in hdus[:number] if hdu.name == "LDAC_IMHEAD"]
+        if headers and len(headers[-1].data):
+            # The bytes: strings of astropy have lost their trailing blanks.
+            rows = headers[-1].data.view(np.ndarray)
+            text = rows[rows.dtype.names[0]][0].tobytes().decode("ascii", "replace")
+            text = text.replace("\ufffd", "?").replace("\0", " ")
+            keywords = _values_of(fits.Header.fromstring(text))
+    # SExtractor's FITS_1.0 records MAG_ZEROPOINT before the table.
+    if _SEXTRACTOR_ZEROPOINT in hdus[0].header:
+        keywords[_SEXTRACTOR_ZEROPOINT] = hdus[0].header[_SEXTRACTOR_ZEROPOINT]
+    return keywords
+
+
+def _values_of(header):
+    values = {}
+    for card in header.cards:
+        try:
+            keyword, value = card.keyword, card.value
+        except fits.VerifyError:
+            # A card that violates the standard has no value to be used.
+            continue
+        if not isinstance(value, Undefined) and not _OF_STORAGE.fullmatch(keyword):
+            values[keyword] = value
+    return values
 
 
 def _is_table(hdu):
@@ -152,15 +197,20 @@ def _read_votable(path):
     with warnings.catch_warnings():
         # Violations of the standard that leave the table readable.
         warnings.simplefilter("ignore")
-        element = votable.parse(str(path)).get_first_table()
-        table = element.to_table()
-    table.meta.update(meta_of(element))
+        tables = list(votable.parse(str(path)).iter_tables())
+        if not tables:
+            msg = f"{path} is a VOTable without a table"
+            raise KS4Error(msg)
+        table = tables[0].to_table()
+    table.meta.update(meta_of(tables[0]))
+    if len(tables) > 1:
+        _warn_of_several(path, len(tables))
     return table
 
 
 def _read_other(path):
     with warnings.catch_warnings():
-        # Units that astropy does not know are kept as they are.
+        # Units that astropy cannot read are kept unchanged.
         warnings.simplefilter("ignore")
         try:
             return Table.read(path)

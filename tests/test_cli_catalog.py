@@ -125,13 +125,32 @@ def test_whole_or_not_at_all(table, run, tmp_path, capsys):
     assert target.read_text() == "precious"
     assert run(path, "-o", target, "--overwrite") == 0
     assert run(target, "-o", tmp_path / "y.fits") == 1
-    assert run(target, "-o", tmp_path / "y.fits", "--recalibrate") == 0
+    assert run(target, "-o", tmp_path / "y.fits", "--recalibrate") == 1
     assert run(tmp_path / "nothing.fits") == 1
     assert run(path, "-o", tmp_path / "z.nonsense") == 1
     errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 4
-    assert "calibrated before" in errors[1]
-    assert {p.name for p in tmp_path.iterdir()} == {"stars.fits", "x.fits", "y.fits"}
+    assert len(errors) == 5
+    assert all("calibrated before" in error for error in errors[1:3])
+    assert {p.name for p in tmp_path.iterdir()} == {"stars.fits", "x.fits"}
+
+
+def test_zero_point_of_the_magnitudes(table, run, tmp_path, capsys):
+    """--mag-zeropoint 30 is subtracted; without it nothing is written."""
+    table.write(tmp_path / "stars.fits")
+    assert run(tmp_path / "stars.fits", "-o", tmp_path / "expected.fits") == 0
+    for name in ("MAG_APER", "MAG_AUTO"):
+        table[name] = np.where(np.abs(table[name]) < 90, table[name] + 30, 99)
+    table.write(tmp_path / "shifted.fits")
+    capsys.readouterr()
+    assert run(tmp_path / "shifted.fits") == 1
+    assert "--mag-zeropoint 30" in capsys.readouterr().err
+    assert not (tmp_path / "shifted_cal.fits").exists()
+    assert run(tmp_path / "shifted.fits", "--mag-zeropoint", 30) == 0
+    result = Table.read(tmp_path / "shifted_cal.fits")
+    expected = Table.read(tmp_path / "expected.fits")
+    for name in ("MAG_AUTO", "MAG_APER5"):
+        np.testing.assert_allclose(result[name], expected[name], atol=1e-5)
+    assert result.meta["KS4ZPMZP"] == 30
 
 
 def test_an_aperture_without_map_is_told(table, run, tmp_path, make_map, capsys):

@@ -76,3 +76,23 @@ def test_wrong_usage(run):
         run("--maps", "x", "--zeropoint", "30")
     with pytest.raises(SystemExit, match="2"):
         main(["validate", "x.fits", "--reference", "y.fits"])
+
+
+def test_zero_points_and_epochs(written, run, tmp_path, capsys):
+    """Reach the match; residuals of 30 mag are refused."""
+    words = ["--zeropoint", 29.9, "--aperture", "AUTO"]
+    assert run(*words, "--mag-zeropoint", 30) == 1
+    assert "found a median difference" in capsys.readouterr().err
+    stars = Table.read(written.reference)
+    stars["pmra"], stars["pmdec"] = 1e5, 0.0
+    stars.write(tmp_path / "stars.fits")
+    command = ["validate", written.sources, "--reference", tmp_path / "stars.fits"]
+    command += ["--band", "R", "--image-size", 400, 400, *words]
+    epochs = ["--epoch", "2020-01-01T00:00:00", "--reference-epoch", 2016.0]
+    assert main([*map(str, command + epochs)]) == 1
+    assert "no source has a reference star" in capsys.readouterr().err
+    epochs[-1] = 2020.0
+    assert main([*map(str, command + epochs)]) == 0
+    assert "proper motions" not in capsys.readouterr().err
+    assert main([*map(str, command)]) == 0
+    assert "move by 1e+05 mas a year" in capsys.readouterr().err

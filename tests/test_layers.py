@@ -27,6 +27,7 @@ ROWS = (
         "_files",
         "_hdu_choice",
         "_image_units",
+        "_magnitude_zeropoint",
         "_neighbours",
         "_pixel_storage",
         "_plane_rows",

@@ -1,18 +1,21 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Source catalogs of SExtractor and photutils, seen through their columns."""
 
+import warnings
 from copy import deepcopy
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from astropy.table import MaskedColumn, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 
+from ks4_ccd._table_columns import unit_of
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.sources import SourceColumns, Sources, plain_column
+from ks4_ccd.table_files import read_table, write_table
 
 KS4_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 
@@ -33,8 +36,8 @@ def sextractor(**columns):
 def photutils(**columns):
     """Return two sources as photutils writes them."""
     table = QTable({"xcentroid": [0.0, 10.0], "ycentroid": [1.0, 11.0]})
-    table["kron_flux"] = [100.0, -1.0] * u.nJy
-    table["kron_fluxerr"] = [1.0, 1.0] * u.nJy
+    table["kron_flux"] = [100.0, -1.0] * u.adu
+    table["kron_fluxerr"] = [1.0, 1.0] * u.adu
     for name, values in columns.items():
         table[name] = values
     return table
@@ -131,7 +134,7 @@ def test_aperture_sums_of_photutils():
 def test_fluxes_are_not_taken_for_magnitudes():
     """A column in a unit of flux has to be declared."""
     table = sextractor(MAG_AUTO=[1.0, 2.0] * u.nJy)
-    with pytest.raises(KS4Error, match="MAG_AUTO must hold magnitudes, got .* nJy"):
+    with pytest.raises(KS4Error, match="MAG_AUTO: expected magnitudes, found .* nJy"):
         Sources(table).magnitudes("AUTO")
 
 
@@ -173,10 +176,10 @@ def test_no_sky():
         ):
             Sources(catalog, "photutils").sky()
     table = sextractor(ALPHA_J2000=[1.0, 2.0] * u.pix)
-    with pytest.raises(KS4Error, match="ALPHA_J2000 must be in deg .* unit pix"):
+    with pytest.raises(KS4Error, match="ALPHA_J2000: expected deg .* found pix"):
         Sources(table).sky()
     table["ALPHA_J2000"].unit = u.Unit("furlongs", parse_strict="silent")
-    with pytest.raises(KS4Error, match="ALPHA_J2000 must be in deg .* furlongs"):
+    with pytest.raises(KS4Error, match="ALPHA_J2000: expected deg .* found furlongs"):
         Sources(table).sky()
 
 
@@ -229,7 +232,7 @@ def test_missing_columns():
     table = sextractor()
     table.remove_column("X_IMAGE")
     with pytest.raises(
-        KS4Error, match="no column X_IMAGE: it has Y_IMAGE, ALPHA_J2000"
+        KS4Error, match="no column X_IMAGE or .*: it has Y_IMAGE, ALPHA_J2000"
     ):
         Sources(table).positions()
     table.remove_columns(["MAG_AUTO", "MAG_APER"])
@@ -255,9 +258,9 @@ def test_plain_columns():
 @pytest.mark.parametrize(
     ("values", "element", "culprit"),
     [
-        (["a", "b"], None, "must hold numbers"),
-        (SkyCoord([1, 2], [3, 4], unit="deg"), None, "must hold numbers"),
-        (np.ones((2, 3)), None, r"one number a row, got \(3,\): name an element"),
+        (["a", "b"], None, "expected numbers, found <U1; convert"),
+        (SkyCoord([1, 2], [3, 4], unit="deg"), None, "expected numbers"),
+        (np.ones((2, 3)), None, r"one number in each row, .* \(3,\); name an element"),
         (np.ones((2, 3)), 3, "has the elements 0 to 2, and no 3"),
     ],
 )
@@ -310,3 +313,152 @@ def test_apertures_that_are_no_names():
     """A number is not a sequence of names."""
     with pytest.raises(KS4Error, match="apertures must name the 4 apertures"):
         Sources(sextractor(), apertures=4)
+
+
+# Columns of SExtractor by other names
+
+
+@pytest.mark.parametrize("name", ["{}WIN_IMAGE", "{}_IMAGE_DBL"])
+def test_other_pixel_coordinates(name):
+    """XWIN_IMAGE and X_IMAGE_DBL are used where there is no X_IMAGE, in pairs."""
+    table = sextractor()
+    for axis in "XY":
+        table[name.format(axis)] = table[f"{axis}_IMAGE"] + 0.25
+    assert_array_equal(Sources(table).positions()[0], [0, 10])
+    table.remove_column("Y_IMAGE")
+    x, y = Sources(table).positions()
+    assert_array_equal(x, [0.25, 10.25])
+    assert_array_equal(y, [1.25, 11.25])
+
+
+def test_sky_coordinates_in_pairs():
+    """The declination belongs to the right ascension."""
+    table = sextractor(ALPHAWIN_J2000=[20.0, 21.0], DELTAWIN_J2000=[-30.0, -31.0])
+    assert_array_equal(Sources(table).sky(), [[10, 11], [-62, -61]])
+    table.remove_column("ALPHA_J2000")
+    assert_array_equal(Sources(table).sky(), [[20, 21], [-30, -31]])
+
+
+@pytest.mark.parametrize("unit", ["pixel", "pix", "pixels", "Pixel", "[pixel]", None])
+def test_units_of_pixels(unit):
+    """Pixels have several names, or none."""
+    table = sextractor()
+    table["X_IMAGE"].unit = unit
+    assert_array_equal(Sources(table).positions()[0], [0, 10])
+
+
+def test_pixels_in_arcsec():
+    """Angles are no pixel coordinates."""
+    table = sextractor(X_IMAGE=[1.0, 11.0] * u.arcsec)
+    with pytest.raises(KS4Error, match="X_IMAGE: expected pix .*, found arcsec"):
+        Sources(table).positions()
+
+
+@pytest.mark.parametrize(
+    "unit", ["deg", "[deg]", "degrees", "DEGREE", "Deg", "degree", "DEG"]
+)
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "dict"])
+def test_units_of_angles_in_files(unit, suffix, tmp_path):
+    """Degrees, and magnitudes, by any name in any format."""
+    table = sextractor()
+    units = {"DELTA_J2000": unit, "MAG_AUTO": "Mag" if unit.isupper() else "[mag]"}
+    if suffix in ("fits", "vot"):
+        # astropy writes units of the standards only.
+        path = tmp_path / f"a.{suffix}"
+        write_table(table, path)
+        content = path.read_bytes()
+        for name, own in units.items():
+            written = str(table[name].unit)
+            if suffix == "fits":
+                number = table.colnames.index(name) + 1
+                old, new = (f"TUNIT{number:<3}= '{w:<8}'" for w in (written, own))
+            else:
+                old, new = (f'{name}" unit="{w}"' for w in (written, own))
+            content = content.replace(old.encode(), new.encode())
+        path.write_bytes(content)
+        table = read_table(path)
+    else:
+        for name, own in units.items():
+            values, own = table[name].value, u.Unit(own, parse_strict="silent")
+            table[name] = Column(values, unit=own)
+        if suffix == "ecsv":
+            write_table(table, tmp_path / "a.ecsv")
+            table = read_table(tmp_path / "a.ecsv")
+    assert str(table["MAG_AUTO"].unit) == units["MAG_AUTO"]
+    sources = Sources(table)
+    assert_array_equal(sources.sky()[1], [-62, -61])
+    assert_array_equal(sources.magnitudes("AUTO"), [20, 21])
+
+
+@pytest.mark.parametrize(
+    ("spelling", "unit"),
+    [
+        ("arcsecs", u.arcsec),
+        ("[mas/yr]", u.mas / u.yr),
+        ("MAS/YEAR", u.mas / u.yr),
+        ("milliarcsec yr-1", u.mas / u.yr),
+        ("years", u.yr),
+        ("ADU", u.adu),
+        ("counts", u.ct),
+        ("mag(AB)", u.ABmag),
+        ("ABmag", u.ABmag),
+        ("nmgy", u.nmgy),
+        ("---", None),
+        ("", u.dimensionless_unscaled),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("form", ["generic", "fits", "vounit"])
+def test_spellings_of_units(spelling, unit, form):
+    """The unit that was meant, whichever reader has met it first."""
+
+    class Meant:
+        unit = None
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if spelling is not None:
+            Meant.unit = u.Unit(spelling, format=form, parse_strict="silent")
+    assert unit_of(Meant) == unit
+
+
+def test_units_that_mean_nothing():
+    """They stay, to be named in messages."""
+    unit = u.Unit("furlongs", parse_strict="silent")
+    assert str(unit_of(Column([1.0], unit=unit))) == "furlongs"
+    own = u.def_unit("cubit", 0.5 * u.m)
+    assert unit_of([1.0] * own) is own
+
+
+# The zero point that magnitudes contain
+
+
+def test_zero_point_of_magnitudes():
+    """It is subtracted from values, not from errors or marks."""
+    table = sextractor()
+    plain, shifted = Sources(table), Sources(table, mag_zeropoint=30)
+    for aperture in plain.apertures:
+        magnitudes = plain.magnitudes(aperture)
+        assert_array_equal(shifted.magnitudes(aperture), magnitudes - 30)
+        assert_array_equal(
+            shifted.magnitude_errors(aperture), plain.magnitude_errors(aperture)
+        )
+
+
+@pytest.mark.parametrize("keyword", ["MATCHMZP", "SEXMGZPT"])
+def test_recorded_zero_points(keyword):
+    """A record is a check; that of the match is also what is meant by default."""
+    table = sextractor()
+    table.meta[keyword] = 30.0
+    assert Sources(table, mag_zeropoint=30).mag_zeropoint == 30
+    with pytest.raises(KS4Error, match=f"{keyword} .* found mag_zeropoint=28"):
+        Sources(table, mag_zeropoint=28)
+    if keyword == "MATCHMZP":
+        assert Sources(table).mag_zeropoint == 30
+    else:
+        with pytest.raises(KS4Error, match="found none; give mag_zeropoint=30"):
+            Sources(table).magnitudes("AUTO")
+    # Positions need no magnitudes, and unreadable records are no records.
+    Sources(table).positions()
+    table.meta[keyword] = "unknown"
+    assert Sources(table).mag_zeropoint == 0

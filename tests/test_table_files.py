@@ -2,12 +2,14 @@
 """Catalogs in the formats of SExtractor and astropy, whole, broken or wrong."""
 
 import gzip
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.io.votable.tree import Resource, VOTableFile
 from astropy.table import QTable, Table
 from numpy.testing import assert_array_equal
 
@@ -110,6 +112,121 @@ def test_photutils_tables(tmp_path, name):
     found = read_table(tmp_path / name)
     assert found["kron_flux"].unit == u.nJy
     assert_array_equal(found["sky_centroid"].dec.deg, [3.0, 4.0])
+
+
+def ldac(path, headers, tables):
+    """Write what SExtractor writes: the header of each image before its catalog."""
+    hdus = [fits.PrimaryHDU()]
+    for header, table in zip(headers, tables, strict=True):
+        cards = np.array([header.tostring(padding=False)], dtype="S")
+        cards = cards.view("S80").reshape(1, -1)
+        column = fits.Column(
+            "Field Header Card", f"{cards.size * 80}A", dim=f"(80, {cards.size})"
+        )
+        head = fits.BinTableHDU.from_columns([column], nrows=1)
+        head.data["Field Header Card"][0] = cards[0]
+        head.name = "LDAC_IMHEAD"
+        objects = fits.table_to_hdu(table)
+        objects.name = "LDAC_OBJECTS"
+        hdus += [head, objects]
+    fits.HDUList(hdus).writeto(path)
+
+
+def image_header(**keywords):
+    """Return the header of an image."""
+    header = fits.Header([("SIMPLE", True), ("BITPIX", -32), ("NAXIS", 2)])
+    header["NAXIS1"], header["NAXIS2"], header["BZERO"] = 300, 200, 0.0
+    header["FIELD1"], header["FILTER"], header["EXPTIME"] = "0403", "R", 120.0
+    header["LTV1"], header["CTYPE1"] = -100.0, "RA---TAN"
+    header["OBSERVER"] = "N'kosi / Lee"
+    header["EMPTY"] = None
+    header["HISTORY"] = "stacked"
+    for keyword, value in keywords.items():
+        header[keyword] = value
+    return header
+
+
+def test_image_header_in_ldac(tmp_path):
+    """The keywords of the image are in meta, but for those of its storage."""
+    ldac(tmp_path / "a.ldac", [image_header(SEXMGZPT=30.0)], [catalog()])
+    meta = read_table(tmp_path / "a.ldac").meta
+    expected = {"FIELD1": "0403", "FILTER": "R", "EXPTIME": 120.0, "LTV1": -100.0}
+    expected |= {"CTYPE1": "RA---TAN", "OBSERVER": "N'kosi / Lee", "SEXMGZPT": 30.0}
+    assert meta == expected | {"EXTNAME": "LDAC_OBJECTS"}
+    result = catalog()
+    result.meta |= meta
+    write_table(result, tmp_path / "b.fits")
+    assert expected.items() <= read_table(tmp_path / "b.fits").meta.items()
+
+
+def test_header_of_each_chip(tmp_path):
+    """Of several catalogs the first is read, with the header of its own image."""
+    headers = [image_header(FILTER="V", CHIP=1), image_header(CHIP=2)]
+    ldac(tmp_path / "a.ldac", headers, [catalog(5), catalog(6)])
+    with pytest.warns(KS4Warning, match="has 2 tables, in its extensions 2, 4"):
+        table = read_table(tmp_path / "a.ldac")
+    assert len(table) == 5
+    assert (table.meta["FILTER"], table.meta["CHIP"]) == ("V", 1)
+
+
+def test_own_keywords_of_an_ldac_table(tmp_path):
+    """What the table itself records is not replaced."""
+    table = catalog()
+    table.meta["FILTER"] = "I"
+    ldac(tmp_path / "a.ldac", [image_header()], [table])
+    assert read_table(tmp_path / "a.ldac").meta["FILTER"] == "I"
+
+
+@pytest.mark.parametrize("content", [b"", b"FILTER\xff = \0", b"FILTER  = 'R"])
+def test_odd_headers_in_ldac(tmp_path, content):
+    """Cards that violate the standard are left out, and the table is read."""
+    ldac(tmp_path / "a.ldac", [image_header()], [catalog()])
+    whole = (tmp_path / "a.ldac").read_bytes()
+    card = b"FILTER  = 'R       '"
+    assert card in whole
+    broken = whole.replace(card, content.ljust(len(card)))
+    (tmp_path / "a.ldac").write_bytes(broken)
+    table = read_table(tmp_path / "a.ldac")
+    assert_array_equal(table["NUMBER"], catalog()["NUMBER"])
+    assert table.meta["FIELD1"] == "0403"
+    assert table.meta.get("FILTER", "R") == "R"
+
+
+def test_configuration_in_fits_1_0(tmp_path):
+    """SExtractor records MAG_ZEROPOINT before the table."""
+    hdus = fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(catalog())])
+    hdus[0].header["SEXMGZPT"], hdus[0].header["SEXGAIN"] = 30.0, 0.0
+    hdus[1].name = "OBJECTS"
+    hdus.writeto(tmp_path / "a.cat")
+    meta = read_table(tmp_path / "a.cat").meta
+    assert meta == {"SEXMGZPT": 30.0, "EXTNAME": "OBJECTS"}
+
+
+@pytest.mark.parametrize("name", ["a.vot", "a.xml", "a.dat", "a.vot.gz"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_votables_of_several_tables(tmp_path, name, number):
+    """The first is read, with a warning; a file is known by its content."""
+    votable = VOTableFile()
+    for n_rows in range(number, 0, -1):
+        table = Table({"NUMBER": np.arange(n_rows)})
+        resource = Resource()
+        resource.tables.extend(VOTableFile.from_table(table).resources[0].tables)
+        votable.resources.append(resource)
+    votable.to_xml(str(tmp_path / "plain"))
+    content = (tmp_path / "plain").read_bytes()
+    content = gzip.compress(content) if name.endswith(".gz") else content
+    (tmp_path / name).write_bytes(content)
+    several = pytest.warns(KS4Warning, match=f"has {number} tables: the first is read")
+    with several if number > 1 else nullcontext():
+        table = read_table(tmp_path / name)
+    assert_array_equal(table["NUMBER"], np.arange(number))
+
+
+def test_votable_without_a_table(tmp_path):
+    """It is named."""
+    VOTableFile().to_xml(str(tmp_path / "a.vot"))
+    with pytest.raises(KS4Error, match="a.vot is a VOTable without a table"):
+        read_table(tmp_path / "a.vot")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.vot", "a.xml", "a.ecsv"])

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the builders of maps are given, checked."""
+"""Check the arguments of the builders, and the zero points that they find."""
 
 import numpy as np
 
@@ -9,15 +9,26 @@ from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.release.names import BANDS, MODE_ALIASES, MapKey
 
-__all__ = ["RECIPES", "map_key", "stars_and_grid"]
+__all__ = ["RECIPES", "check_zeropoints", "map_key", "stars_and_grid"]
 
 RECIPES = ("default", "dr1")
 # Where there are edges, half a cell without interpolation is to be short.
 _SHAPE_WITH_EDGES = (220, 220)
+# No camera has zero points beyond these, for magnitudes of its counts.
+_ZEROPOINTS = 10.0, 50.0
 
 
 def stars_and_grid(
-    matched, image_shape, band, columns, apertures, shape, recipe, edges, default_shape
+    matched,
+    image_shape,
+    band,
+    columns,
+    apertures,
+    mag_zeropoint,
+    shape,
+    recipe,
+    edges,
+    default_shape,
 ):
     """Return the stars and the grid that arguments mean, once they are checked."""
     one_of("recipe", recipe, RECIPES)
@@ -27,7 +38,7 @@ def stars_and_grid(
     if not isinstance(band, str) or not band:
         msg = f"band must be a name such as R, got {band!r}"
         raise KS4Error(msg)
-    stars = MatchedStars(matched, band, columns, apertures)
+    stars = MatchedStars(matched, band, columns, apertures, mag_zeropoint)
     if shape is None:
         shape = default_shape if edges is None else _SHAPE_WITH_EDGES
     grid = MapGrid.for_image(shape, image_shape, ((), ()) if edges is None else edges)
@@ -44,6 +55,49 @@ def stars_and_grid(
         )
         raise MapMismatchError(msg)
     return stars, grid
+
+
+def check_zeropoints(values, count, stars, aperture):
+    """
+    Refuse zero points that no camera has.
+
+    Parameters
+    ----------
+    values, count : 2D `~numpy.ndarray`
+        Zero points, and numbers of stars, of the cells of a map.
+    stars : `~ks4_ccd.build._stars.MatchedStars`
+    aperture : str
+
+    Raises
+    ------
+    MapMismatchError
+        If that of a cell with stars is below 10 or above 50.
+    """
+    lowest, highest = _ZEROPOINTS
+    valid = values[count > 0]
+    wrong = valid[(valid < lowest) | (valid > highest)]
+    if not wrong.size:
+        return
+    median = np.median(valid)
+    contained = stars.sources.mag_zeropoint
+    msg = (
+        f"zero points of {aperture} in {stars.band}: expected values between "
+        f"{lowest:g} and {highest:g}, found {wrong[0]:.3f} (median {median:.3f}) from "
+        f"{stars.band}mag minus {stars.sources.place_of(aperture)[0]}; "
+    )
+    if stars.sources.columns.fluxes:
+        msg += "give fluxes in counts (adu), and reference magnitudes"
+    elif lowest <= median <= highest:
+        msg += "remove the stars with such magnitudes"
+    elif median < lowest and not contained:
+        msg += (
+            "the magnitudes contain a zero point already: give that of the "
+            "measurement (mag_zeropoint=30 or --mag-zeropoint 30 for SExtractor's "
+            "MAG_ZEROPOINT 30), and do not build from a calibrated catalog"
+        )
+    else:
+        msg += f"mag_zeropoint={contained:g} was subtracted: is it in the magnitudes?"
+    raise MapMismatchError(msg)
 
 
 def map_key(field, band, mode, aperture=None):

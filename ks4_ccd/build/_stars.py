@@ -35,6 +35,8 @@ class MatchedStars:
         Which columns of the source catalog hold what.
     apertures : sequence of str or `None`
         The names of the apertures in its vector column.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain.
 
     Attributes
     ----------
@@ -44,8 +46,8 @@ class MatchedStars:
         0-based pixel coordinates.
     """
 
-    def __init__(self, matched, band, columns, apertures):
-        self.sources = Sources(matched, columns, apertures)
+    def __init__(self, matched, band, columns, apertures, mag_zeropoint=None):
+        self.sources = Sources(matched, columns, apertures, mag_zeropoint)
         self.band = band
         self.x, self.y = self.sources.positions()
         if len(matched) < _FEWEST:
@@ -101,7 +103,7 @@ class MatchedStars:
     @cached_property
     def brightness(self):
         """The magnitude of the cut for positions: G, or V, or that of the band."""
-        for name in ("Gmag", "Vmag"):
+        for name in ("Gmag", "phot_g_mean_mag", "Vmag"):
             if name in self.sources.table.colnames:
                 return self._column(name)
         return self.reference

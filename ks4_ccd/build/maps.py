@@ -5,7 +5,12 @@ from tqdm import tqdm
 
 from ks4_ccd._arguments import one_of
 from ks4_ccd.build import _published, _smooth
-from ks4_ccd.build._inputs import RECIPES, map_key, stars_and_grid
+from ks4_ccd.build._inputs import (
+    RECIPES,
+    check_zeropoints,
+    map_key,
+    stars_and_grid,
+)
 from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
@@ -37,6 +42,7 @@ def build_zeropoint_map(
     misalignment=None,
     columns="sextractor",
     apertures=None,
+    mag_zeropoint=None,
 ):
     """
     Make a zero-point map from matched stars.
@@ -72,6 +78,10 @@ dict, optional
         Which columns of the source catalog hold what.
     apertures : sequence of str, optional
         The names of the apertures in its vector column.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain (SExtractor's MAG_ZEROPOINT):
+        it is subtracted first. By default the one given to `match_catalogs`
+        (MATCHMZP in the table's meta), or 0.
 
     Returns
     -------
@@ -88,7 +98,8 @@ dict, optional
     GeometryError
         If the map does not fit the image.
     MapMismatchError
-        If all stars are off the image.
+        If all stars are off the image, or a zero point is below 10 or above 50:
+        magnitudes that contain one already give maps of zeros.
 
     Notes
     -----
@@ -117,16 +128,9 @@ dict, optional
     >>> zpmap.values.shape
     (8, 8)
     """
+    source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
-        matched,
-        image_shape,
-        band,
-        columns,
-        apertures,
-        shape,
-        recipe,
-        edges,
-        _PHOTOMETRIC,
+        matched, image_shape, band, *source, shape, recipe, edges, _PHOTOMETRIC
     )
     made = _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
     return next(made)
@@ -144,13 +148,14 @@ def build_misalignment_map(
     edges=None,
     columns="sextractor",
     apertures=None,
+    mag_zeropoint=None,
 ):
     """
     Make a map of how far positions are off, without a direction.
 
     Parameters
     ----------
-    matched, image_shape, band, mode, field, columns, apertures
+    matched, image_shape, band, mode, field, columns, apertures, mag_zeropoint
         As in `build_zeropoint_map`.
     shape : tuple of int, optional
         The shape of the map, by default (110, 110).
@@ -182,16 +187,9 @@ def build_misalignment_map(
     True
     """
     key = map_key(field, band, mode)
+    source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
-        matched,
-        image_shape,
-        band,
-        columns,
-        apertures,
-        shape,
-        recipe,
-        edges,
-        _ASTROMETRIC,
+        matched, image_shape, band, *source, shape, recipe, edges, _ASTROMETRIC
     )
     return _misalignment_map(stars, grid, recipe, key)
 
@@ -207,13 +205,14 @@ def build_offset_map(
     edges=None,
     columns="sextractor",
     apertures=None,
+    mag_zeropoint=None,
 ):
     """
     Make a map that corrects positions: offsets along RA and declination.
 
     Parameters
     ----------
-    matched, image_shape, band, mode, field, columns, apertures
+    matched, image_shape, band, mode, field, columns, apertures, mag_zeropoint
         As in `build_zeropoint_map`.
     shape : tuple of int, optional
         The shape of the map, by default (110, 110), and (220, 220) with
@@ -247,16 +246,9 @@ def build_offset_map(
     (16, 16)
     """
     key = map_key(field, band, mode)
+    source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
-        matched,
-        image_shape,
-        band,
-        columns,
-        apertures,
-        shape,
-        "default",
-        edges,
-        _ASTROMETRIC,
+        matched, image_shape, band, *source, shape, "default", edges, _ASTROMETRIC
     )
     return OffsetMap(*_smooth.offset_cells(stars, grid), grid=grid, key=key)
 
@@ -275,6 +267,7 @@ def build_maps(
     misalignment=None,
     columns="sextractor",
     apertures=None,
+    mag_zeropoint=None,
     progress=False,
 ):
     """
@@ -282,7 +275,8 @@ def build_maps(
 
     Parameters
     ----------
-    matched, image_shape, band, mode, field, recipe, columns, apertures
+    matched, image_shape, band, mode, field, recipe, columns, apertures, \
+mag_zeropoint
         As in `build_zeropoint_map`.
     shape : tuple of int, optional
         The shape of the zero-point maps; maps of positions have twice as
@@ -307,12 +301,12 @@ def build_maps(
         As in `build_zeropoint_map`.
     """
     key = map_key(field, band, mode)
-    common = columns, apertures
+    source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
         matched,
         image_shape,
         band,
-        *common,
+        *source,
         shape,
         recipe,
         amplifier_edges,
@@ -322,7 +316,7 @@ def build_maps(
     if shape is not None:
         finer = shape if chip_edges is not None else _finer(grid)
     _, fine = stars_and_grid(
-        matched, image_shape, band, *common, finer, recipe, chip_edges, _ASTROMETRIC
+        matched, image_shape, band, *source, finer, recipe, chip_edges, _ASTROMETRIC
     )
     names = [name for name in APERTURES if name in stars.sources.apertures]
     names += [name for name in stars.sources.apertures if name not in names]
@@ -379,5 +373,7 @@ def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
         )
     else:
         made = _smooth.zeropoint_cells(stars, apertures, grid, mode, misalignment.at)
-    for key, arrays in zip(keys, made, strict=True):
+    for aperture, key, arrays in zip(apertures, keys, made, strict=True):
+        values, _, count = arrays
+        check_zeropoints(values, count, stars, aperture)
         yield ZeroPointMap(*arrays, grid=grid, key=key)

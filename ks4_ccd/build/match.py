@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Sources and the reference stars that they are: the star table of the maps."""
+"""Match sources with reference stars: the star table of the maps."""
 
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -8,9 +9,10 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Column, Table
 
+from ks4_ccd._magnitude_zeropoint import MATCHED
 from ks4_ccd.build._motion import decimal_year, moved
 from ks4_ccd.build.reference import bands_of, read_reference
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.sources import Sources
 from ks4_ccd.table_files import read_table
 
@@ -30,6 +32,7 @@ def match_catalogs(
     reference_columns="auto",
     mutual=False,
     epoch=None,
+    mag_zeropoint=None,
 ):
     """
     Find the reference star of each source.
@@ -63,6 +66,10 @@ dict, optional
         The time of the image: a time, a decimal year, or the value of
         DATE-OBS. The stars are moved there by their proper motions; those
         without stay where they are.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes of the sources contain (SExtractor's
+        MAG_ZEROPOINT). They stay unchanged: it is recorded in ``meta``, from
+        where the builders of maps take it and subtract it.
 
     Returns
     -------
@@ -75,14 +82,21 @@ dict, optional
         Dec, that is the correction to add. ``meta`` holds ``MATCHRAD``
         (arcsec), ``MATCHSRC``, ``MATCHREF`` and ``MATCHNUM`` (the numbers of
         sources, stars that took part, and matches) and, if given,
-        ``MATCHBND`` and ``MATCHEPO`` (yr).
+        ``MATCHBND``, ``MATCHEPO`` (yr) and ``MATCHMZP`` (mag).
 
     Raises
     ------
     KS4Error
         If no source has a star, columns or the band are missing, a catalog
-        is empty or cannot be read, an argument is not allowed, or ``epoch``
-        is given for a reference without proper motions.
+        is empty or cannot be read, an argument is not allowed, ``epoch`` is
+        given for a reference without proper motions, or ``mag_zeropoint`` for
+        fluxes.
+
+    Warns
+    -----
+    KS4Warning
+        If the reference has proper motions and ``epoch`` is not given: the
+        positions of its stars are then those of its own epoch.
 
     See Also
     --------
@@ -108,11 +122,13 @@ dict, optional
     radius = _in_arcsec(radius)
     if not isinstance(sources, Table):
         sources = read_table(sources)
-    catalog = Sources(sources, columns, apertures)
+    catalog = Sources(sources, columns, apertures, mag_zeropoint)
     stars = read_reference(reference, reference_columns)
     if epoch is not None:
         epoch = decimal_year("epoch", epoch)
         stars = _at_epoch(stars, epoch)
+    else:
+        _warn_of_motion(stars)
     stars.remove_columns([name for name in _MOTION if name in stars.colnames])
     _refuse_taken_names(sources, stars)
     rows, places = _with_positions(*catalog.sky(), "the source catalog")
@@ -146,6 +162,8 @@ dict, optional
     for name, fact in zip(names, facts, strict=True):
         if fact is not None:
             matched.meta[f"MATCH{name}"] = fact
+    if mag_zeropoint is not None and not catalog.columns.fluxes:
+        matched.meta[MATCHED] = catalog.mag_zeropoint
     return matched
 
 
@@ -175,7 +193,8 @@ def _at_epoch(stars, epoch):
     if "Epoch" not in stars.colnames:
         msg = (
             "the epoch of the reference is not known: name its column or the year "
-            "with reference_columns={'epoch': 2016.0}"
+            "with reference_columns={'epoch': 2016.0} (that of Gaia DR3; 2015.5 for "
+            "DR2; 2000.0 for RAJ2000 and DEJ2000 of VizieR)"
         )
         raise KS4Error(msg)
     names = ("RAJ2000", "DEJ2000", "pmRA", "pmDE")
@@ -183,6 +202,24 @@ def _at_epoch(stars, epoch):
     ra, dec = moved(*(stars[name].value for name in names), years)
     stars["RAJ2000"][:], stars["DEJ2000"][:] = ra, dec
     return stars
+
+
+def _warn_of_motion(stars):
+    """Warn of the motion since the epoch of the reference, by its size."""
+    if "pmRA" not in stars.colnames:
+        return
+    motion = np.array([stars[name].value for name in ("pmRA", "pmDE")])
+    motion = motion[:, np.isfinite(motion).all(axis=0)]
+    if not motion.any():
+        return
+    east, north = motion.mean(axis=1)
+    msg = (
+        "the reference has proper motions, and no epoch to move its stars to was "
+        f"given: they move by {np.median(np.hypot(*motion)):.3g} mas a year in the "
+        f"median, on average by ({east:+.3g}, {north:+.3g}) mas a year along RA and "
+        "Dec; give epoch= (--epoch), the time of the image"
+    )
+    warnings.warn(msg, KS4Warning, stacklevel=3)
 
 
 def _taking_part(stars, band):

@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Reference catalogs of any origin, brought to the pipeline's own columns.
+Reference catalogs of any origin, converted to the pipeline's own columns.
 
-The only place that knows how reference catalogs call things, and by which
-colour terms the synthetic magnitudes of Gaia XP spectra become those of KS4.
+The names of columns in reference catalogs are defined here, and the colour terms
+by which the synthetic magnitudes of Gaia XP spectra become those of KS4.
 """
 
 import re
@@ -34,6 +34,19 @@ COLOUR_TERMS = {
 _PRESETS = ("auto", "gaiaxp", "plain")
 _MAGNITUDE = re.compile("([A-Za-z][A-Za-z0-9]*)mag")
 _MOTION_UNIT = u.mas / u.yr
+# Positions, the first pair that a table has. VizieR gives Gaia's at the epoch of the
+# catalog, and moved to the year 2000 beside them.
+_J2000 = ("RAJ2000", "DEJ2000")
+_POSITIONS = (
+    ("RA_ICRS", "DE_ICRS"),
+    _J2000,
+    ("RA", "DEC"),
+    ("ra", "dec"),
+    ("RA", "Dec"),
+)
+_USUAL_RA, _USUAL_DEC = zip(*_POSITIONS, strict=True)
+# The magnitude by which stars are selected, as Gaia's archive calls it.
+_G = ("Gmag", "phot_g_mean_mag")
 
 
 @dataclass(frozen=True)
@@ -41,18 +54,22 @@ class ReferenceColumns:
     """
     Which columns of a plain reference catalog hold what.
 
-    Where a tuple of names is given, the first that the catalog has counts.
+    Where a tuple of names is given, the first that the catalog has is used; of
+    ``ra`` and ``dec``, the first pair that it has.
 
     Parameters
     ----------
     ra, dec : str or tuple of str, optional
-        ICRS positions, in degrees if they have no unit.
+        ICRS positions, in degrees if they have no unit. Of the default pairs
+        RA_ICRS and DE_ICRS come first, but for an ``epoch`` of 2000 RAJ2000 and
+        DEJ2000: VizieR gives those of Gaia at the epoch of the catalog, these
+        moved to the year 2000.
     magnitudes : dict, optional
         Columns by band, such as ``{"V": "V_AB"}``; by default all that are
-        called ``Vmag`` or alike.
+        called ``Vmag`` or alike, and ``phot_g_mean_mag`` of Gaia as G.
     errors, flags : dict, optional
-        Columns by band; where nothing is said, ``e_Vmag`` and ``flag_V``
-        if they are there. A flag is 1 for a star that may be used.
+        Columns by band; by default ``e_Vmag``, and ``flag_V``, ``XP_Vflag`` or
+        ``GAIA_Vflag``, if they exist. A flag is 1 for a star that may be used.
     pm_ra, pm_dec : str or tuple of str, optional
         Proper motion, that in RA times cos(Dec), in mas/yr if without a unit.
     epoch : str, tuple of str or float, optional
@@ -60,14 +77,17 @@ class ReferenceColumns:
         for all.
     """
 
-    ra: str | tuple = ("RAJ2000", "RA_ICRS", "RA", "ra")
-    dec: str | tuple = ("DEJ2000", "DE_ICRS", "DEC", "dec", "Dec")
+    ra: str | tuple = _USUAL_RA
+    dec: str | tuple = _USUAL_DEC
     magnitudes: Mapping | None = None
     errors: Mapping = field(default_factory=dict)
     flags: Mapping = field(default_factory=dict)
     pm_ra: str | tuple = ("pmRA", "pmra")
     pm_dec: str | tuple = ("pmDE", "pmDEC", "pmdec")
     epoch: str | tuple | float = ("Epoch", "ref_epoch")
+
+
+_GAIAXP = ReferenceColumns(ra="RA", dec="DEC")
 
 
 def read_reference(reference, columns="auto"):
@@ -81,11 +101,12 @@ def read_reference(reference, columns="auto"):
     columns : {"auto", "gaiaxp", "plain"}, `ReferenceColumns` or dict, optional
         ``"gaiaxp"``: the synthetic photometry of Gaia XP spectra as the
         pipeline stores it (``RA``, ``DEC``, ``XP_V``, ``XP_eV``,
-        ``XP_Vflag``...), to which the published terms of B and R are
-        applied. ``"plain"``: positions in ``RAJ2000``, ``DEJ2000`` or other
-        usual names, magnitudes in ``Vmag`` or alike. ``"auto"``: the first
-        if there are such columns, else the second. A dict has the parameters
-        of `ReferenceColumns`; what it leaves out is as in ``"plain"``.
+        ``XP_Vflag`` or ``GAIA_Vflag``...), to which the published terms of B
+        and R are applied. ``"plain"``: positions in ``RA_ICRS``, ``DE_ICRS`` or
+        other usual names, magnitudes in ``Vmag`` or alike. ``"auto"``: the first
+        if all magnitudes of BVRI come from such columns, else the second. A
+        dict has the parameters of `ReferenceColumns`; magnitudes that it leaves
+        out are found as with ``"auto"``, other columns as with ``"plain"``.
 
     Returns
     -------
@@ -93,8 +114,9 @@ def read_reference(reference, columns="auto"):
         ``RAJ2000``, ``DEJ2000`` (deg, at the epoch of the catalog); for each
         band ``Vmag``, ``e_Vmag`` (mag; NaN where unknown) and ``flag_V``
         (1: may be used; where the catalog has no flags, every finite
-        magnitude may). If there are proper motions, ``pmRA``, ``pmDE``
-        (mas/yr), and ``Epoch`` (yr) if that is known.
+        magnitude may). Magnitudes and errors of 90 or more in absolute value
+        (99, -99, 999...) are NaN. If there are proper motions, ``pmRA``,
+        ``pmDE`` (mas/yr), and ``Epoch`` (yr) if that is known.
 
     Raises
     ------
@@ -130,8 +152,10 @@ def read_reference(reference, columns="auto"):
             f"dict of column names, got {columns!r}"
         )
         raise KS4Error(msg)
-    if columns == "gaiaxp" or (columns == "auto" and _has_xp(reference)):
-        return _read_gaiaxp(reference)
+    if columns == "gaiaxp" or (columns != "plain" and _is_gaiaxp(reference, columns)):
+        if isinstance(columns, str):
+            columns = _GAIAXP
+        return _read_gaiaxp(reference, columns)
     if isinstance(columns, str):
         columns = ReferenceColumns()
     return _read_plain(reference, columns)
@@ -154,11 +178,24 @@ def _columns_of(names):
     return ReferenceColumns(**names)
 
 
-def _has_xp(table):
-    return any(f"XP_{band}" in table.colnames for band in COLOUR_TERMS)
+def _is_gaiaxp(table, columns):
+    """Return whether magnitudes are those of XP spectra, without colour terms."""
+    named = ("magnitudes", "errors", "flags")
+    if any(getattr(columns, name, None) for name in named):
+        return False
+    # The pipeline's own queries leave XP_B and XP_R beside the Bmag and Rmag that
+    # they have made of them.
+    names = set(table.colnames)
+    raw = {
+        band
+        for band, (first, _, *color) in COLOUR_TERMS.items()
+        if {f"XP_{part}" for part in (first, *color)} <= names
+    }
+    made = {band for band in COLOUR_TERMS if f"{band}mag" in names}
+    return bool(raw) and made <= raw
 
 
-def _read_gaiaxp(table):
+def _read_gaiaxp(table, columns):
     xp = {}
     for band in COLOUR_TERMS:
         if f"XP_{band}" in table.colnames:
@@ -168,49 +205,82 @@ def _read_gaiaxp(table):
         if {first, blue, red} <= set(xp):
             magnitudes[band] = xp[first] - factor * (xp[blue] - xp[red])
             errors[band] = magnitude_column(table, _found(table, f"XP_e{band}"))
-            flags[band] = _flags(table, _found(table, f"XP_{band}flag"))
+            flags[band] = _flags(table, _found(table, _flag_names(band)[1:]))
     if not magnitudes:
         msg = (
             "the reference has no Gaia XP magnitudes (XP_B and XP_V, XP_V, XP_R and "
             f"XP_V, or XP_I): it has {', '.join(table.colnames) or 'no columns'}"
         )
         raise KS4Error(msg)
-    ra, dec = (column_in(table, _found(table, name), u.deg) for name in ("RA", "DEC"))
-    return _standard(ra, dec, magnitudes, errors, flags)
+    if _has_any(table, _G):
+        magnitudes["G"] = magnitude_column(table, _found(table, _G))
+    ra, dec = _positions(table, *_position_names(table, columns))
+    standard = _standard(ra, dec, magnitudes, errors, flags)
+    _add_motion(standard, table, columns)
+    return standard
 
 
 def _read_plain(table, columns):
-    ra, dec = (
-        column_in(table, _found(table, names), u.deg)
-        for names in (columns.ra, columns.dec)
-    )
+    ra, dec = _positions(table, *_position_names(table, columns))
     named = columns.magnitudes
     if named is None:
         # e_Vmag does not match: letters and digits only.
         found = filter(None, map(_MAGNITUDE.fullmatch, table.colnames))
         named = {match[1]: match[0] for match in found}
+        if "G" not in named and _has_any(table, _G):
+            named["G"] = _found(table, _G)
     magnitudes, errors, flags = {}, {}, {}
     for band, name in named.items():
         magnitudes[band] = magnitude_column(table, _found(table, name))
         for kind, usual, read, into in (
-            (columns.errors, f"e_{band}mag", magnitude_column, errors),
-            (columns.flags, f"flag_{band}", _flags, flags),
+            (columns.errors, (f"e_{band}mag",), magnitude_column, errors),
+            (columns.flags, _flag_names(band), _flags, flags),
         ):
-            if band in kind or usual in table.colnames:
+            if band in kind or _has_any(table, usual):
                 into[band] = read(table, _found(table, kind.get(band, usual)))
     standard = _standard(ra, dec, magnitudes, errors, flags)
     _add_motion(standard, table, columns)
     return standard
 
 
+def _position_names(table, columns):
+    """Return the names of the columns of RA and Dec: two of one epoch."""
+    ra, dec = (_as_tuple(names) for names in (columns.ra, columns.dec))
+    pairs = list(zip(ra, dec, strict=False)) if len(ra) == len(dec) else _POSITIONS
+    pairs = [
+        pair
+        for pair in pairs
+        if pair[0] in ra and pair[1] in dec and set(pair) <= set(table.colnames)
+    ]
+    if not pairs:
+        return ra, dec
+    if _J2000 in pairs and len(pairs) > 1:
+        years = _epoch(table, columns)
+        if years is not None and years.size and np.all(np.abs(years - 2000) < 0.01):
+            return _J2000
+    return pairs[0]
+
+
+def _positions(table, *names):
+    return tuple(column_in(table, _found(table, name), u.deg) for name in names)
+
+
+def _flag_names(band):
+    return f"flag_{band}", f"XP_{band}flag", f"GAIA_{band}flag"
+
+
+def _as_tuple(names):
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def _found(table, names):
     """Return the first of some names that the table has, or raise `KS4Error`."""
-    names = (names,) if isinstance(names, str) else tuple(names)
+    names = _as_tuple(names)
     for name in names:
         if name in table.colnames:
             return name
     msg = (
-        f"the reference has no column {' or '.join(names)}: it has "
+        f"the reference has no column {' or '.join(dict.fromkeys(names))}: it has "
         f"{', '.join(table.colnames) or 'none'}"
     )
     raise KS4Error(msg)
@@ -244,15 +314,21 @@ def _add_motion(standard, table, columns):
     for target, name in zip(("pmRA", "pmDE"), names, strict=True):
         motion = column_in(table, _found(table, name), _MOTION_UNIT)
         standard[target] = Column(motion, unit=_MOTION_UNIT)
+    years = _epoch(table, columns)
+    if years is not None:
+        standard["Epoch"] = Column(years, unit=u.yr)
+
+
+def _epoch(table, columns):
+    """Return the epoch of each position, `None` if it is not known."""
     epoch = columns.epoch
     if epoch == ReferenceColumns.epoch and not _has_any(table, epoch):
-        return
-    standard["Epoch"] = Column(_years(table, epoch), unit=u.yr)
+        return None
+    return _years(table, epoch)
 
 
 def _has_any(table, names):
-    names = (names,) if isinstance(names, str) else names
-    return any(name in table.colnames for name in names)
+    return any(name in table.colnames for name in _as_tuple(names))
 
 
 def _years(table, epoch):

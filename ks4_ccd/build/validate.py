@@ -21,6 +21,7 @@ __all__ = ["cross_validate"]
 
 _IN_UNIT = ("residual", "trend", "error")
 _STACK = (22000, 22000)
+_FARTHEST = 10.0  # mag
 _KINDS = {"zeropoint": ZeroPointMap, "offset": OffsetMap}
 
 
@@ -40,6 +41,7 @@ def cross_validate(
     seed=0,
     columns="sextractor",
     apertures=None,
+    mag_zeropoint=None,
     progress=False,
 ):
     """
@@ -84,6 +86,8 @@ dict, optional
         Which columns of the source catalog hold what.
     apertures : sequence of str, optional
         The names of the apertures in its vector column.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain: see `build_zeropoint_map`.
     progress : bool, optional
         Whether to show a progress bar.
 
@@ -100,8 +104,9 @@ dict, optional
         columns are missing, no star has a residual, the stars are too few for
         a map, or an argument is not allowed.
     MapMismatchError
-        If ``calibration`` is a map of another band or aperture, or all stars
-        are off the image.
+        If ``calibration`` is a map of another band or aperture, all stars are
+        off the image, or the calibrated magnitudes are more than 10 mag from
+        those of the reference.
     GeometryError
         As in `build_zeropoint_map`.
 
@@ -145,8 +150,10 @@ dict, optional
     _check_key(getattr(calibration, "key", None), kind, band, aperture)
     if hasattr(calibration, "grid"):
         image_shape = calibration.grid.image_shape
+    source = {"columns": columns, "apertures": apertures}
+    source["mag_zeropoint"] = mag_zeropoint
     stars, _ = stars_and_grid(
-        matched, image_shape, band, columns, apertures, shape, recipe, edges, (55, 55)
+        matched, image_shape, band, *source.values(), shape, recipe, edges, (55, 55)
     )
     residuals = Residuals(stars, kind, aperture, mode)
     if not residuals.known.any():
@@ -156,9 +163,11 @@ dict, optional
     meta = {"kind": kind, "band": band, "mode": mode}
     if kind == "zeropoint":
         meta["aperture"] = aperture
+        if contained := stars.sources.mag_zeropoint:
+            meta["mag_zeropoint"] = contained
     if calibration is None:
         options = {"band": band, "mode": mode, "shape": shape, "edges": edges}
-        options |= {"columns": columns, "apertures": apertures}
+        options |= source
         if kind == "zeropoint":
             options |= {"aperture": aperture, "recipe": recipe}
         build = build_zeropoint_map if kind == "zeropoint" else build_offset_map
@@ -174,6 +183,8 @@ dict, optional
     else:
         fold = np.full(len(matched), -1)
         found = _found(residuals, calibration)
+        if kind == "zeropoint":
+            _check_offset(found[0], calibration, stars.sources)
         is_map = hasattr(calibration, "at")
         meta["calibration"] = "map" if is_map else float(calibration)
     return Validation(_table(residuals, found, fold, meta), tuple(image_shape))
@@ -204,6 +215,22 @@ def _check_key(key, kind, band, aperture):
     if not same:
         msg = f"the map is the {key}, and not of {band} {aperture}"
         raise MapMismatchError(msg)
+
+
+def _check_offset(left, calibration, sources):
+    """Refuse residuals that are no errors of a calibration, but another scale."""
+    median = float(np.nanmedian(left))
+    if abs(median) <= _FARTHEST:
+        return
+    shown = "the map" if hasattr(calibration, "at") else f"zero point {calibration:g}"
+    msg = (
+        f"expected magnitudes within {_FARTHEST:g} mag of the reference with {shown} "
+        f"and mag_zeropoint={sources.mag_zeropoint:g}, found a median difference of "
+        f"{median:.2f} mag; give the zero point that the magnitudes contain "
+        "(mag_zeropoint=, --mag-zeropoint), or the one that they need (calibration=, "
+        "--zeropoint)"
+    )
+    raise MapMismatchError(msg)
 
 
 def _folds(matched, folds, seed):

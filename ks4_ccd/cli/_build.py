@@ -8,9 +8,12 @@ from ks4_ccd._source_columns import PRESETS
 from ks4_ccd.build._inputs import RECIPES
 from ks4_ccd.cli._options import (
     add_edges,
+    add_epochs,
+    add_mag_zeropoint,
     add_verb,
     edges_in,
     file_name,
+    reference_columns,
 )
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import BANDS, MODES, MapKey
@@ -77,6 +80,8 @@ def add_build(verbs):
     verb.add_argument(
         "--radius", type=float, default=2.0, help="of the match, in arcsec"
     )
+    add_epochs(verb)
+    add_mag_zeropoint(verb)
     verb.add_argument(
         "--cells",
         type=int,
@@ -161,4 +166,7 @@ def _matched(catalog, arguments):
         band=arguments.band,
         columns=arguments.columns,
         apertures=arguments.apertures,
+        reference_columns=reference_columns(arguments),
+        epoch=arguments.epoch,
+        mag_zeropoint=arguments.mag_zeropoint,
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ks4_ccd._source_columns import PRESETS
 from ks4_ccd.cli._options import (
+    add_mag_zeropoint,
     add_verb,
     file_name,
     open_library,
@@ -102,6 +103,7 @@ def add_catalog(verbs):
         help="what becomes of sources far from any cell with stars",
     )
     verb.add_argument("--flux", action="store_true", help="add fluxes in nJy")
+    add_mag_zeropoint(verb)
     verb.add_argument(
         "--origin",
         type=float,
@@ -120,7 +122,9 @@ def add_catalog(verbs):
     verb.add_argument(
         "--recalibrate",
         action="store_true",
-        help="calibrate even what was calibrated before",
+        help="calibrate a catalog of an image that was calibrated before, or its "
+        "fluxes once more; magnitudes that contain zero points (ZP_ columns) never "
+        "get a second one",
     )
     verb.add_argument("--overwrite", action="store_true", help="replace existing files")
     verb.add_argument(
@@ -141,7 +145,8 @@ def _catalog(arguments):
     target = _target_of(source) if arguments.out is None else Path(arguments.out)
     names = ("columns", "apertures", "field", "band", "mode", "smooth", "method")
     names += ("zp_error", "error_kind", "uncalibrated", "flux", "origin")
-    options = {name: getattr(arguments, name) for name in (*names, "recalibrate")}
+    names += ("recalibrate", "mag_zeropoint")
+    options = {name: getattr(arguments, name) for name in names}
     table = read_table(source)
     with ExitStack() as opened:
         library = opened.enter_context(open_library(arguments))

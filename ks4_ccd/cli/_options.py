@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the verbs of the command share: options, libraries, complaints."""
+"""Options, libraries and messages that verbs of the command share."""
 
 import argparse
 import sys
@@ -10,6 +10,8 @@ from ks4_ccd.release.names import APERTURES, MODES
 
 __all__ = [
     "add_edges",
+    "add_epochs",
+    "add_mag_zeropoint",
     "add_map_options",
     "add_verb",
     "complain",
@@ -17,6 +19,7 @@ __all__ = [
     "file_name",
     "hdu_in",
     "open_library",
+    "reference_columns",
 ]
 
 
@@ -71,6 +74,39 @@ def add_map_options(verb, positional=False):
         default=(22000, 22000),
         help="pixels of the whole stacks that the maps cover",
     )
+
+
+def add_mag_zeropoint(verb):
+    verb.add_argument(
+        "--mag-zeropoint",
+        type=float,
+        metavar="MAG",
+        help="the zero point that the magnitudes of the catalog contain (SExtractor's "
+        "MAG_ZEROPOINT), which is subtracted first: 30 if SExtractor ran with the "
+        "MAGZERO of a KS4 header; by default 0, instrumental magnitudes",
+    )
+
+
+def add_epochs(verb):
+    verb.add_argument(
+        "--epoch",
+        metavar="TIME",
+        help="time of the image (a year or DATE-OBS), to which reference stars with "
+        "proper motions are moved",
+    )
+    verb.add_argument(
+        "--reference-epoch",
+        type=float,
+        metavar="YEAR",
+        help="epoch of the reference positions, if no column contains it: 2016.0 for "
+        "Gaia DR3",
+    )
+
+
+def reference_columns(arguments):
+    """Return the columns of the reference, with the epoch that was given."""
+    epoch = arguments.reference_epoch
+    return "auto" if epoch is None else {"epoch": epoch}
 
 
 def open_library(arguments, paths=None):

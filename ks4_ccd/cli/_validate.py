@@ -6,10 +6,13 @@ from ks4_ccd._source_columns import PRESETS
 from ks4_ccd.build._inputs import RECIPES
 from ks4_ccd.cli._options import (
     add_edges,
+    add_epochs,
+    add_mag_zeropoint,
     add_verb,
     edges_in,
     file_name,
     open_library,
+    reference_columns,
 )
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.release.names import APERTURES, BANDS, MODES
@@ -104,6 +107,8 @@ def add_validate(verbs):
     verb.add_argument(
         "--radius", type=float, default=2.0, help="of the match, in arcsec"
     )
+    add_epochs(verb)
+    add_mag_zeropoint(verb)
     verb.add_argument(
         "--image-size",
         type=int,
@@ -134,6 +139,9 @@ def _validate(arguments):
         band=arguments.band,
         columns=arguments.columns,
         apertures=arguments.apertures,
+        reference_columns=reference_columns(arguments),
+        epoch=arguments.epoch,
+        mag_zeropoint=arguments.mag_zeropoint,
     )
     mode = "single" if arguments.mode == "single" else "dual"
     by_aperture = arguments.kind == "zeropoint"

@@ -7,15 +7,21 @@ import warnings
 import numpy as np
 from astropy import units as u
 
-from ks4_ccd._table_columns import plain_column
-from ks4_ccd.exceptions import KS4Warning
+from ks4_ccd._table_columns import counts_column
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    KS4Warning,
+    MapMismatchError,
+)
 from ks4_ccd.photometry._catalog_columns import NewColumn
 from ks4_ccd.photometry._plan import result_dtype
 
-__all__ = ["Magnitudes", "warn_missing"]
+__all__ = ["Magnitudes", "refuse_impossible", "warn_missing"]
 
 _LN_FACTOR = 0.4 * math.log(10)
 _NANOJANSKY = (1 * u.nJy).to_value(u.ABmag)
+# Between the brightest star and the faintest source that any telescope has detected.
+_BRIGHTEST, _FAINTEST = 0.0, 30.0
 
 
 class Magnitudes:
@@ -34,6 +40,8 @@ class Magnitudes:
         Sources whose result is masked, those among them.
     error_kind : {"scatter", "median"} or `None`
         What the error of the map is; `None` leaves it out.
+    unit : `~astropy.units.UnitBase`, optional
+        The unit of images that the map holds for.
 
     Attributes
     ----------
@@ -42,15 +50,16 @@ class Magnitudes:
         Which sources have no magnitude in the catalog.
     """
 
-    def __init__(self, sources, aperture, at, unusable, masked, error_kind):
+    def __init__(self, sources, aperture, at, unusable, masked, error_kind, unit=u.adu):
         self.aperture = aperture
         self._sources = sources
         self._at = at
         self._error_kind = error_kind
+        self._unit = unit
         self._place = sources.place_of(aperture)
         self._error_place = sources.place_of_error(aperture)
         self._dtype = result_dtype(sources.table[self._place[0]].dtype)
-        magnitude = sources.magnitudes(aperture)
+        magnitude = sources.magnitudes(aperture, unit)
         self.missing = ~np.isfinite(magnitude)
         self._masked = masked
         self._unusable = unusable
@@ -60,10 +69,18 @@ class Magnitudes:
         self._magnitude = magnitude
         self._error = None
         if self._error_place is not None:
-            self._error = sources.magnitude_errors(aperture)
+            self._error = sources.magnitude_errors(aperture, unit)
             self._error[np.isnan(magnitude)] = np.nan
             if error_kind is not None:
                 np.hypot(self._error, at.error, out=self._error)
+
+    @property
+    def medians(self):
+        """The median calibrated magnitude, and that of the zero points: or NaN."""
+        used = np.isfinite(self._magnitude) & ~self._masked
+        if not used.any():
+            return np.nan, np.nan
+        return np.median(self._magnitude[used]), np.median(self._at.value[used])
 
     def columns(self):
         """Yield the columns of magnitude and error, and what they are made from."""
@@ -112,10 +129,10 @@ class Magnitudes:
         table, at = self._sources.table, self._at
         factor = 10 ** (-0.4 * (at.value - _NANOJANSKY))
         factor[self._unusable] = np.nan
-        flux = plain_column(table, *self._place) * factor
+        flux = counts_column(table, *self._place, self._unit) * factor
         if self._error_place is None:
             return flux, None
-        error = plain_column(table, *self._error_place) * factor
+        error = counts_column(table, *self._error_place, self._unit) * factor
         if self._error_kind is not None:
             np.hypot(error, _LN_FACTOR * flux * at.error, out=error)
         return flux, error
@@ -140,6 +157,51 @@ def warn_missing(magnitudes):
     if empty:
         msg = (
             f"no source has a magnitude in {', '.join(empty)}: all are NaN, masked, "
-            "99 or -99, or fluxes not above 0"
+            "90 or more in absolute value (99, -99), or fluxes not above 0"
         )
         warnings.warn(msg, KS4Warning, stacklevel=3)
+
+
+def refuse_impossible(magnitudes, sources):
+    """
+    Refuse magnitudes that no catalog has.
+
+    Parameters
+    ----------
+    magnitudes : iterable of `Magnitudes`
+    sources : `~ks4_ccd.sources.Sources`
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If the median magnitude in an aperture is fainter than 30.
+    MapMismatchError
+        If it is brighter than 0.
+    """
+    for one in magnitudes:
+        median, zeropoint = one.medians
+        if not (median < _BRIGHTEST or median > _FAINTEST):
+            continue
+        own, name = median - zeropoint, sources.place_of(one.aperture)[0]
+        msg = (
+            f"column {name}: expected a median calibrated magnitude between "
+            f"{_BRIGHTEST:g} and {_FAINTEST:g}, found {median:.2f} in aperture "
+            f"{one.aperture} ({own:.2f}, and a zero point of {zeropoint:.2f}); "
+        )
+        contained = sources.mag_zeropoint
+        if sources.columns.fluxes:
+            msg += "give fluxes in counts of an image that the map is for"
+            raise MapMismatchError(msg)
+        if median > _FAINTEST:
+            msg += (
+                "the magnitudes contain a zero point already: give that of the "
+                "measurement (mag_zeropoint=30 or --mag-zeropoint 30 for SExtractor's "
+                "MAG_ZEROPOINT 30), and do not calibrate a published catalog"
+            )
+            raise AlreadyCalibratedError(msg)
+        msg += (
+            f"mag_zeropoint={contained:g} was subtracted: is it in the magnitudes?"
+            if contained
+            else "is the map one of zero points of such magnitudes?"
+        )
+        raise MapMismatchError(msg)

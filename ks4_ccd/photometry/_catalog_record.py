@@ -1,9 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """What a catalog says about its calibration."""
 
+import re
+
 from astropy import units as u
 
 import ks4_ccd
+from ks4_ccd._magnitude_zeropoint import MATCHED, SEXTRACTOR
+from ks4_ccd._table_columns import unit_of
 from ks4_ccd.astrometry._offset_record import is_corrected, record_sources
 from ks4_ccd.exceptions import AlreadyCalibratedError
 from ks4_ccd.photometry._map_identity import checksum_of, doi_of
@@ -14,11 +18,17 @@ __all__ = ["is_corrected", "refuse_second", "refuse_second_correction", "write"]
 # The keywords of images: a catalog may have the header of one in its meta.
 _MAP, _TIMES = "KS4ZPMAP", "KS4ZPNUM"
 _OFFSET_MAP = "KS4OFMAP"
+# Only catalogs have it: the zero point that the magnitudes contained before.
+_CONTAINED = "KS4ZPMZP"
+# ZP_AUTO and ZPERR_AUTO of the pipeline, zp_auto_r or R_ZP_AUTO of databases.
+_ZEROPOINT = re.compile(
+    r"(.*_)?zp(err|flag)?((fwhm|aper\d*|auto)?_.*|fwhm|aper\d+|auto)?", re.IGNORECASE
+)
 
 
 def refuse_second(sources, recalibrate):
     """
-    Raise if a catalog has been calibrated, unless one more is wanted.
+    Raise if a catalog has been calibrated, unless its image is meant.
 
     Parameters
     ----------
@@ -28,19 +38,34 @@ def refuse_second(sources, recalibrate):
     Raises
     ------
     AlreadyCalibratedError
-        If there is a record or a column of zero points and ``recalibrate`` is
-        false, or if a column is in AB magnitudes or physical fluxes.
+        If a column is in AB magnitudes or physical fluxes; if magnitudes
+        contain zero points according to the table's record or its columns; or
+        if there is a record of another calibration and ``recalibrate`` is false.
     """
     table = sources.table
     for aperture in sources.apertures:
         name, _ = sources.place_of(aperture)
-        if _is_physical(getattr(table[name], "unit", None)):
+        if _is_physical(unit_of(table[name])):
             msg = (
                 f"column {name} is in {table[name].unit}, not in instrumental "
                 "magnitudes or counts: it is calibrated already"
             )
             raise AlreadyCalibratedError(msg)
-    if recalibrate:
+    found = list(filter(_ZEROPOINT.fullmatch, table.colnames))
+    contained = found or _CONTAINED in table.meta
+    if contained and not sources.columns.fluxes:
+        record = [key for key in (_MAP, _CONTAINED) if key in table.meta]
+        where = [f"column {name}" for name in found]
+        where += [f"{key} in its meta" for key in record]
+        msg = (
+            "the catalog was calibrated before: expected instrumental magnitudes, "
+            f"found {', '.join(where)}. A second zero point is never added on top, and "
+            "recalibration from the published zero points is left to a later version. "
+            "Where magnitudes contain these zero points, subtract them; then remove "
+            "or rename what was found"
+        )
+        raise AlreadyCalibratedError(msg)
+    if recalibrate or not (found or _MAP in table.meta):
         return
     if _MAP in table.meta:
         first, *more = str(table.meta[_MAP]).split(", ")
@@ -49,26 +74,19 @@ def refuse_second(sources, recalibrate):
             f"{first}{f' and {len(more)} more' if more else ''} ({_MAP})"
         )
     else:
-        found = [f"ZP_{aperture}" for aperture in sources.apertures]
-        found = [name for name in found if name in table.colnames]
-        if not found:
-            return
-        msg = (
-            f"the catalog was calibrated before: it has {', '.join(found)}, as the "
-            "release's own catalogs have"
-        )
-    msg += "; recalibrate=True (--recalibrate) applies maps on top"
+        msg = f"the catalog was calibrated before: it has {', '.join(found)}"
+    msg += "; recalibrate=True (--recalibrate) calibrates it nevertheless"
     raise AlreadyCalibratedError(msg)
 
 
 def _is_physical(unit):
-    """Return whether a unit is that of a flux in W, or of its magnitude."""
+    """Return whether a unit is that of a physical flux, or of its magnitude."""
     if isinstance(unit, u.MagUnit):
         unit = unit.physical_unit
     if not isinstance(unit, u.UnitBase):
         return False
     try:
-        return u.kg in unit.decompose().bases
+        return bool({u.kg, u.mgy} & set(unit.decompose().bases))
     except ValueError:
         # A unit that astropy does not know.
         return False
@@ -84,9 +102,9 @@ def refuse_second_correction(meta):
         raise AlreadyCalibratedError(msg)
 
 
-def write(meta, maps, method, error_kind, offsets):
+def write(meta, maps, method, error_kind, offsets, contained):
     """
-    Tell in the meta of a table, in place, that it was calibrated.
+    Record in the meta of a table, in place, that it was calibrated.
 
     Parameters
     ----------
@@ -97,6 +115,8 @@ def write(meta, maps, method, error_kind, offsets):
         Which errors of the maps went into those of the magnitudes.
     offsets : `~ks4_ccd.OffsetMap` or `None`
         The map that positions were corrected by.
+    contained : float or `None`
+        The zero point that the magnitudes contained before, `None` for fluxes.
     """
     maps = list(maps)
     times = next_time(meta)
@@ -110,5 +130,10 @@ def write(meta, maps, method, error_kind, offsets):
     meta["KS4ZPERR"] = error_kind or "ignore"
     meta[_TIMES] = times
     meta["KS4ZPVER"] = ks4_ccd.__version__
+    if contained is not None:
+        meta[_CONTAINED] = contained
+        # They describe the magnitudes as they were.
+        for keyword in (MATCHED, SEXTRACTOR):
+            meta.pop(keyword, None)
     if offsets is not None:
         record_sources(meta, offsets)

@@ -6,7 +6,11 @@ import numpy as np
 from ks4_ccd.exceptions import MapMismatchError
 from ks4_ccd.photometry import _catalog_record
 from ks4_ccd.photometry._catalog_columns import NewColumn, ResultTable
-from ks4_ccd.photometry._catalog_magnitudes import Magnitudes, warn_missing
+from ks4_ccd.photometry._catalog_magnitudes import (
+    Magnitudes,
+    refuse_impossible,
+    warn_missing,
+)
 from ks4_ccd.photometry._catalog_maps import find_maps
 from ks4_ccd.photometry._catalog_positions import (
     check_sky,
@@ -48,6 +52,7 @@ def calibrate_catalog(
     flux=False,
     origin=None,
     recalibrate=False,
+    mag_zeropoint=None,
 ):
     """
     Calibrate the magnitudes of a catalog in all its apertures, and its positions.
@@ -56,7 +61,8 @@ def calibrate_catalog(
     ----------
     table : `~astropy.table.Table` or `~astropy.table.QTable`
         The catalog: instrumental magnitudes, ``-2.5 log10`` of counts
-        (SExtractor's MAG_ZEROPOINT 0), or counts. It is not changed.
+        (SExtractor's MAG_ZEROPOINT 0; see ``mag_zeropoint``), or counts. It is
+        not changed.
     library_or_maps : `~ks4_ccd.MapLibrary`, path-like, map, dict or iterable
         Where the maps are: a library or what it is made from, or the maps
         themselves: a `~ks4_ccd.ZeroPointMap`, a dict of them by the names of
@@ -106,7 +112,13 @@ optional
         coordinates ``(x, y)`` of its first pixel. By default what LTV1 and
         LTV2 in the table's meta say, or (0, 0).
     recalibrate : bool, optional
-        Calibrate even a catalog that was calibrated before.
+        Calibrate a catalog whose image was calibrated before, or once more the
+        counts of one that has been calibrated. Magnitudes that contain zero
+        points already (in columns ``ZP_AP``) are never given a second one.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain, such as 30 for a catalog
+        made with MAG_ZEROPOINT 30: it is subtracted first. By default 0.
+        Not for fluxes.
 
     Returns
     -------
@@ -126,20 +138,24 @@ optional
     ------
     AlreadyCalibratedError
         If the catalog or its image has been calibrated and ``recalibrate`` is
-        false, if columns are in AB magnitudes or physical fluxes, or if
-        positions have been corrected before and ``offsets`` is given.
+        false, if magnitudes contain a zero point already (the table has
+        columns of zero points, or the median calibrated magnitude would be
+        fainter than 30), if columns are in AB magnitudes or physical fluxes,
+        or if positions have been corrected before and ``offsets`` is given.
     MapMismatchError
         If the catalog and maps, or maps among each other, are of different
-        fields, bands or images, if the catalog does not say which maps it
-        needs, or if sources are uncalibrated and ``uncalibrated="raise"``.
+        fields, bands or images, if the catalog does not specify which maps it
+        needs, if the median calibrated magnitude would be brighter than 0, or
+        if sources are uncalibrated and ``uncalibrated="raise"``.
     MapNotFoundError
         If no aperture of the catalog has a map.
     DirectionlessMapError
         If ``offsets`` is a `~ks4_ccd.MisalignmentMap`.
     KS4Error
         If an argument is not one of the allowed values, a column is missing
-        or does not hold what it should, or a map lacks the errors that are
-        to be propagated.
+        or does not hold what it should, a map lacks the errors that are to be
+        propagated, or SExtractor's SEXMGZPT in the table's meta contradicts
+        ``mag_zeropoint``.
 
     Warns
     -----
@@ -155,7 +171,9 @@ optional
     Notes
     -----
     With the zero point ``zp`` and its error ``e`` at a source, the magnitude
-    is ``MAG + zp`` and its error ``hypot(MAGERR, e)``. That error is common
+    is ``MAG - mag_zeropoint + zp`` and its error ``hypot(MAGERR, e)``.
+    Magnitudes and errors of 90 or more in absolute value (99, -99, 999...) mark
+    what was not measured. The error of the zero point is common
     to the sources of a cell. A flux is ``10**(-0.4 (MAG - 31.4))`` nJy; from
     counts it exists even where a magnitude does not, at 0 and below.
 
@@ -185,7 +203,7 @@ optional
        75.0       --          --    30.1      0
     """
     check_choices(method, zp_error, error_kind, uncalibrated)
-    sources = Sources(table, columns, apertures)
+    sources = Sources(table, columns, apertures, mag_zeropoint)
     _catalog_record.refuse_second(sources, recalibrate)
     unasked = method != "dr1" and not _catalog_record.is_corrected(table.meta)
     maps = find_maps(
@@ -221,9 +239,15 @@ optional
         masked = ~known
         if uncalibrated == "mask":
             masked = masked | ((found.flag & UNREACHABLE) > 0)
-        kind = error_kind if needed else None
-        magnitudes.append(Magnitudes(sources, aperture, found, ~known, masked, kind))
+        kind, unit = (
+            error_kind if needed else None,
+            maps.zeropoints[aperture].image_unit,
+        )
+        magnitudes.append(
+            Magnitudes(sources, aperture, found, ~known, masked, kind, unit)
+        )
     warn_missing(magnitudes)
+    refuse_impossible(magnitudes, sources)
     result = ResultTable(table)
     _put_magnitudes(result, magnitudes, flux)
     for column in _quality_columns(maps, at, x, y, known, method):
@@ -243,6 +267,7 @@ optional
         method,
         error_kind if needed else None,
         maps.offsets,
+        None if sources.columns.fluxes else sources.mag_zeropoint,
     )
     return result.table
 

@@ -364,7 +364,7 @@ def test_units_of_separations_and_offsets(make_stars):
     made = [build_offset_map(t, (1000, 1000), **options) for t in (table, other)]
     assert_allclose(made[1].dra, made[0].dra, atol=1e-12)
     other["sep"] = np.array(table["sep"]) * u.s
-    with pytest.raises(KS4Error, match="sep must be in deg"):
+    with pytest.raises(KS4Error, match="sep: expected deg"):
         build(other)
 
 
@@ -555,3 +555,124 @@ def test_edges_that_cannot_be_read(make_stars, edges, tmp_path, capsys):
     ]
     assert main([*command, "--edges", edges, "-o", str(tmp_path)]) == 1
     assert capsys.readouterr().err
+
+
+# The zero point that magnitudes contain
+
+
+@pytest.mark.parametrize("recipe", ["default", "dr1"])
+def test_zero_point_of_the_magnitudes(make_stars, recipe):
+    """It is subtracted once: given here, or to the match, or to both."""
+    table = make_stars(n=100)
+    options = {"recipe": recipe, "shape": (4, 4)}
+    expected = build(table, **options)
+    assert_allclose(expected.values[expected.valid], 30, atol=0.02)
+    table["MAG_AUTO"] += 30
+    given = build(table, mag_zeropoint=30, **options)
+    table.meta["MATCHMZP"] = 30.0
+    for made in (given, build(table, **options)):
+        assert_allclose(made.values, expected.values, atol=1e-9)
+        assert_allclose(made.count, expected.count, rtol=1e-6)
+    both = build(table, mag_zeropoint=30, **options)
+    assert_array_equal(both.values, given.values)
+    with pytest.raises(KS4Error, match="MATCHMZP in its meta records .* of 30"):
+        build(table, mag_zeropoint=29, **options)
+
+
+def test_zero_point_in_all_builders(make_stars):
+    """All builders take the option, and all maps of magnitudes are the same."""
+    table = make_stars(n=45)
+    expected = build_maps(table, (1000, 1000), band="R", shape=(4, 4))
+    table["MAG_AUTO"] += 25
+    options = {"band": "R", "mag_zeropoint": 25.0}
+    made = build_maps(table, (1000, 1000), shape=(4, 4), **options)
+    assert_allclose(made[-1].values, expected[-1].values, atol=1e-9)
+    misalignment = build_misalignment_map(table, (1000, 1000), shape=(8, 8), **options)
+    assert_array_equal(misalignment.values, made[0].values)
+    offsets = build_offset_map(table, (1000, 1000), shape=(8, 8), **options)
+    assert_array_equal(offsets.dra, made[1].dra)
+
+
+@pytest.mark.parametrize("recipe", ["default", "dr1"])
+@pytest.mark.parametrize("contained", [30.0, 25.0, 21.0])
+def test_zero_points_of_no_camera(make_stars, recipe, contained):
+    """Magnitudes that contain a zero point do not give maps of zeros."""
+    table = make_stars(n=45)
+    table["MAG_AUTO"] += contained
+    options = {"recipe": recipe, "shape": (2, 2)}
+    with pytest.raises(
+        MapMismatchError, match=r"between 10 and 50, .*mag_zeropoint=30"
+    ):
+        build(table, **options)
+    table["MAG_AUTO"] -= contained
+    with pytest.raises(MapMismatchError, match="mag_zeropoint=30 was subtracted"):
+        build(table, mag_zeropoint=30, **options)
+
+
+@pytest.mark.parametrize("zeropoint", [10.1, 49.9])
+def test_unusual_zero_points(make_stars, zeropoint):
+    """Zero points of rates, or of gains, are those of some camera."""
+    table = make_stars(n=45)
+    table["MAG_AUTO"] += 30 - zeropoint
+    made = build(table, shape=(2, 2))
+    assert_allclose(made.values[made.valid], zeropoint, atol=0.02)
+
+
+def test_one_star_of_another_scale(make_stars):
+    """A cell of one absurd star is no zero point of the release either."""
+    table = make_stars(n=60)
+    table["X_IMAGE"][table["X_IMAGE"] < 101] = 150.0
+    table["X_IMAGE"][0] = table["Y_IMAGE"][0] = 50.0
+    table["MAG_AUTO"][0] = 20.0
+    with pytest.raises(MapMismatchError, match="remove the stars"):
+        build(table, recipe="dr1", shape=(10, 10))
+
+
+def test_marks_are_no_stars(make_stars):
+    """Magnitudes of 99 and the like make no zero point of -80."""
+    table = make_stars(n=100)
+    table["MAG_AUTO"][:9] = [99, -99, 99.99, 999, -999, 9999, np.inf, -np.inf, np.nan]
+    table["Rmag"][9:12], table["e_Rmag"][12:14] = [99, -99, 999], [99, -99]
+    for recipe in ("default", "dr1"):
+        made = build(table, recipe=recipe, shape=(2, 2))
+        assert_allclose(made.values, 30, atol=0.02)
+        assert made.error.max() < 0.02
+
+
+def test_the_magnitude_that_selects(make_stars):
+    """G by the name of Gaia's archive selects stars, as in the pipeline."""
+    table = make_stars(n=300)
+    expected = build_misalignment_map(table[:100], (1000, 1000), band="R", shape=(2, 2))
+    table["phot_g_mean_mag"] = np.where(np.arange(300) < 100, 15.0, 21.0)
+    made = build_misalignment_map(table, (1000, 1000), band="R", shape=(2, 2))
+    assert_array_equal(made.count, expected.count)
+
+
+def test_command_with_a_zero_point(tmp_path, capsys):
+    """The verb takes what the magnitudes contain, and refuses what cannot be."""
+    field = simulate_field((300, 300), map_shape=(10, 10), field="0403", seed=2)
+    table = field.sources.copy()
+    for name in ("MAG_APER", "MAG_AUTO"):
+        table[name] = np.where(np.abs(table[name]) < 90, table[name] + 30, 99)
+    table.write(tmp_path / "shifted.fits")
+    paths = field.write(tmp_path)
+    made = {}
+    for source, *words in (
+        (paths.sources,),
+        (tmp_path / "shifted.fits", "--mag-zeropoint", "30"),
+    ):
+        folder = tmp_path / f"maps{len(made)}"
+        command = ["build", source, "--reference", paths.reference, "--field", "0403"]
+        command += ["--band", "R", "--cells", 5, 5, "--image-size", 300, 300]
+        command += ["--recipe", "dr1"]
+        assert main([*map(str, command), *words, "-o", str(folder)]) == 0
+        with MapLibrary(folder, image_shape=(300, 300)) as library:
+            made[folder] = library.zeropoint("0403", "R", "single", "APER5")
+    first, second = made.values()
+    assert_allclose(first.values, second.values, atol=1e-5)
+    assert_array_equal(first.count, second.count)
+    command[1] = tmp_path / "shifted.fits"
+    capsys.readouterr()
+    assert main([*map(str, command), "-o", str(tmp_path / "zeros")]) == 1
+    assert "--mag-zeropoint 30" in capsys.readouterr().err
+    assert not (tmp_path / "zeros").exists()

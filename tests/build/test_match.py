@@ -14,7 +14,7 @@ from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ks4_ccd import match_catalogs
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.table_files import read_table, write_table
 
 # Near RA 0, at both poles, and in an ordinary field.
@@ -173,7 +173,10 @@ def test_facts_in_meta(stars, tmp_path):
     assert sources.meta == {"OBSERVER": {"name": "somebody"}}
     write_table(matched, tmp_path / "matched.fits")
     assert expected.items() <= read_table(tmp_path / "matched.fits").meta.items()
-    assert "MATCHBND" not in match_catalogs(sources, reference).meta
+    with pytest.warns(KS4Warning, match="proper motions"):
+        plain = match_catalogs(sources, reference, mag_zeropoint=30)
+    assert not {"MATCHBND", "MATCHEPO"} & set(plain.meta)
+    assert plain.meta["MATCHMZP"] == 30
 
 
 def test_only_usable_stars_take_part():
@@ -452,3 +455,77 @@ def test_catalogs_that_are_none(stars, bad):
         match_catalogs(bad, reference_at(stars))
     with pytest.raises(KS4Error):
         match_catalogs(sources_at(stars), bad)
+
+
+# Time
+
+
+def test_motions_without_an_epoch(stars):
+    """A warning says how far positions go in a year."""
+    pm = {"pmRA": np.full(300, 4.0), "pmDE": np.full(300, -3.0)}
+    pm["pmRA"][:5] = np.nan
+    reference = reference_at(stars, **pm)
+    culprit = (
+        r"move by 5 mas a year in the median, on average by \(\+4, -3\) mas .* epoch="
+    )
+    with pytest.warns(KS4Warning, match=culprit):
+        matched = match_catalogs(sources_at(stars), reference)
+    assert_allclose(matched["sep"], 0, atol=1e-9)
+    reference["Epoch"] = 2016.0
+    match_catalogs(sources_at(stars), reference, epoch=2016.0)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_motions_of_nothing(stars, value):
+    """Stars that do not move need no epoch."""
+    reference = reference_at(stars, pmRA=value, pmDE=value)
+    assert len(match_catalogs(sources_at(stars), reference)) == 300
+
+
+def test_positions_of_vizier():
+    """RA_ICRS is moved from the epoch of the catalog, RAJ2000 from the year 2000."""
+    speed = 100 / 3.6e6  # degrees a year
+
+    def at(year):
+        return 10 + speed * (year - 2016)
+
+    gaia = Table({"RAJ2000": [at(2000)], "DEJ2000": [0.0], "Gmag": [15.0]})
+    gaia["RA_ICRS"], gaia["DE_ICRS"] = [at(2016)], [0.0]
+    gaia["pmRA"], gaia["pmDE"] = [100.0], [0.0]
+    source = Table({"ALPHA_J2000": [at(2018)], "DELTA_J2000": [0.0]})
+    for year in (2016.0, 2000.0):
+        matched = match_catalogs(
+            source, gaia, radius=5, epoch=2018, reference_columns={"epoch": year}
+        )
+        assert_allclose(matched["dra"], 0, atol=1e-6)
+    with pytest.warns(KS4Warning, match="move by 100 mas"):
+        matched = match_catalogs(source, gaia, radius=5)
+    assert_allclose(matched["dra"], -0.2, atol=1e-6)
+    with pytest.raises(KS4Error, match="epoch of the reference is not known"):
+        match_catalogs(source, gaia, epoch=2018)
+
+
+# The zero point that magnitudes contain
+
+
+def test_zero_point_of_the_sources(stars):
+    """It is recorded; magnitudes stay those of the catalog."""
+    sources, reference = sources_at(stars), reference_at(stars)
+    matched = match_catalogs(sources, reference, mag_zeropoint=30)
+    assert matched.meta["MATCHMZP"] == 30
+    assert_array_equal(matched["MAG_APER"], sources["MAG_APER"])
+    assert "MATCHMZP" not in match_catalogs(sources, reference).meta
+    with pytest.raises(KS4Error, match="mag_zeropoint must be a finite number"):
+        match_catalogs(sources, reference, mag_zeropoint="30 mag")
+    sources.meta["SEXMGZPT"] = 0.0
+    with pytest.raises(KS4Error, match="SEXMGZPT in its meta"):
+        match_catalogs(sources, reference, mag_zeropoint=30)
+
+
+def test_fluxes_contain_no_zero_point(stars):
+    """mag_zeropoint is for magnitudes."""
+    sources = QTable({"sky_centroid": stars, "kron_flux": np.ones(300)})
+    with pytest.raises(KS4Error, match="expected magnitudes, found fluxes"):
+        match_catalogs(
+            sources, reference_at(stars), columns="photutils", mag_zeropoint=30
+        )

@@ -431,3 +431,27 @@ def test_pulls_of_the_acceptance_data(ks4_data, options):
     found = cross_validate(matched, band="R", **options)
     row = found.table[1]
     assert_allclose([row["pull_width"], row["pull_mad"]], 1, atol=0.1)
+
+
+@pytest.mark.parametrize("calibration", [None, ZEROPOINT])
+def test_zero_point_of_the_magnitudes(calibration):
+    """Residuals are the same, whatever the magnitudes contain, if it is given."""
+    table = stars(400)
+    options = {"band": "R", "calibration": calibration, "folds": 2}
+    if calibration is None:
+        options |= {"recipe": "dr1", "shape": (2, 2)}
+    expected = cross_validate(table, SHAPE, **options)
+    table["MAG_APER5"] += 30
+    found = cross_validate(table, SHAPE, **options, mag_zeropoint=30)
+    assert_allclose(found.stars["residual"], expected.stars["residual"], atol=1e-9)
+    assert found.meta["mag_zeropoint"] == 30
+    assert "mag_zeropoint" not in expected.meta
+    with pytest.raises(MapMismatchError, match="mag_zeropoint"):
+        cross_validate(table, SHAPE, **options)
+
+
+@pytest.mark.parametrize("calibration", [0.0, constant_map(19.8), 40.0])
+def test_residuals_of_another_scale(calibration):
+    """A zero point that is 10 mag off is no calibration."""
+    with pytest.raises(MapMismatchError, match="expected magnitudes within 10 mag"):
+        cross_validate(stars(200), SHAPE, band="R", calibration=calibration)

@@ -173,6 +173,8 @@ def assert_equals_literal(result, table, literal):
         missing = np.zeros(len(table), bool)
         if name.startswith("MAG"):
             missing = instrumental(table, name.split("_")[1]) == 99
+        if name.startswith("MAGERR"):
+            missing |= instrumental(table, name.split("_")[1], "MAGERR") >= 90
         np.testing.assert_array_equal(is_masked(result[name]), missing, err_msg=name)
         np.testing.assert_array_equal(
             bare(result[name])[~missing], expected[~missing], err_msg=name
@@ -710,12 +712,12 @@ def test_a_second_correction_is_refused(make_map, offset_map):
     zpmap = make_map(empty=0)
     result = calibrate_catalog(table, [zpmap, offset_map])
     assert (result["ALPHA_J2000"] != table["ALPHA_J2000"]).all()
+    # As for a catalog that was measured on an image with corrected positions.
+    table.meta["KS4OFMAP"] = result.meta["KS4OFMAP"]
     with pytest.raises(AlreadyCalibratedError, match="KS4OFMAP"):
-        calibrate_catalog(result, [zpmap, offset_map], recalibrate=True)
-    again = calibrate_catalog(
-        result, [zpmap, offset_map], offsets="ignore", recalibrate=True
-    )
-    np.testing.assert_array_equal(again["ALPHA_J2000"], result["ALPHA_J2000"])
+        calibrate_catalog(table, [zpmap, offset_map])
+    again = calibrate_catalog(table, [zpmap, offset_map], offsets="ignore")
+    np.testing.assert_array_equal(again["ALPHA_J2000"], table["ALPHA_J2000"])
 
 
 @pytest.fixture(scope="module")
@@ -783,25 +785,69 @@ def test_files_keep_the_refusal(make_maps, tmp_path, form, kind):
         calibrate_catalog(back, maps)
 
 
-def test_a_second_calibration_on_top(make_maps):
-    """recalibrate=True adds the zero point once more."""
+def test_a_catalog_of_a_calibrated_image(make_maps):
+    """recalibrate=True applies maps to magnitudes measured on a calibrated image."""
     maps = make_maps(empty=0)
     first = calibrate_catalog(make_catalog(), maps)
     assert first.meta["KS4ZPNUM"] == 1
     assert first.meta["KS4ZPMAP"].split(", ") == [m.name for m in maps.values()]
-    second = calibrate_catalog(first, maps, recalibrate=True)
-    assert second.meta["KS4ZPNUM"] == 2
-    np.testing.assert_allclose(
-        bare(second["MAG_AUTO"]), bare(first["MAG_AUTO"] + first["ZP_AUTO"]), rtol=1e-6
-    )
-
-
-def test_catalogs_of_the_release_are_calibrated(make_maps):
-    """Its own catalogs have no record, but ZP columns."""
     table = make_catalog()
-    table["ZP_AUTO"] = 30.0
-    with pytest.raises(AlreadyCalibratedError, match="ZP_AUTO"):
-        calibrate_catalog(table, make_maps())
+    table.meta |= {"KS4ZPMAP": "zp_map_0403_R_single_APER5", "KS4ZPNUM": 1}
+    with pytest.raises(AlreadyCalibratedError, match="recalibrate=True"):
+        calibrate_catalog(table, maps)
+    second = calibrate_catalog(table, maps, recalibrate=True)
+    assert second.meta["KS4ZPNUM"] == 2
+    np.testing.assert_array_equal(bare(second["MAG_AUTO"]), bare(first["MAG_AUTO"]))
+
+
+@pytest.mark.parametrize("recalibrate", [False, True])
+def test_a_catalog_never_gets_a_second_zero_point(make_maps, tmp_path, recalibrate):
+    """A calibrated one is recognised by its columns, or by its record without them."""
+    options = {"recalibrate": recalibrate}
+    maps = make_maps(empty=0)
+    table = calibrate_catalog(make_catalog(), maps)
+    with pytest.raises(AlreadyCalibratedError, match=r"ZP_FWHM, .* KS4ZPMAP in its"):
+        calibrate_catalog(table, maps, **options)
+    table.write(tmp_path / "calibrated.fits")
+    table = Table.read(tmp_path / "calibrated.fits")
+    table.remove_columns([name for name in table.colnames if name.startswith("ZP")])
+    with pytest.raises(AlreadyCalibratedError, match="found KS4ZPMAP in its meta, KS4"):
+        calibrate_catalog(table, maps, **options)
+
+
+@pytest.mark.parametrize("recalibrate", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    ["ZP_AUTO", "ZPERR_APER3", "zp_aper5", "zperr_auto_r", "R_ZP_AUTO", "ZPFLAG", "zp"],
+)
+def test_published_catalogs_are_calibrated(make_maps, name, recalibrate):
+    """They have no record, but columns of zero points, by several names."""
+    table = make_catalog()
+    table[name] = 30.0
+    with pytest.raises(AlreadyCalibratedError, match=f"found column {name}. A second"):
+        calibrate_catalog(table, make_maps(), recalibrate=recalibrate)
+
+
+@pytest.mark.parametrize("name", ["ZPOS", "XZP1", "NUMPHOTO", "RAZP_OFF", "MAGZP"])
+def test_other_columns_are_no_zero_points(make_maps, name):
+    """The letters ZP in another word mean nothing."""
+    table = make_catalog()
+    table[name] = 30.0
+    assert "ZP_AUTO" in calibrate_catalog(table, make_maps()).colnames
+
+
+def test_counts_are_calibrated_again(make_map):
+    """Fluxes stay in counts, so other maps replace the magnitudes made of them."""
+    table, maps = make_photutils(), [make_map(seed=seed, empty=0) for seed in (1, 2)]
+    first, expected = (
+        calibrate_catalog(table, zpmap, columns="photutils") for zpmap in maps
+    )
+    with pytest.raises(AlreadyCalibratedError, match="recalibrate=True"):
+        calibrate_catalog(first, maps[1], columns="photutils")
+    again = calibrate_catalog(first, maps[1], columns="photutils", recalibrate=True)
+    for name in ("MAG_AUTO", "ZP_AUTO", "ZPERR_AUTO"):
+        np.testing.assert_array_equal(bare(again[name])[0], bare(expected[name])[0])
+    assert bare(again["MAG_AUTO"])[0] != bare(first["MAG_AUTO"])[0]
 
 
 @pytest.mark.parametrize("unit", [u.ABmag, "mag(AB)"])
@@ -994,7 +1040,7 @@ def test_missing_columns_are_named(make_map):
     """With what was there."""
     table = make_row(10)
     table.remove_column("X_IMAGE")
-    with pytest.raises(KS4Error, match="no column X_IMAGE: it has Y_IMAGE"):
+    with pytest.raises(KS4Error, match="no column X_IMAGE or .*: it has Y_IMAGE"):
         calibrate_catalog(table, make_map())
 
 

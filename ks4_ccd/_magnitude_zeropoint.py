@@ -1,0 +1,67 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The zero point that the magnitudes of a catalog contain."""
+
+from numbers import Real
+
+from ks4_ccd._arguments import finite
+from ks4_ccd.exceptions import KS4Error
+
+__all__ = ["MATCHED", "SEXTRACTOR", "contained_zeropoint"]
+
+# In the meta of a table: of match_catalogs, and of SExtractor (in FITS_LDAC in the
+# image's header, MAG_ZEROPOINT of its configuration).
+MATCHED, SEXTRACTOR = "MATCHMZP", "SEXMGZPT"
+# SExtractor writes four decimals.
+_TOLERANCE = 1e-3
+
+
+def contained_zeropoint(meta, given, fluxes):
+    """
+    Return the zero point that magnitudes contain.
+
+    Parameters
+    ----------
+    meta : mapping
+        Of the table.
+    given : float or `None`
+    fluxes : bool
+        Whether the table has fluxes instead of magnitudes.
+
+    Returns
+    -------
+    zeropoint : float
+
+    Raises
+    ------
+    KS4Error
+        If ``given`` is not a finite number, contradicts what is recorded, or is
+        for fluxes; or if SExtractor has recorded one and none is given.
+    """
+    if given is not None:
+        given = finite("mag_zeropoint", given)
+    if fluxes:
+        if given:
+            msg = (
+                f"mag_zeropoint={given:g}: expected magnitudes, found fluxes, which "
+                "contain no zero point; leave it out"
+            )
+            raise KS4Error(msg)
+        return 0.0
+    recorded = {
+        keyword: float(meta[keyword])
+        for keyword in (MATCHED, SEXTRACTOR)
+        if isinstance(meta.get(keyword), Real)
+    }
+    if given is None:
+        given = recorded.get(MATCHED)
+    for keyword, value in recorded.items():
+        if abs(value - (given or 0.0)) > _TOLERANCE:
+            found = "none" if given is None else f"mag_zeropoint={given:g}"
+            msg = (
+                f"magnitudes of the catalog: {keyword} in its meta records that they "
+                f"contain a zero point of {value:g}, found {found}; give mag_zeropoint="
+                f"{value:g} (--mag-zeropoint), or remove {keyword} from the meta if "
+                "they were changed since"
+            )
+            raise KS4Error(msg)
+    return given or 0.0
