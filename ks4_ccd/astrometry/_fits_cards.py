@@ -15,6 +15,7 @@ __all__ = [
     "check_tables",
     "put_tables",
     "put_wcs",
+    "reason_of",
     "take_wcs",
     "without_tables",
 ]
@@ -31,6 +32,13 @@ _SIP = re.compile(r"(A|B|AP|BP)_(\d+_\d+|ORDER|DMAX)$")
 
 # Cards that tell of the observation as much as of the WCS: as in CCDData.read.
 _KEPT = ("JD-OBS", "MJD-OBS", "DATE-OBS")
+
+
+def reason_of(error):
+    """Return what an error of wcslib states, without the line of its code."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("ERROR")]
+    return lines[0] if lines else type(error).__name__
 
 
 def check_tables(header, hdus, name):

@@ -6,6 +6,7 @@ Register the format "ks4" of astropy's unified I/O for CCDData.
 what astropy's own FITS format does, and keep the lookup tables of the WCS.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ from ks4_ccd._source_image import SourceImage
 from ks4_ccd.astrometry._fits_cards import (
     check_tables,
     put_wcs,
+    reason_of,
     take_wcs,
     without_tables,
 )
 from ks4_ccd.astrometry._offset_record import forget_lost
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, KS4Warning
 
 __all__ = ["read_ccd", "write_ccd"]
 
@@ -153,6 +155,11 @@ def write_ccd(ccd, path, *, overwrite=False):
     OSError
         If the file already exists, or cannot be written; a `KS4Error`, too.
 
+    Warns
+    -----
+    KS4Warning
+        If the lookup tables of the image's WCS were not read.
+
     Notes
     -----
     The primary HDU has the image, the extensions MASK, UNCERT and PSFIMAGE
@@ -177,28 +184,46 @@ def write_ccd(ccd, path, *, overwrite=False):
         raise KS4Error(msg) from error
     header = without_tables(hdus[0].header)
     header["BUNIT"] = bare.unit.to_string()
-    wcs = ccd.wcs
     own, header = take_wcs(header)
-    if wcs is None:
-        wcs = own
+    wcs = own if ccd.wcs is None else ccd.wcs
+    if ccd.wcs is None and "CPDIS1" in hdus[0].header:
+        msg = (
+            f"{path}: the image has no WCS, and its header has the cards of lookup "
+            "tables (CPDIS1), which astropy's own FITS format did not read: the file "
+            "has the WCS without them"
+        )
+        warnings.warn(msg, KS4Warning, stacklevel=4)
     if wcs is not None:
-        if not isinstance(wcs, WCS):
-            msg = (
-                f"cannot write {path}: ccd.wcs must be an astropy.wcs.WCS, got "
-                f"{type(wcs).__module__}.{type(wcs).__name__}"
-            )
-            raise KS4Error(msg)
-        # Once more, as a reader will see it: astropy adds cards on reading,
-        # MJD-OBS to DATE-OBS for one, and they must not move by that.
-        once = header.copy()
-        tables = put_wcs(once, wcs)
-        wcs, header = take_wcs(once, fits.HDUList([fits.PrimaryHDU(), *tables]))
-        # Without CTYPE there is no WCS to a reader: the cards are all there is.
-        hdus.extend(tables if wcs is None else put_wcs(header, wcs))
+        header, tables = _header_with_wcs(header, wcs, path)
+        hdus.extend(tables)
     hdus[0].header = header
     header.set("EXTEND", True, after=f"NAXIS{ccd.data.ndim}")
     with written_whole(path, overwrite) as partial:
         hdus.writeto(partial, output_verify="exception")
+
+
+def _header_with_wcs(header, wcs, path):
+    """Return a header with the cards of a WCS, and its tables."""
+    if not isinstance(wcs, WCS):
+        msg = (
+            f"cannot write {path}: ccd.wcs must be an astropy.wcs.WCS, got "
+            f"{type(wcs).__module__}.{type(wcs).__name__}"
+        )
+        raise KS4Error(msg)
+    try:
+        # Once more, as a reader will see it: astropy adds cards on reading,
+        # MJD-OBS to DATE-OBS for one, and they must not move by that.
+        once = header.copy()
+        tables = put_wcs(once, wcs)
+        seen, header = take_wcs(once, fits.HDUList([fits.PrimaryHDU(), *tables]))
+        if seen is None and any(wcs.wcs.ctype):
+            msg = f"cannot write {path}: no WCS could be read from the cards of ccd.wcs"
+            raise KS4Error(msg)
+        # Without CTYPE there is no WCS to a reader: the cards are all there is.
+        return header, tables if seen is None else put_wcs(header, seen)
+    except (ValueError, ArithmeticError, fits.VerifyError) as error:
+        msg = f"cannot write {path}: ccd.wcs is not usable: {reason_of(error)}"
+        raise KS4Error(msg) from error
 
 
 # There is no identifier: the format is used only where it is asked for.

@@ -11,6 +11,7 @@ from gwcs import coordinate_frames as frames
 
 from ks4_ccd._arguments import finite
 from ks4_ccd.astrometry._anchored import AnchoredWCS
+from ks4_ccd.astrometry._fits_cards import reason_of
 from ks4_ccd.astrometry._gwcs_steps import (
     ALIGNED,
     check_inverse,
@@ -299,25 +300,28 @@ def _checked_fits(wcs):
             f"{type(wcs).__module__}.{type(wcs).__name__}"
         )
         raise KS4Error(msg)
-    types = ", ".join(wcs.wcs.ctype) or "none"
+    types = ", ".join(filter(None, wcs.wcs.ctype)) or "no CTYPE"
     if wcs.naxis != 2 or any("-TAB" in axis for axis in wcs.wcs.ctype):
-        msg = f"a celestial WCS of two axes is needed, without tables, got {types}"
-        raise GeometryError(msg)
-    if not wcs.has_celestial or wcs.wcs.lngtyp != "RA":
-        msg = f"a WCS of RA and declination is needed, got {types}"
+        msg = (
+            f"a celestial WCS of two axes is needed, without tables, got {types}: of a "
+            "WCS with more axes, use wcs.celestial"
+        )
         raise GeometryError(msg)
     try:
         wcs.wcs.set()
         singular = np.linalg.det(wcs.pixel_scale_matrix) == 0
     except (ValueError, ArithmeticError) as error:
-        msg = f"the WCS is not usable: {str(error).splitlines()[0]}"
+        msg = f"the WCS is not usable: {reason_of(error)}"
         raise GeometryError(msg) from error
+    if not wcs.has_celestial or wcs.wcs.lngtyp != "RA":
+        msg = f"a WCS of RA and declination is needed, got {types}"
+        raise GeometryError(msg)
     if singular:
         msg = "the WCS is singular: its pixels have no area on the sky"
         raise GeometryError(msg)
     if wcs.cpdis1 is not None or wcs.cpdis2 is not None:
         msg = (
-            "the WCS has lookup tables (CPDIS) already: positions are corrected once; "
+            "the WCS already has lookup tables (CPDIS): positions are corrected once; "
             "start from the WCS without them"
         )
         raise AlreadyCalibratedError(msg)

@@ -20,6 +20,7 @@ from ks4_ccd import (
     DirectionlessMapError,
     GeometryError,
     KS4Error,
+    KS4Warning,
     MapGrid,
     MapKey,
     MapMismatchError,
@@ -328,6 +329,33 @@ def test_a_wcs_without_ctype(tmp_path, linear):
     assert dict(back.header) | {"EXTEND": True} == dict(astropys) | {"EXTEND": True}
     back.write(second, format="ks4")
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("pc", [[np.nan, 0], [0, 1]], "ccd.wcs is not usable: .*singular"),
+        ("crpix", [np.inf, 0], "ccd.wcs is not usable: .*CRPIX1"),
+    ],
+)
+def test_a_wcs_that_cannot_be_written(raw, tmp_path, name, value, words):
+    """Errors of wcslib and of astropy become ours; no file is left."""
+    setattr(raw.wcs.wcs, name, value)
+    with pytest.raises(KS4Error, match=rf"cannot write .*a\.fits: {words}"):
+        raw.write(tmp_path / "a.fits", format="ks4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_that_were_not_read_are_missed(image, tmp_path):
+    """A file of format ks4, read by astropy's own and written by ours."""
+    image.write(tmp_path / "a.fits", format="ks4")
+    ccd = CCDData.read(tmp_path / "a.fits")
+    with pytest.warns(KS4Warning, match="has the WCS without them"):
+        ccd.write(tmp_path / "b.fits", format="ks4")
+    with pytest.warns(KS4Warning, match="the positions are not corrected"):
+        back = CCDData.read(tmp_path / "b.fits", format="ks4")
+    assert back.wcs.cpdis1 is None
+    assert "KS4OFMAP" not in back.header
 
 
 def test_overwriting_is_asked_for(image, tmp_path):

@@ -282,7 +282,12 @@ def bad_wcs(kind):
     if kind in ("1-D", "3-D"):
         return WCS(naxis=int(kind[0]))
     wcs = make_wcs()
-    if kind == "singular":
+    if kind == "NaN":
+        wcs = WCS(wcs.to_header())
+        wcs.wcs.pc = [[np.nan, 0], [0, 1]]
+    elif kind == "no position":
+        wcs.wcs.crval = np.nan, -62
+    elif kind == "singular":
         wcs.wcs.cd = [[1e-4, 1e-4], [1e-4, 1e-4]]
     elif kind == "galactic":
         wcs.wcs.ctype = "GLON-TAN", "GLAT-TAN"
@@ -295,7 +300,8 @@ def bad_wcs(kind):
 
 @pytest.mark.parametrize("correct", [apply_offsets, add_lookup_tables])
 @pytest.mark.parametrize(
-    "kind", ["linear", "1-D", "3-D", "singular", "galactic", "TAB"]
+    "kind",
+    ["linear", "1-D", "3-D", "NaN", "no position", "singular", "galactic", "TAB"],
 )
 def test_wrong_wcs_are_refused(offsets, correct, kind):
     """Only a celestial, regular WCS of two axes can be corrected."""
