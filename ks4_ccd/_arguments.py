@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ks4_ccd.exceptions import KS4Error, MapFormatError
+from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["as_folder", "cell_array", "finite", "one_of"]
+__all__ = ["as_folder", "finite", "one_of"]
 
 _FILE_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".xz", ".npy", ".npz")
 
@@ -45,45 +45,3 @@ def finite(name, value):
         msg = f"{name} must be a finite number, got {value!r}"
         raise KS4Error(msg)
     return number
-
-
-def cell_array(part, array, shape=None):
-    """Return ``array`` as a read-only float64 copy, or say what is wrong."""
-    if np.ma.is_masked(array):
-        msg = f"{part} is masked in places: mark empty cells by a star count of 0"
-        raise MapFormatError(msg)
-    if hasattr(array, "unit"):
-        msg = (
-            f"{part} must be plain numbers in the unit of the map, got a quantity in "
-            f"{array.unit}: convert it with to_value"
-        )
-        raise MapFormatError(msg)
-    try:
-        array = np.asarray(array)
-    except ValueError as error:
-        msg = f"{part} must be a 2D array of cells: {error}"
-        raise MapFormatError(msg) from error
-    if array.dtype.kind not in "iuf":
-        msg = f"{part} must be real numbers, got dtype {array.dtype}"
-        raise MapFormatError(msg)
-    if array.ndim != 2 or array.size == 0:
-        msg = f"{part} must be a 2D array of cells, got shape {array.shape}"
-        raise MapFormatError(msg)
-    if shape is not None and array.shape != shape:
-        msg = f"{part} must have the shape {shape} of the grid, got {array.shape}"
-        raise MapFormatError(msg)
-    bad = ~np.isfinite(array)
-    unsigned = part in ("error", "count")
-    if unsigned:
-        bad |= array < 0
-    if bad.any():
-        i, j = np.argwhere(bad)[0]
-        msg = (
-            f"{part} must be finite{' and >= 0' if unsigned else ''}, got "
-            f"{array[i, j]} in cell [{i}, {j}] and {np.count_nonzero(bad)} such cells "
-            "in all (an empty cell is marked by a star count of 0)"
-        )
-        raise MapFormatError(msg)
-    array = array.astype(float)
-    array.flags.writeable = False
-    return array

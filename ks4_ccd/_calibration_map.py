@@ -3,12 +3,12 @@
 
 import copy
 import math
-import os
-from uuid import uuid4
 
 import numpy as np
 
-from ks4_ccd._arguments import as_folder, cell_array, finite, one_of
+from ks4_ccd._arguments import as_folder, finite, one_of
+from ks4_ccd._cell_arrays import checked_arrays
+from ks4_ccd._map_files import write_map
 from ks4_ccd._neighbours import gaussian_sum, harmonic_fill, touches
 from ks4_ccd.exceptions import (
     GeometryError,
@@ -17,7 +17,7 @@ from ks4_ccd.exceptions import (
     MapMismatchError,
 )
 from ks4_ccd.grid import MapGrid
-from ks4_ccd.release.names import FAMILIES, MapKey, parts_of
+from ks4_ccd.release.names import FAMILIES, MapKey
 
 __all__ = ["ERROR_KINDS", "CalibrationMap"]
 
@@ -64,14 +64,14 @@ class CalibrationMap:
         if key is not None and key.kind != FAMILIES[self.family][0]:
             msg = f"the key of {key} is not that of a {type(self).__name__}"
             raise MapMismatchError(msg)
+        components, self.error, self.count, self.valid = checked_arrays(
+            components, error, count, grid.shape
+        )
         for name, array in components.items():
-            setattr(self, name, cell_array(name, array, grid.shape))
-        self.error = None if error is None else cell_array("error", error, grid.shape)
-        self.count = None if count is None else cell_array("count", count, grid.shape)
+            setattr(self, name, array)
         self.grid = grid
         self.key = key
         self.source = source
-        self.valid = self._find_valid()
         self.valid.flags.writeable = False
         # What was done to the map since it was made.
         self._steps = ()
@@ -79,17 +79,20 @@ class CalibrationMap:
     def _component_arrays(self):
         return {name: getattr(self, name) for name in self.components}
 
-    def _find_valid(self):
-        if self.count is not None:
-            return self.count > 0
-        marked = np.all(
-            [array == self.empty_value for array in self._component_arrays().values()],
-            axis=0,
-        )
-        if self.error is not None:
-            return ~(marked & (self.error == 0))
-        # With no mark to stand out from, a flat map is a flat map.
-        return np.ones_like(marked) if marked.all() else ~marked
+    def marked(self):
+        """
+        Return the components, with the release's mark in cells without a value.
+
+        Returns
+        -------
+        components : dict
+            A 2D `~numpy.ndarray` by the name of each component, finite: NaN
+            is replaced by the value that the release stores in empty cells.
+        """
+        return {
+            name: np.where(np.isnan(array), self.empty_value, array)
+            for name, array in self._component_arrays().items()
+        }
 
     def __repr__(self):
         columns, rows = self.grid.shape
@@ -285,7 +288,7 @@ class CalibrationMap:
         weight = np.where(self.valid, gaussian_sum(stars, scale), 1)
         changes = {}
         for name, array in self._component_arrays().items():
-            mean = gaussian_sum(stars * array, scale) / weight
+            mean = gaussian_sum(stars * np.where(self.valid, array, 0), scale) / weight
             changes[name] = np.where(self.valid, mean, array)
         if self.error is not None:
             known = stars * self._error_known()
@@ -322,36 +325,7 @@ class CalibrationMap:
         if self.key is None:
             msg = "a map without a key cannot be saved: its key makes the file names"
             raise KS4Error(msg)
-        needed, optional = parts_of(self.key.kind)
-        families = needed | optional
-        arrays = self._release_arrays()
-        folder = as_folder(path)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            paths = []
-            for part, array in arrays.items():
-                if part not in families:
-                    continue
-                file = folder / self.key.with_family(families[part]).filename
-                if array is not None:
-                    paths.append(_write_npy(file, array))
-                elif part == "edges":
-                    # Those of a map that this one replaces are not its own.
-                    file.unlink(missing_ok=True)
-        except OSError as error:
-            msg = f"cannot write the map to {folder}: {error}"
-            raise KS4Error(msg) from error
-        return paths
-
-    def _release_arrays(self):
-        arrays = self._component_arrays()
-        if self.count is None:
-            for name, array in arrays.items():
-                arrays[name] = np.where(self.valid, array, self.empty_value)
-        edges = self.grid.edges
-        borders = [(axis, border) for axis in (0, 1) for border in edges[axis]]
-        edges = np.array(borders) if borders else None
-        return arrays | {"error": self.error, "count": self.count, "edges": edges}
+        return write_map(self, as_folder(path))
 
     def plot(self, ax=None, **options):
         """
@@ -375,15 +349,3 @@ class CalibrationMap:
 
 def _corners(stencil):
     return (stencil.lower, 1 - stencil.fraction), (stencil.upper, stencil.fraction)
-
-
-def _write_npy(path, array):
-    """Write an array to a file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
-    try:
-        with open(partial, "wb") as file:
-            np.save(file, np.asarray(array, dtype=float), allow_pickle=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

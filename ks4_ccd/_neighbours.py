@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the cells of a map take from the cells around them."""
+"""Combine the cells of a map with the cells around them."""
 
 import math
 

@@ -13,10 +13,11 @@ class ValueMap(CalibrationMap):
     Parameters
     ----------
     values : 2D array-like
-        A value per cell, indexed ``[x_bin, y_bin]``, finite.
+        A value per cell, indexed ``[x_bin, y_bin]``; NaN, or a masked value,
+        marks an empty cell.
     error : 2D array-like, optional
-        The standard deviation of the stars of a cell about the value, in its
-        unit. 0 means unknown.
+        The standard deviation (``ddof=0``) of the stars of a cell about the
+        value, in its unit. 0 means unknown.
     count : 2D array-like, optional
         The number of stars in a cell; a cell with 0 is empty.
     grid : `~ks4_ccd.MapGrid`
@@ -29,8 +30,9 @@ class ValueMap(CalibrationMap):
     Raises
     ------
     MapFormatError
-        If an array is not 2D, real and finite, or has not the grid's shape,
-        or an error or a count is negative.
+        If an array is not 2D and real, or has not the grid's shape, or a
+        number is infinite, negative (an error, a count), or missing in a
+        cell that is not empty.
     """
 
     components = ("values",)
@@ -70,6 +72,6 @@ class ValueMap(CalibrationMap):
         """
         if method == "dr1":
             self._require_stars()
-            return self._interpolate(self.values, x, y, method)
+            return self._interpolate(self.marked()["values"], x, y, method)
         nodes = self._filled_components()["values"]
         return self._interpolate(nodes, x, y, method)

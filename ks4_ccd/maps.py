@@ -32,14 +32,14 @@ class ZeroPointMap(ValueMap):
     ----------
     values : 2D array-like
         The zero point in AB magnitudes, indexed ``[x_bin, y_bin]``: a star
-        of ``c`` counts has the magnitude ``-2.5 log10(c) + value``.
+        of ``c`` counts has the magnitude ``-2.5 log10(c) + value``. NaN, or
+        a masked value, marks an empty cell.
     error : 2D array-like, optional
-        The standard deviation of the cell's stars, in magnitudes; 0 means
-        unknown.
+        The standard deviation (``ddof=0``) of the cell's stars, in
+        magnitudes; 0 means unknown.
     count : 2D array-like, optional
         The number of stars that the value is the median of; a cell with 0
-        is empty. Without counts, cells are empty that hold the release's
-        mark, a value of exactly 30 (and an error of 0 if there are errors).
+        is empty.
     grid : `~ks4_ccd.MapGrid`
         Where the cells lie.
     key : `~ks4_ccd.release.names.MapKey`, optional
@@ -53,8 +53,9 @@ class ZeroPointMap(ValueMap):
     Raises
     ------
     MapFormatError
-        If an array is not 2D, real and finite, or has not the grid's shape,
-        or an error or a count is negative.
+        If an array is not 2D and real, or has not the grid's shape, or a
+        number is infinite, negative (an error, a count), or missing in a
+        cell that is not empty.
     KS4Error
         If ``image_unit`` is not a unit, or one of fluxes or magnitudes.
 
@@ -92,20 +93,20 @@ class ZeroPointMap(ValueMap):
         super().__init__(values, error, count, grid=grid, key=key, source=source)
         self.image_unit = count_unit("image_unit", image_unit)
 
-    def _release_arrays(self):
+    def save(self, path):  # noqa: D102 (inherited)
         if conversion(self.image_unit, u.adu) is None:
             msg = (
                 f"{self.name} holds for images in {self.image_unit}: files in the "
                 "layout of the release cannot record that, they hold for adu"
             )
             raise KS4Error(msg)
-        return super()._release_arrays()
+        return super().save(path)
 
     def at(self, x, y, method="bilinear"):  # noqa: D102 (inherited)
         if method != "dr1":
             return super().at(x, y, method)
         self._require_stars()
-        factor = 10 ** (0.4 * (30 - self.values))
+        factor = 10 ** (0.4 * (30 - self.marked()["values"]))
         return 30 - 2.5 * np.log10(self._interpolate(factor, x, y, method))
 
 
@@ -120,12 +121,12 @@ class MisalignmentMap(ValueMap):
     Parameters
     ----------
     values : 2D array-like
-        The median separation in arcsec, indexed ``[x_bin, y_bin]``, >= 0.
+        The median separation in arcsec, indexed ``[x_bin, y_bin]``, >= 0;
+        NaN, or a masked value, marks an empty cell.
     error : 2D array-like, optional
         The standard deviation of the separations, in arcsec.
     count : 2D array-like, optional
         The number of stars in the window of a cell; a cell with 0 is empty.
-        Without counts, a value of exactly 0 marks an empty cell.
     grid : `~ks4_ccd.MapGrid`
         Where the cells lie.
     key : `~ks4_ccd.release.names.MapKey`, optional
@@ -136,8 +137,8 @@ class MisalignmentMap(ValueMap):
     Raises
     ------
     MapFormatError
-        If an array is not 2D, real and finite, or has not the grid's shape,
-        or a number is negative.
+        If an array is not 2D and real, or has not the grid's shape, or a
+        number is infinite, negative, or missing in a cell that is not empty.
 
     Notes
     -----
@@ -157,10 +158,10 @@ class MisalignmentMap(ValueMap):
 
     def __init__(self, values, error=None, count=None, *, grid, key=None, source=None):
         super().__init__(values, error, count, grid=grid, key=key, source=source)
-        if self.values.min() < 0:
+        if (self.values < 0).any():
             msg = (
-                f"a separation must be >= 0, got {self.values.min()} arcsec: these are "
-                "not the misalignment maps that the release documents"
+                f"a separation must be >= 0, got {np.nanmin(self.values)} arcsec: "
+                "these are not the misalignment maps that the release documents"
             )
             raise MapFormatError(msg)
 
@@ -215,15 +216,15 @@ class OffsetMap(CalibrationMap):
     ----------
     dra, ddec : 2D array-like
         The correction to add, reference minus measured, in arcsec along
-        RA cos(dec) and Dec, indexed ``[x_bin, y_bin]``.
+        RA cos(dec) and Dec, indexed ``[x_bin, y_bin]``. NaN in both, or
+        masked values, mark an empty cell.
     error : 2D array-like, optional
         The standard deviation of the cell's stars about the offset along one
         axis (the root mean square of those along both), in arcsec; 0 means
         unknown.
     count : 2D array-like, optional
         The number of stars that the offset is the median of; a cell with 0
-        is empty. Without counts, cells are empty where both components are
-        exactly 0 (and the error, if there are errors), unless all are.
+        is empty.
     grid : `~ks4_ccd.MapGrid`
         Where the cells lie.
     key : `~ks4_ccd.release.names.MapKey`, optional
@@ -237,8 +238,9 @@ class OffsetMap(CalibrationMap):
     DirectionlessMapError
         If a component is a `MisalignmentMap`.
     MapFormatError
-        If an array is not 2D, real and finite, or has not the grid's shape,
-        or an error or a count is negative.
+        If an array is not 2D and real, or has not the grid's shape, or a
+        number is infinite, negative (an error, a count), or missing in a
+        cell that is not empty.
     KS4Error
         If the key is one of a zero-point map.
 

@@ -78,6 +78,22 @@ def test_between_edges_values_are_interpolated():
     assert_allclose(found, expected, atol=1e-12)
 
 
+def test_edges_may_come_in_any_order():
+    """Edges are sorted: three steps given backwards are the same three steps."""
+    edges = [14.0, 34.0, 51.0], [9.5, 19.5]
+    backwards = [np.array(borders)[::-1] for borders in edges]
+    maps = []
+    for given in (edges, backwards):
+        grid = MapGrid((6, 4), 10, edges=given)
+        x, y = np.meshgrid(*grid.centers(), indexing="ij")
+        steps = np.searchsorted(edges[0], x) + 0.1 * np.searchsorted(edges[1], y)
+        maps.append(ZeroPointMap(30 + 0.1 * steps, grid=grid))
+    assert maps[0].grid == maps[1].grid
+    assert maps[1].grid.edges == tuple(map(tuple, edges))
+    x, y = np.indices((60, 40))
+    assert_array_equal(maps[1].at(x, y), maps[0].at(x, y))
+
+
 def test_edges_closer_than_a_cell(stepped):
     """Between borders without a centre, the cells around have their say."""
     grid = MapGrid((6, 4), 10, edges=([33.0, 33.8], []))

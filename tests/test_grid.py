@@ -84,6 +84,15 @@ def test_cells_smaller_than_a_pixel_are_refused():
         MapGrid.for_image((55, 55), (50, 50))
 
 
+def test_rows_are_compared_with_cells_along_y():
+    """A map of 10 x 4 cells fits an image of 5 rows and 20 columns, 4 x 10 does not."""
+    assert MapGrid.for_image((10, 4), (5, 20)).cell_size == (2, 1.25)
+    assert MapGrid.for_image((4, 10), (20, 5)).cell_size == (1.25, 2)
+    for shape, image_shape in (((4, 10), (5, 20)), ((10, 4), (20, 5))):
+        with pytest.raises(GeometryError, match="does not fit an image"):
+            MapGrid.for_image(shape, image_shape)
+
+
 def test_cell_of_refuses_nan():
     """A position that is not finite is in no cell."""
     with pytest.raises(GeometryError, match="y must be finite"):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import zoom
+from scipy.stats import binned_statistic_2d
 
 from ks4_ccd import (
     GeometryError,
@@ -23,6 +24,7 @@ from ks4_ccd import (
     MisalignmentMap,
     ZeroPointMap,
 )
+from ks4_ccd._neighbours import gaussian_sum
 
 
 def test_bilinear_is_scipy_between_centres_and_clamped_outside(make_map):
@@ -102,6 +104,16 @@ def test_smoothing_is_the_count_weighted_mean():
     first = (4 * 29.9 + weight * 30.1) / (4 + weight)
     assert smoothed.values[0, 0] == pytest.approx(first, rel=1e-14)
     assert smoothed.count[0, 0] == pytest.approx((4 + weight) ** 2 / (4 + weight**2))
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_gaussian_reaches_five_of_its_standard_deviations(power):
+    """The oracle is the sum over all pairs of cells; what is cut off is 4e-6."""
+    values = np.random.default_rng(8).uniform(1, 2, (31, 23))
+    cells = [np.subtract.outer(*2 * [np.arange(n)]) for n in values.shape]
+    along_x, along_y = (np.exp(-0.5 * power * (d / 1.7) ** 2) for d in cells)
+    expected = along_x @ values @ along_y.T
+    np.testing.assert_allclose(gaussian_sum(values, 1.7, power), expected, rtol=1e-5)
 
 
 def test_the_effective_count_gives_the_error_of_a_smoothed_map():
@@ -184,13 +196,79 @@ def test_the_arrays_are_copies_and_read_only(make_map):
         zpmap.smoothed().values[0, 0] = 25
 
 
-def test_the_mark_of_an_empty_cell_without_counts():
-    """Exactly 30 marks an empty cell, unless the map is flat or has errors."""
+def test_a_finite_value_is_a_value():
+    """30 mag, 0 arcsec and an offset of (0, 0) are values that a user may give."""
     grid = MapGrid((2, 1), 10)
-    assert ZeroPointMap([[30.0], [29.9]], grid=grid).valid.tolist() == [[False], [True]]
-    assert ZeroPointMap([[30.0], [30.0]], grid=grid).valid.all()
-    with_errors = ZeroPointMap([[30.0], [30.0]], [[0.02], [0.0]], grid=grid)
-    assert with_errors.valid.tolist() == [[True], [False]]
+    for error in (None, [[0.02], [0.0]]):
+        assert ZeroPointMap([[30.0], [29.9]], error, grid=grid).valid.all()
+        assert MisalignmentMap([[0.0], [0.1]], error, grid=grid).valid.all()
+    zpmap = ZeroPointMap([[30.0], [30.2]], grid=grid)
+    assert zpmap.at([4, 9, 14], 4) == pytest.approx([30.0, 30.1, 30.2])
+
+
+@pytest.mark.parametrize("with_count", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_nan_and_masked_values_mark_empty_cells(make_map, with_count, masked):
+    """They need no count; error and count may be NaN there as well."""
+    plain = make_map((7, 6), 10)
+    assert not plain.valid.all()
+    arrays = [plain.values, plain.error, plain.count if with_count else None]
+    if masked:
+        given = [
+            None if a is None else np.ma.array(a, mask=~plain.valid) for a in arrays
+        ]
+    else:
+        given = [
+            None if a is None else np.where(plain.valid, a, np.nan) for a in arrays
+        ]
+    zpmap = ZeroPointMap(*given, grid=plain.grid)
+    np.testing.assert_array_equal(zpmap.valid, plain.valid)
+    x, y = np.indices((70, 60))
+    for method in ("bilinear", "nearest", "dr1"):
+        np.testing.assert_array_equal(zpmap.at(x, y, method), plain.at(x, y, method))
+    assert np.isfinite(zpmap.smoothed().at(x, y)).all()
+    assert np.isfinite(zpmap.error_at(x, y)).all()
+    for array in (zpmap.error, zpmap.count):
+        assert array is None or not array[~plain.valid].any()
+
+
+def test_empty_bins_of_scipy_are_empty_cells():
+    """The medians of empty bins are NaN, beside a count of 0."""
+    rng = np.random.default_rng(0)
+    x, y = rng.uniform(0, 100, (2, 30))
+    stars = 30 + 0.01 * rng.normal(size=30)
+    median, scatter, count = (
+        binned_statistic_2d(
+            x, y, stars, statistic, bins=(6, 5), range=[(0, 100), (0, 100)]
+        ).statistic
+        for statistic in ("median", "std", "count")
+    )
+    zpmap = ZeroPointMap(median, scatter, count, grid=MapGrid((6, 5), (100 / 6, 20)))
+    np.testing.assert_array_equal(zpmap.valid, count > 0)
+    assert not zpmap.valid.all()
+
+
+def test_a_value_without_a_number_of_stars_is_refused():
+    """NaN is no count of stars, and no error, of a cell that has a value."""
+    grid = MapGrid((2, 1), 10)
+    with pytest.raises(MapFormatError, match=r"count must be finite.*cell \[1, 0\]"):
+        ZeroPointMap([[29.9], [29.8]], None, [[3], [np.nan]], grid=grid)
+    with pytest.raises(MapFormatError, match=r"error must .*0 means unknown.*\[1, 0\]"):
+        ZeroPointMap([[29.9], [29.8]], [[0.1], [np.nan]], grid=grid)
+    # A masked error is an unknown one, a masked count that of an empty cell.
+    masked = np.ma.array([[0.1], [0.2]], mask=[[False], [True]])
+    assert ZeroPointMap([[29.9], [29.8]], masked, grid=grid).error[1, 0] == 0
+    with_count = ZeroPointMap([[29.9], [29.8]], None, masked * 10, grid=grid)
+    assert with_count.valid.ravel().tolist() == [True, False]
+
+
+def test_a_number_without_stars_is_no_value():
+    """Whatever it holds, a cell of no stars is empty, and a NaN has no stars."""
+    values, count = [[29.9], [-np.inf], [np.nan]], [[2], [0], [5]]
+    zpmap = ZeroPointMap(values, None, count, grid=MapGrid((3, 1), 10))
+    assert zpmap.valid.ravel().tolist() == [True, False, False]
+    assert zpmap.count.ravel().tolist() == [2, 0, 0]
+    assert np.isfinite(zpmap.at([4, 14, 24], 4)).all()
 
 
 def test_copies_and_pickles_are_equal(make_map, make_key):
@@ -214,7 +292,7 @@ def test_saving_and_reading_is_the_identity(
     rng = np.random.default_rng(seed)
     count = rng.integers(0, 4, (6, 5))
     count[0, 0] = 3
-    values = np.where(count > 0, rng.normal(29.9, 0.1, (6, 5)), 30)
+    values = np.where(count > 0, rng.normal(29.9, 0.1, (6, 5)), np.nan)
     error = np.where(count > 1, 0.02, 0)
     zpmap = ZeroPointMap(
         values,
@@ -232,7 +310,35 @@ def test_saving_and_reading_is_the_identity(
         one, other = getattr(read, part), getattr(zpmap, part)
         assert (one is None) == (other is None)
         if one is not None:
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one[zpmap.valid], other[zpmap.valid])
+    np.testing.assert_array_equal(read.valid, zpmap.valid)
+
+
+@pytest.mark.parametrize("error", [None, 0.0, 0.02])
+@pytest.mark.parametrize("count", [None, 3])
+@pytest.mark.parametrize("values", [[30.0, 29.9, np.nan], [30.0, 30.0, 30.0]])
+def test_a_value_of_30_survives_its_file(tmp_path, make_key, values, count, error):
+    """The release's mark of an empty cell, read back from a file, is a value."""
+    values = np.array([values])
+    arrays = [None if a is None else np.full((1, 3), a) for a in (error, count)]
+    zpmap = ZeroPointMap(values, *arrays, grid=MapGrid((1, 3), 10), key=make_key())
+    zpmap.save(tmp_path)
+    with MapLibrary(tmp_path, image_shape=(30, 10)) as library:
+        read = library.zeropoint("0403", "R")
+    np.testing.assert_array_equal(read.valid, zpmap.valid)
+    valid = zpmap.valid
+    np.testing.assert_allclose(read.values[valid], values[valid], rtol=1e-15)
+
+
+def test_a_map_replaces_all_of_another(tmp_path, make_map, make_key):
+    """Errors and counts of the map that was there before are not taken for its own."""
+    plain = make_map(key=make_key())
+    plain.save(tmp_path)
+    ZeroPointMap(plain.values + 0.1, grid=plain.grid, key=plain.key).save(tmp_path)
+    with MapLibrary(tmp_path, image_shape=plain.grid.image_shape) as library:
+        read = library.zeropoint("0403", "R")
+    assert read.error is None
+    assert read.count is None
 
 
 def test_saving_names_files_like_the_release(make_map, make_key, tmp_path):
@@ -255,7 +361,6 @@ def test_saving_needs_a_key_and_a_folder(make_map, make_key, tmp_path):
 @pytest.mark.parametrize(
     ("part", "bad", "words"),
     [
-        ("values", np.nan, "values must be finite"),
         ("values", np.inf, "values must be finite"),
         ("error", -1, "error must be finite and >= 0"),
         ("error", np.nan, "error must be finite"),
@@ -288,10 +393,9 @@ def test_wrong_arrays_are_refused(values, words):
 
 
 def test_what_only_looks_like_an_array_is_refused():
-    """Masked cells, quantities and ragged rows are not guessed at."""
+    """Quantities and ragged rows are not guessed at."""
     grid = MapGrid((2, 2), 10)
     for values, words in (
-        (np.ma.array(np.ones((2, 2)), mask=np.eye(2)), "masked"),
         (np.full((2, 2), 29900) * u.mmag, "quantity in mmag"),
         ([[1, 2], [3]], "2D array of cells"),
     ):
@@ -352,14 +456,12 @@ def test_misalignment_is_a_separation():
     grid = MapGrid((2, 1), 10)
     with pytest.raises(MapFormatError, match="must be >= 0, got -0.1"):
         MisalignmentMap([[0.1], [-0.1]], grid=grid)
-    assert MisalignmentMap([[0.1], [0.0]], grid=grid).valid.tolist() == [
-        [True],
-        [False],
-    ]
+    with pytest.raises(MapFormatError, match="must be >= 0, got -0.1"):
+        MisalignmentMap([[np.nan], [-0.1]], grid=grid)
 
 
 def test_misalignment_by_cell_is_what_catalogs_list():
     """method="dr1" indexes cells, the empty ones included."""
-    misalignment = MisalignmentMap([[0.1], [0.0]], grid=MapGrid((2, 1), 10))
+    misalignment = MisalignmentMap([[0.1], [np.nan]], grid=MapGrid((2, 1), 10))
     assert misalignment.at([0, 15], 0, "dr1").tolist() == [0.1, 0.0]
     assert misalignment.at([0, 15], 0).tolist() == [0.1, 0.1]

@@ -76,7 +76,8 @@ def sample(maps, x, y, *, method, error_kind, errors_needed):
         cells = _Cells(grid, method)
         for name in names:
             map_ = maps[name]
-            nodes = map_.values if method == "dr1" else map_.filled().values
+            dr1 = method == "dr1"
+            nodes = map_.marked()["values"] if dr1 else map_.filled().values
             cells.add((name, "value"), nodes)
             error = _error_nodes(map_, method, error_kind, errors_needed)
             if error is not None:

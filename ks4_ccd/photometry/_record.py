@@ -243,7 +243,7 @@ def _rescale_limits(header, plan, zpmap, image_slices):
     """Scale SATURATE and UNDERSAT by the mean factor, as the release does."""
     calibration = plan.calibration
     if calibration.method == "dr1":
-        cells = zpmap.values
+        cells = zpmap.marked()["values"]
     else:
         cells = zpmap.filled().values[image_slices]
     factor = np.mean(10 ** (0.4 * (calibration.zeropoint - cells)))

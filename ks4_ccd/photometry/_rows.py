@@ -129,7 +129,8 @@ class ZeroPointRows:
             nodes = _LN_FACTOR * magnitude + math.log(unit_scale)
             self._nodes = -nodes if inverse else nodes
         else:
-            self._nodes = 10 ** (0.4 * (zeropoint - zpmap.values)) * unit_scale
+            marked = zpmap.marked()["values"]
+            self._nodes = 10 ** (0.4 * (zeropoint - marked)) * unit_scale
         self._error_nodes = None
         if error_kind is not None:
             error = _LN_FACTOR * zpmap.cell_error(error_kind)

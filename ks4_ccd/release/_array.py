@@ -11,9 +11,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from ks4_ccd._cell_arrays import is_marked
 from ks4_ccd.exceptions import MapFormatError
 
-__all__ = ["check_together", "read_array", "read_once"]
+__all__ = ["check_together", "read_array", "read_once", "without_marks"]
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -206,10 +207,37 @@ def check_together(arrays, paths, empty_value=None):
     if empty_value is None:
         return
     empty = None
-    if (values == empty_value).all():
+    if "count" in arrays:
+        if not (arrays["count"] != 0).any():
+            empty = paths["count"], "every cell has 0 stars"
+    elif is_marked([values], arrays.get("error"), empty_value).all():
         empty = paths[first], f"every cell is {empty_value:g}"
-    elif "count" in arrays and not (arrays["count"] != 0).any():
-        empty = paths["count"], "every cell has 0 stars"
+    if empty is None and np.isnan(values).all():
+        empty = paths[first], "every cell is NaN"
     if empty is not None:
         msg = f"{empty[0]} is an empty map: {empty[1]}"
         raise MapFormatError(msg)
+
+
+def without_marks(arrays, components, mark):
+    """
+    Return the components of a map without counts, NaN in its empty cells.
+
+    Parameters
+    ----------
+    arrays : dict
+        The components by their names, and ``error`` if there are errors.
+    components : tuple of str
+    mark : float
+        What the release stores in empty cells.
+
+    Returns
+    -------
+    components : dict
+    """
+    values = {name: arrays[name] for name in components}
+    marked = is_marked(values.values(), arrays.get("error"), mark)
+    if marked.all() and "error" not in arrays:
+        # With no mark to stand out from, a uniform map is a uniform map.
+        return {}
+    return {name: np.where(marked, np.nan, array) for name, array in values.items()}

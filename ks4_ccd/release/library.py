@@ -11,7 +11,7 @@ from astropy.table import Table
 from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
-from ks4_ccd.release._array import check_together, read_once
+from ks4_ccd.release._array import check_together, read_once, without_marks
 from ks4_ccd.release._components import check_components, split_components
 from ks4_ccd.release._listing import is_whole, order, what_is_there
 from ks4_ccd.release._open import as_paths, open_sources
@@ -65,6 +65,11 @@ class MapLibrary:
     -----
     Threads may share a library. A pickled one is opened again, by its paths,
     where it is unpickled.
+
+    A file without star counts beside it marks its empty cells by a value of
+    exactly 30 (zero points) or 0 (misalignments, offsets), and an error of 0
+    if there are errors: these cells become NaN. Where there are counts, a
+    count of 0 marks an empty cell.
 
     The same array may be there more than once, in several sources or as
     ``dual`` and ``Idual``: equal ones count as one, different ones raise
@@ -329,6 +334,9 @@ class MapLibrary:
         own_key, source = _name_of(first_found)
         edges = _edges_of(arrays.pop("edges", None), paths.get("edges"))
         check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
+        if "count" not in arrays:
+            mark = map_class.empty_value
+            arrays |= without_marks(arrays, map_class.components, mark)
         shape = next(iter(arrays.values())).shape
         try:
             if image_shape is None and "edges" not in paths:

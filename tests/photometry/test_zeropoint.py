@@ -457,6 +457,28 @@ def test_a_map_without_errors(make_ccd, make_map):
     assert apply_zeropoint(make_ccd(), zpmap).uncertainty is None
 
 
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
+def test_nan_in_an_empty_cell_is_what_the_release_stores_there(
+    make_ccd, make_map, method
+):
+    """Image, uncertainty, mask and limits are those of a map with 30 there."""
+    plain = make_map()
+    values, error, count = (
+        np.where(plain.valid, array, np.nan)
+        for array in (plain.values, plain.error, plain.count)
+    )
+    zpmap = ZeroPointMap(values, error, count, grid=plain.grid)
+    ccd = make_ccd(kind="std", meta={"SATURATE": 60000.0})
+    result, expected = (
+        apply_zeropoint(ccd, map_, method=method) for map_ in (zpmap, plain)
+    )
+    np.testing.assert_array_equal(result.data, expected.data)
+    np.testing.assert_array_equal(result.uncertainty.array, expected.uncertainty.array)
+    np.testing.assert_array_equal(result.mask, expected.mask)
+    assert result.meta["SATURATE"] == expected.meta["SATURATE"]
+    assert np.isfinite(result.data).all()
+
+
 def test_a_flagged_field_warns(make_ccd, make_map, make_key):
     """Field 1311 has stray light in V."""
     with pytest.warns(KS4Warning, match="1311 in V: stray_light"):

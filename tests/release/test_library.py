@@ -761,7 +761,8 @@ def test_every_real_type_and_order(write_map, load, dtype, order):
 @pytest.mark.parametrize(
     ("name", "bad"),
     [
-        *((name, bad) for name in (ZP, ZPERR, PSTAR) for bad in (np.nan, np.inf)),
+        *((name, np.inf) for name in (ZP, ZPERR, PSTAR)),
+        *((name, np.nan) for name in (ZPERR, PSTAR)),
         (ZPERR, -1),
         (PSTAR, -1),
     ],
@@ -776,6 +777,27 @@ def test_bad_numbers(write_map, load, zeropoints, name, bad):
         load()
 
 
+def test_the_mark_of_an_empty_cell(write_map, load, zeropoints):
+    """Without counts, 30 with an error of 0 (if there are errors) is an empty cell."""
+    values = zeropoints()
+    values[2, 1] = values[3, 1] = 30
+    values[0, 0] = np.nan
+    expected = np.ones((5, 4), bool)
+    expected[2, 1] = expected[3, 1] = expected[0, 0] = False
+    write_map(ZP, values)
+    assert_array_equal(load().valid, expected)
+    error = np.zeros((5, 4))
+    error[3, 1] = 0.02
+    expected[3, 1] = True
+    write_map(ZPERR, error)
+    assert_array_equal(load().valid, expected)
+    write_map(PSTAR, np.ones((5, 4)))
+    expected[2, 1] = True
+    zpmap = load()
+    assert_array_equal(zpmap.valid, expected)
+    assert zpmap.values[2, 1] == 30
+
+
 @pytest.mark.parametrize("name", [ZPERR, PSTAR])
 def test_shapes_that_differ(write_map, load, name):
     """Arrays of different shapes are an error that names both files."""
@@ -786,10 +808,11 @@ def test_shapes_that_differ(write_map, load, name):
 
 
 def test_map_of_30s(write_map, load):
-    """A zero-point map that is 30 everywhere is empty, and refused by name."""
-    write_map(ZP, np.full((5, 4), 30.0))
-    with pytest.raises(MapFormatError, match=f"{ZP} is an empty map"):
-        load()
+    """A zero-point map that is 30, or NaN, everywhere is empty, and refused by name."""
+    for value in (30.0, np.nan):
+        write_map(ZP, np.full((5, 4), value))
+        with pytest.raises(MapFormatError, match=f"{ZP} is an empty map"):
+            load()
 
 
 def test_map_without_stars(write_map, load):

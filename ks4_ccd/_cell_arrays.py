@@ -1,0 +1,142 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Check the arrays of a map, and find its empty cells."""
+
+import numpy as np
+
+from ks4_ccd.exceptions import MapFormatError
+
+__all__ = ["checked_arrays", "is_marked"]
+
+_MASKED = {"error": 0.0, "count": 0.0}
+_MARKS = "an empty cell is marked by NaN, or by a star count of 0"
+
+
+def checked_arrays(components, error, count, shape):
+    """
+    Return the arrays of a map as read-only float64 copies, and its valid cells.
+
+    Parameters
+    ----------
+    components : dict
+        A 2D array-like by each name.
+    error, count : 2D array-like or `None`
+    shape : tuple of int
+        The shape of the grid.
+
+    Returns
+    -------
+    components : dict
+        NaN, where that marks an empty cell.
+    error, count : 2D `~numpy.ndarray` or `None`
+        Finite; the count of every empty cell is 0.
+    valid : 2D `~numpy.ndarray` of bool
+
+    Raises
+    ------
+    MapFormatError
+        If an array is not 2D and real or has not the shape of the grid, if a
+        number is infinite, an error or a count negative, or if a number is
+        missing in a cell that is not empty.
+    """
+    components = {
+        name: _cell_array(name, array, shape) for name, array in components.items()
+    }
+    error, count = (
+        None if array is None else _cell_array(name, array, shape)
+        for name, array in (("error", error), ("count", count))
+    )
+    empty = _empty_cells(components, count)
+    for name, array in (("error", error), ("count", count)):
+        if array is None:
+            continue
+        array[empty & ~np.isfinite(array)] = 0
+        what = "must be finite and >= 0 in a cell that has a value"
+        if name == "error":
+            what += " (0 means unknown)"
+        _refuse(name, array, ~(np.isfinite(array) & (array >= 0)), what)
+    if count is not None:
+        count[empty] = 0
+    for array in (*components.values(), error, count):
+        if array is not None:
+            array.flags.writeable = False
+    return components, error, count, ~empty
+
+
+def is_marked(components, error, mark):
+    """
+    Return the cells that hold the release's mark of an empty cell.
+
+    Parameters
+    ----------
+    components : iterable of 2D `~numpy.ndarray`
+    error : 2D `~numpy.ndarray` or `None`
+    mark : float
+        The value of an empty cell; its error is 0.
+
+    Returns
+    -------
+    marked : 2D `~numpy.ndarray` of bool
+    """
+    marked = np.all([array == mark for array in components], axis=0)
+    return marked if error is None else marked & (error == 0)
+
+
+def _empty_cells(components, count):
+    empty = np.zeros(next(iter(components.values())).shape, dtype=bool)
+    if count is not None:
+        empty |= count == 0
+        for array in components.values():
+            # Such as the magnitude of no flux, where there are no stars.
+            array[empty & ~np.isfinite(array)] = np.nan
+    for name, array in components.items():
+        _refuse(name, array, np.isinf(array), f"must be finite ({_MARKS})")
+    missing = {name: np.isnan(array) & ~empty for name, array in components.items()}
+    in_all = np.all(list(missing.values()), axis=0)
+    for name, array in components.items():
+        what = "must be a number where the other component is one"
+        _refuse(name, array, missing[name] & ~in_all, what)
+    return empty | in_all
+
+
+def _refuse(name, array, bad, what):
+    if bad.any():
+        i, j = np.argwhere(bad)[0]
+        msg = (
+            f"{name} {what}, got {array[i, j]} in cell [{i}, {j}], and "
+            f"{np.count_nonzero(bad)} such cells in all"
+        )
+        raise MapFormatError(msg)
+
+
+def _cell_array(name, array, shape):
+    """Return a 2D array of cells as a float64 copy without a mask."""
+    if hasattr(array, "unit"):
+        msg = (
+            f"{name} must be plain numbers in the unit of the map, got a quantity in "
+            f"{array.unit}: convert it with to_value"
+        )
+        raise MapFormatError(msg)
+    masked = None
+    if isinstance(array, np.ndarray) and hasattr(array, "mask"):
+        # Masked arrays of numpy, or of astropy.
+        masked = np.array(array.mask)
+        array = array.unmasked if hasattr(array, "unmasked") else np.ma.getdata(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        msg = f"{name} must be a 2D array of cells: {error}"
+        raise MapFormatError(msg) from error
+    if array.dtype.kind not in "iuf":
+        msg = f"{name} must be real numbers, got dtype {array.dtype}"
+        raise MapFormatError(msg)
+    if array.ndim != 2 or array.size == 0:
+        msg = f"{name} must be a 2D array of cells, got shape {array.shape}"
+        raise MapFormatError(msg)
+    if array.shape != shape:
+        msg = f"{name} must have the shape {shape} of the grid, got {array.shape}"
+        raise MapFormatError(msg)
+    array = array.astype(float)
+    if masked is not None:
+        # No value, no known error, no stars.
+        array[np.broadcast_to(masked, array.shape)] = _MASKED.get(name, np.nan)
+    return array
