@@ -14,6 +14,7 @@ from ks4_ccd.release._gzip import Checkpoints, GzipReader
 __all__ = ["Content"]
 
 _PIECE = 2**20
+_UNKNOWN_SIZE = 2**62
 
 
 class Content:
@@ -27,11 +28,13 @@ class Content:
     Parameters
     ----------
     path : `~pathlib.Path`
+    verify : bool, optional
+        Whether to read a compressed file to its end.
 
     Attributes
     ----------
     size : int
-        The number of bytes of the content.
+        The number of bytes of the content, a large number if it is not known.
 
     Raises
     ------
@@ -41,7 +44,7 @@ class Content:
         If the file cannot be read.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, *, verify=True):
         self.path = path
         check_regular(path)
         self._state = _state_of(path)
@@ -50,7 +53,7 @@ class Content:
         self._checkpoints = Checkpoints()
         self.size = os.stat(path).st_size
         if self._open is not open:
-            self.size = self._decompressed_size()
+            self.size = self._decompressed_size() if verify else _UNKNOWN_SIZE
 
     def open(self, position=0):
         """

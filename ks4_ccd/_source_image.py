@@ -10,7 +10,6 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from ks4_ccd._content import Content
-from ks4_ccd._files import check_regular
 from ks4_ccd._hdu_choice import (
     PLANES,
     SeveralImagesError,
@@ -202,6 +201,11 @@ class SourceImage:
         return uncertainty_kind(self.uncertainty.header, self.path)
 
     @property
+    def has_datasum(self):
+        """Whether the image has a checksum (DATASUM)."""
+        return "DATASUM" in self.image.header
+
+    @property
     def has_mask(self):
         """Whether there is a mask."""
         return self._mask is not None
@@ -317,12 +321,13 @@ def image_header(path, hdu=None):
     KS4Error
         If it cannot be read.
     """
-    check_regular(path)
-    with _reading(path), _caught_warnings(), fits.open(path, memmap=False) as hdus:
-        image = first_image(hdus) if hdu is None else None
-        if image is None:
-            image = choose_image(hdus, hdu, path)
-        return _merged_header(image, hdus[0])
+    with _reading(path), _caught_warnings():
+        content = Content(path, verify=False)
+        with content.open() as file, fits.open(file, memmap=False) as hdus:
+            image = first_image(hdus) if hdu is None else None
+            if image is None:
+                image = choose_image(hdus, hdu, path)
+            return _merged_header(image, hdus[0])
 
 
 def mask_beside(path):

@@ -263,6 +263,14 @@ def test_wrong_options(survey, run, options, word):
     assert not list(survey.glob("out/*.fits"))
 
 
+def test_special_files_fail_alone(survey, run):
+    """A named pipe would wait for a writer."""
+    os.mkfifo(survey / "d.fits")
+    table = run("ad")
+    assert outcomes(table) == "done failed"
+    assert "found a named pipe" in table["message"][1]
+
+
 def test_wrong_places(survey, client):
     """No library, no folder, an image that would be replaced: nothing begins."""
     image, maps = survey / "a.fits", survey / "maps"
@@ -272,6 +280,8 @@ def test_wrong_places(survey, client):
         calibrate_many([image], maps, image / "out", client=client)
     with pytest.raises(KS4Error, match="same name"):
         calibrate_many([image, image], maps, survey / "out", client=client)
+    with pytest.raises(KS4Error, match="out_dir must be the name"):
+        calibrate_many([image], maps, "", client=client)
     with pytest.raises(KS4Error, match="list"):
         calibrate_many(image, maps, survey / "out", client=client)
     image.rename(survey / "a_cal.fits")
@@ -279,6 +289,57 @@ def test_wrong_places(survey, client):
     with pytest.raises(KS4Error, match="replaced"):
         calibrate_many(images, maps, survey, client=client)
     assert not (survey / "out").exists()
+
+
+def test_one_of_several_images(survey, run):
+    """hdu= is an option like others: another one calibrates again."""
+    header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    hdus = [fits.PrimaryHDU(header=header)]
+    for value, name in enumerate(("KK", "MM"), 1):
+        data = np.full(SHAPE, value, np.float32)
+        hdus.append(fits.ImageHDU(data, name=name))
+    fits.HDUList(hdus).writeto(survey / "mef.fits")
+    table = run(["mef"])
+    assert "1 (KK), 2 (MM)" in table["message"][0]
+    for hdu, value in (("KK", 1), (2, 2)):
+        assert outcomes(run(["mef"], hdu=hdu)) == "done"
+        data = fits.getdata(survey / "out" / "mef_cal.fits")
+        assert 0.8 < data.mean() / value < 1.2
+    with pytest.raises(KS4Error, match="hdu must be"):
+        run(["mef"], hdu=1.5)
+
+
+def test_masks_beside_images_count_as_input(survey, run):
+    """They are in the result, and a new or changed mask calibrates again."""
+    run()
+    for value in (1, 0):
+        mask = np.full(SHAPE, value, np.uint8)
+        path = survey / "b.mask.fits"
+        fits.PrimaryHDU(mask).writeto(path, overwrite=True)
+        assert outcomes(run()) == "skipped done skipped"
+        result = fits.getdata(survey / "out" / "b_cal.fits", "MASK")
+        np.testing.assert_array_equal(result, mask)
+    sizes = (survey / "b.fits").stat().st_size, path.stat().st_size
+    assert sum(sizes) in recorded(survey)["input_size"]
+    assert outcomes(run(client=None)) == "skipped skipped skipped"
+
+
+def test_files_that_appear_meanwhile_are_kept(survey, run, monkeypatch):
+    """Without `overwrite`: here, while the batch is planned."""
+    import ks4_ccd.batch as batch
+
+    plan, strange = batch.plan_batch, survey / "out" / "b_cal.fits"
+
+    def then_write(*arguments):
+        planned = plan(*arguments)
+        strange.write_bytes(b"mine")
+        return planned
+
+    monkeypatch.setattr(batch, "plan_batch", then_write)
+    table = run()
+    assert outcomes(table) == "done failed done"
+    assert "already exists" in table["message"][1]
+    assert strange.read_bytes() == b"mine"
 
 
 def test_no_image_is_no_error(survey, run):

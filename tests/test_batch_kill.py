@@ -46,14 +46,21 @@ def survey(tmp_path_factory):
     return folder
 
 
-def start(survey, out):
+def start(survey, out, errors=False):
     """Start a batch in a process group of its own."""
     command = [sys.executable, "-m", "ks4_ccd.cli", "batch"]
     command += sorted(survey.glob("*.fits"))
     command += ["--maps", survey / "maps", "--image-size", f"{SIZE}", f"{SIZE}"]
     command += ["-o", out, "--workers", "2"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(command, start_new_session=True, **quiet)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE if errors else subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        # A parent that ignores SIGINT, as with nohup, hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def kill(process, seconds):
@@ -164,3 +171,33 @@ def test_ctrl_c(survey, tmp_path):
     assert start(survey, out).wait() == 0
     assert len(results(out)) == IMAGES
     check_finished(out, results(out))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("moment", ["imports", "lock", "processes"])
+def test_signals_while_it_starts(survey, tmp_path, name, moment):
+    """One line, and no process is left, whatever the batch is doing."""
+    out, number = tmp_path / "out", getattr(signal, name)
+    process = start(survey, out, errors=True)
+    if moment != "imports":
+        wait_until(lambda: (out / "manifest.ecsv").exists())
+    if moment == "processes":
+        wait_until(lambda: psutil.Process(process.pid).children())
+    else:
+        # The interpreter itself takes a moment to start.
+        time.sleep(0.3)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert errors.startswith("ks4-ccd: ")
+    assert errors.count("\n") == 1
+    wait_for_the_rest(process.pid)
+    assert names_in(out) <= {"manifest.ecsv"}
+
+
+def wait_until(condition):
+    """Wait for something that happens soon."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -244,3 +244,42 @@ def test_the_command_runs_as_a_process(folder):
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 0
+
+
+def test_one_of_several_images_is_calibrated(folder, capsys):
+    """--hdu: by its number, its name, or its name and version."""
+    source = folder / "mef.fits"
+    header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    hdus = [fits.PrimaryHDU(header=header)]
+    for value, name in enumerate(("KK", "MM"), 1):
+        data = np.full((100, 120), value, np.float32)
+        hdus.append(fits.ImageHDU(data, name=name))
+    fits.HDUList(hdus).writeto(source)
+    command = ["calibrate", source, "--maps", folder / "maps", *SIZE, "--overwrite"]
+    assert run(*command) == 1
+    assert "1 (KK), 2 (MM)" in capsys.readouterr().err
+    for hdu in ("2", "mm", "MM,1"):
+        assert run(*command, "--hdu", hdu) == 0
+        assert fits.getdata(folder / "mef_cal.fits").mean() > 1.8
+    assert run(*command, "--hdu", "NN") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["calibrate", "a.fits", "--maps", "maps"],
+        ["batch", "a.fits", "--maps", "maps"],
+        ["catalog", "a.cat", "--maps", "maps"],
+        ["plot", "maps"],
+        ["ingest", "maps"],
+        ["fetch"],
+        ["build", "a.cat", "--reference", "b.fits", "--field", "0403", "--band", "R"],
+        ["validate", "a.cat", "--reference", "b.fits", "--band", "R"],
+    ],
+)
+def test_an_empty_name_is_refused(words, capsys):
+    """In Python, it is the current folder."""
+    with pytest.raises(SystemExit) as caught:
+        main([*words, "-o", ""])
+    assert caught.value.code == 2
+    assert "-o: expected the name of a file or folder" in capsys.readouterr().err

@@ -6,6 +6,8 @@ import os
 import numpy as np
 from astropy.io import fits
 
+from ks4_ccd._datasum import DataSum
+
 __all__ = ["TargetPlanes"]
 
 _BLOCK = 2880
@@ -14,16 +16,20 @@ _SYNC_BYTES = 256 * 2**20
 
 class TargetPlanes:
     """
-    Image HDUs of a new FITS file, their rows written in any order.
+    Image HDUs of a new FITS file, their rows written from first to last.
 
     Parameters
     ----------
     file : file object
         Open for writing, empty.
+    datasum : bool, optional
+        Whether the headers have the checksums of the data (DATASUM).
     """
 
-    def __init__(self, file):
+    def __init__(self, file, datasum=False):
         self._file = file
+        self._with_datasum = datasum
+        self._sums = {}
         self._planes = {}
         self._end = 0
         self._unsynced = 0
@@ -47,14 +53,22 @@ class TargetPlanes:
             hdu.header.set("EXTEND", True, after="NAXIS2")
         else:
             hdu = fits.ImageHDU(empty, header, name=name)
-        self._file.seek(self._end)
-        text = hdu.header.tostring().encode("ascii")
-        self._file.write(text)
+        if self._with_datasum:
+            hdu.header["DATASUM"] = ("0", "checksum of the data")
+            self._sums[self._end] = hdu.header, DataSum()
+        text = self._write_header(self._end, hdu.header)
         start = self._end + len(text)
         size = empty.size * empty.itemsize
-        self._planes[name] = start, empty.dtype.newbyteorder(">"), shape
+        dtype = empty.dtype.newbyteorder(">")
+        self._planes[name] = self._end, start, dtype, shape
         self._end = start + -(-size // _BLOCK) * _BLOCK
         self._file.truncate(self._end)
+
+    def _write_header(self, position, header):
+        text = header.tostring().encode("ascii")
+        self._file.seek(position)
+        self._file.write(text)
+        return text
 
     def append(self, pieces):
         """
@@ -73,15 +87,23 @@ class TargetPlanes:
 
     def rows(self, name, first, last):
         """Return an empty array for rows of an HDU, of the dtype of the file."""
-        _, dtype, shape = self._planes[name]
+        _, _, dtype, shape = self._planes[name]
         return np.empty((last - first, shape[1]), dtype)
 
     def write(self, name, first, rows):
         """Write rows of an HDU, as `rows` gave them, beginning with row ``first``."""
-        start, dtype, shape = self._planes[name]
+        header, start, dtype, shape = self._planes[name]
         self._file.seek(start + first * shape[1] * dtype.itemsize)
         self._file.write(rows.data)
+        if self._with_datasum:
+            self._sums[header][1].add(rows)
         self._sync(rows.nbytes)
+
+    def finish(self):
+        """Write the checksums of the data, when all rows are written."""
+        for position, (header, total) in self._sums.items():
+            header["DATASUM"] = str(total.value)
+            self._write_header(position, header)
 
     def _sync(self, size):
         """Have the disk write what the system keeps for it, from time to time."""

@@ -179,8 +179,9 @@ recalibrate
         warn_flags(zpmap.key)
         with written_whole(target, overwrite) as partial:
             with open(partial, "wb") as file:
-                planes = TargetPlanes(file)
+                planes = TargetPlanes(file, datasum=image.has_datasum)
                 _write_planes(image, header, rows, masked, errors, planes, progress)
+                planes.finish()
                 for pieces in image.carried_over(tables=not tables):
                     planes.append(pieces)
             for table in tables:

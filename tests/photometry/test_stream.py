@@ -408,6 +408,11 @@ except KS4Error as error:
 
 def run_child(setup, source, target, maps):
     """Start calibrate_file in a process of its own."""
+    # A parent that ignores SIGINT, as with nohup, hands that down.
+    setup = (
+        "import signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n" + setup
+    )
     command = [sys.executable, "-c", _CHILD.format(setup=setup), source, target, maps]
     return subprocess.Popen(
         list(map(str, command)),
