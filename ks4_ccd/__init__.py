@@ -9,6 +9,8 @@ imports `astropy.nddata` and registers ``format="ks4"`` for `CCDData.read
 
 from importlib import import_module
 
+from ks4_ccd._early_exit import exit_early_from_command
+
 __version__ = "0.1.0"
 
 # Public name: the module that defines it.
@@ -68,6 +70,8 @@ def __getattr__(name):
 def __dir__():
     return sorted(__all__)
 
+
+exit_early_from_command()
 
 # Registers format="ks4".
 import_module("ks4_ccd.astrometry.nddata_io")

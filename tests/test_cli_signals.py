@@ -90,35 +90,48 @@ def test_ignored_signals_stay_ignored(folder):
     assert (folder / "a_cal.fits").exists()
 
 
-@pytest.mark.parametrize("name", SIGNALS)
-def test_signals_while_modules_are_imported(folder, name):
+@pytest.mark.parametrize("form", ["module", "script"])
+def test_ctrl_c_while_modules_are_imported(tmp_path, form):
     """There is nothing to clean up, and no traceback."""
-    # A finder of modules that waits: it is asked for the first one.
-    code = (
+    # The interpreter imports this when it starts; every import waits from then on
+    # that is not of this package.
+    (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"
-        "import ks4_ccd.cli\n"
         "class Slow:\n"
-        "    def find_spec(self, *_):\n"
-        "        print('importing', flush=True)\n"
-        "        time.sleep(60)\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'astropy':\n"
+        "            print('importing', flush=True)\n"
+        "            time.sleep(60)\n"
         "sys.meta_path.insert(0, Slow())\n"
-        "sys.exit(ks4_ccd.cli.main())"
     )
-    process = start(folder, code)
-    process.stdout.readline()
-    process.send_signal(getattr(signal, name))
+    script = tmp_path / "ks4-ccd"
+    script.write_text("from ks4_ccd.cli import main\nmain()\n")
+    process = subprocess.Popen(
+        [sys.executable, *(["-m", "ks4_ccd.cli"] if form == "module" else [script])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=50)
-    assert process.returncode == 128 + getattr(signal, name)
+    assert process.returncode == 130
     assert errors == "ks4-ccd: interrupted\n"
 
 
-def test_the_command_imports_little_before_it_handles_signals():
-    """Neither numpy nor astropy, which take a second or two."""
-    code = "import sys, ks4_ccd.cli; print({'numpy', 'astropy'} & set(sys.modules))"
+def test_other_programs_keep_their_ctrl_c():
+    """Only the command has its own way, and only while it starts."""
+    code = "import ks4_ccd.cli, signal; print(signal.getsignal(signal.SIGINT))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert done.stdout.strip() == "set()"
+    assert "default_int_handler" in done.stdout
 
 
 def test_handlers_are_restored(folder):

@@ -16,7 +16,7 @@ PACKAGE = Path(ks4_ccd.__file__).parent
 # from those above it in this list. "name.*" stands for a package and all in it,
 # but for modules that an earlier row names.
 ROWS = (
-    ("exceptions",),
+    ("exceptions", "_early_exit"),
     (
         "_arguments",
         "_arrows",

@@ -1,16 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Signals that end the command: one line, no traceback, no partial file."""
 
-import os
 import signal
 import sys
 import threading
+
+from ks4_ccd._early_exit import exit_at_once
 
 __all__ = ["Signals", "Terminated", "report_signal"]
 
 # The last two are those of `kill` and of a terminal that is closed.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-_DEFAULTS = (signal.default_int_handler, signal.SIG_DFL)
+_DEFAULTS = (signal.default_int_handler, signal.SIG_DFL, exit_at_once)
 
 
 class Terminated(KeyboardInterrupt):
@@ -52,8 +53,7 @@ class Signals:
 
     def _handle(self, number, _frame):
         if not self._raises:
-            os.write(2, b"ks4-ccd: interrupted\n")
-            os._exit(128 + number)
+            exit_at_once(number)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         # A second one must not interrupt the removal of partial files.
