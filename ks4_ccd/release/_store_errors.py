@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the errors of SQLite mean to somebody who has a store."""
+"""Translate the errors of SQLite into messages about a store."""
 
 import sqlite3
 from contextlib import contextmanager
@@ -12,13 +12,22 @@ __all__ = ["LOCK_SECONDS", "is_locked", "store_errors"]
 # the structural check of `verify` on a slow disk much longer.
 LOCK_SECONDS = 60
 
+_CURE = "Use an intact copy, or ingest the archives into a new store"
+_SAFE = (
+    "What was written before is safe: free some space and ingest again, which resumes "
+    "from there"
+)
+# Damage that SQLite does not call corruption: a number out of range, a text that
+# is not UTF-8, a length beyond the limit, a query without an end.
+_ALSO_DAMAGE = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_ERROR)
+
 
 @contextmanager
 def store_errors(path, action):
-    """Turn errors of SQLite into a `StoreError` that says what to do."""
+    """Turn errors of SQLite into a `StoreError` with the remedy."""
     try:
         yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:
+    except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
         # Where SQLite quotes damaged text, Python cannot decode its message.
         raise StoreError(_message(path, action, error)) from error
 
@@ -30,15 +39,15 @@ def is_locked(error):
 
 
 def _message(path, action, error):
-    is_text = isinstance(error, UnicodeDecodeError)
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT if is_text else 0)
-    reason = f"{error} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    text = ascii(str(error))[1:-1]
+    reason = f"{text} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
     journal = f"{path}-journal"
     if code == sqlite3.SQLITE_READONLY_ROLLBACK:
         return (
             f"an ingest into {path} was killed, and its last transaction has to be "
-            f"rolled back by somebody who may write: let them run `ks4-ccd verify` on "
-            f"it. Do not delete {journal}"
+            "rolled back by a user with the permission to write: let them run "
+            f"`ks4-ccd verify` on it. Do not delete {journal}"
         )
     messages = {
         sqlite3.SQLITE_BUSY: (
@@ -46,32 +55,27 @@ def _message(path, action, error):
             f"{LOCK_SECONDS} s. Let it finish (or end it), then try again"
         ),
         sqlite3.SQLITE_NOTADB: (
-            f"{path} is not a store: expected an SQLite file as `ks4-ccd ingest` "
-            f"writes it, found something else"
+            f"{path} is not a store: expected an SQLite file written by "
+            "`ks4-ccd ingest`, found something else"
         ),
-        sqlite3.SQLITE_CORRUPT: (
-            f"{path} is truncated or damaged: {reason}. Take a good copy, or ingest "
-            "the archives into a new store"
-        ),
-        sqlite3.SQLITE_FULL: (
-            f"the disk is full: cannot write {path}. What was written before is safe: "
-            "make room and ingest again, which goes on from there"
-        ),
+        sqlite3.SQLITE_CORRUPT: f"{path} is truncated or damaged: {reason}. {_CURE}",
+        sqlite3.SQLITE_FULL: f"the disk is full: cannot write {path}. {_SAFE}",
         sqlite3.SQLITE_CANTOPEN: (
-            f"cannot {action} {path}: {reason}. Its folder must be there, and one "
-            "that you may write if you are to write the store"
+            f"cannot {action} {path}: {reason}. Its folder must exist, and you need "
+            "the permission to write in it if the store is to be written"
         ),
         sqlite3.SQLITE_READONLY: (
-            f"cannot write {path}: {reason}. The file and its folder must be yours to "
-            "write"
+            f"cannot write {path}: {reason}. You need the permission to write the file "
+            "and its folder"
         ),
     }
     messages[sqlite3.SQLITE_LOCKED] = messages[sqlite3.SQLITE_BUSY]
+    if action != "write":
+        messages |= dict.fromkeys(_ALSO_DAMAGE, messages[sqlite3.SQLITE_CORRUPT])
     if code & 0xFF == sqlite3.SQLITE_IOERR and action == "write":
         return (
             f"cannot write {path}: {reason}: the disk is full, has a limit or fails. "
-            "What was written before is safe: make room and ingest again, which goes "
-            "on from there"
+            f"{_SAFE}"
         )
     # The lower byte is the kind of an error, the others its variety.
     return messages.get(code & 0xFF, f"cannot {action} {path}: {reason}")

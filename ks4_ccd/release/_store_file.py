@@ -3,23 +3,28 @@
 The file of a store: its layout, and how it is opened.
 
 A store is an SQLite database with a rollback journal, SQLite's default, and
-not with a write-ahead log. A log would never make readers wait; but it needs
+not with a write-ahead log. A log would never block readers; but it needs
 shared memory beside the file, which no network folder has and no read-only
-folder allows, and it could not be left again while anyone reads. With a
-journal, a store at rest is one file that needs nothing but reading; the
+folder allows, and it could not be removed again while another process reads.
+With a journal, a store at rest is one file that needs nothing but reading. The
 price is that readers wait while a transaction is committed, for tens of
-milliseconds, and that whoever comes first after a killed ingest rolls its
-last transaction back, for which they must be allowed to write.
+milliseconds, and that the first process after a killed ingest rolls its
+last transaction back, for which it needs the permission to write.
 """
 
 import os
 import sqlite3
+from contextlib import closing, contextmanager
+from functools import cache
 
 from ks4_ccd.exceptions import StoreError
+from ks4_ccd.release._source import MAX_ARRAY_BYTES
 from ks4_ccd.release._store_errors import LOCK_SECONDS, store_errors
+from ks4_ccd.release._store_index import EMPTY_ROOT
 
 __all__ = [
     "STORE_SUFFIX",
+    "one_state",
     "open_for_reading",
     "open_for_writing",
 ]
@@ -28,7 +33,7 @@ STORE_SUFFIX = ".ks4maps"
 
 # "KS4m": what `file` and SQLite call the application id.
 _APPLICATION_ID = 0x4B53346D
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 
 # Arrays end in the middle of a page: with pages of 2 kB that costs 3 % of the
 # file, with the usual 4 kB 7 %; smaller ones make reading slower.
@@ -36,8 +41,16 @@ _PAGE_BYTES = 2048
 
 _CACHE_KILOBYTES = 64 * 2**10
 
+# Steps of SQLite's virtual machine in one statement. Checking a store of the whole
+# release takes 2e7; what takes more is no query of ours on a store of ours.
+_MOST_STEPS = 500_000_000
+_STEPS_BETWEEN_LOOKS = 1_000_000
+
+# A header and an array, compressed or, at worst, hardly larger than before.
+_LONGEST_VALUE = MAX_ARRAY_BYTES + 2**20
+
 _SCHEMA = (
-    # `reached` is where the data of the last member dealt with lie.
+    # `reached` is the position of the data of the last member dealt with.
     """CREATE TABLE IF NOT EXISTS archives (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL,
@@ -69,6 +82,17 @@ _SCHEMA = (
         member TEXT NOT NULL,
         problem TEXT NOT NULL
     )""",
+    # Checksums of the rows above: see `_store_index`.
+    """CREATE TABLE IF NOT EXISTS fields (
+        field TEXT NOT NULL PRIMARY KEY,
+        maps BLOB NOT NULL
+    ) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS root (
+        version INTEGER PRIMARY KEY,
+        content BLOB NOT NULL
+    )""",
+    f"""INSERT INTO root SELECT 0, x'{EMPTY_ROOT.hex()}'
+        WHERE NOT EXISTS (SELECT * FROM root)""",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
@@ -93,7 +117,7 @@ def open_for_reading(path):
         If it is not a store that this version can read.
     """
     if not os.path.isfile(path):
-        msg = f"{path} is not there: expected a store that `ks4-ccd ingest` wrote"
+        msg = f"{path} does not exist: expected a store written by `ks4-ccd ingest`"
         raise StoreError(msg)
     try:
         # SQLite itself opens a file that may not be written for reading only.
@@ -126,6 +150,18 @@ def open_for_writing(path):
     return _open(path, "mode=rwc", _prepare_writing, "write")
 
 
+@contextmanager
+def one_state(connection):
+    """Keep an ingest from committing between several statements that read."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        # SQLite ends the transaction itself after some errors.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _open(path, mode, prepare, action="open"):
     with store_errors(path, action):
         connection = sqlite3.connect(
@@ -134,9 +170,13 @@ def _open(path, mode, prepare, action="open"):
             timeout=LOCK_SECONDS,
             isolation_level=None,
             check_same_thread=False,
+            factory=_Connection,
         )
     try:
         with store_errors(path, action):
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+            connection.execute("PRAGMA trusted_schema = 0")
+            connection.execute("PRAGMA cell_size_check = 1")
             # Reading anything rolls back what a killed ingest left.
             connection.execute("PRAGMA user_version").fetchone()
             prepare(connection, path)
@@ -145,6 +185,23 @@ def _open(path, mode, prepare, action="open"):
         connection.close()
         raise
     return connection
+
+
+class _Connection(sqlite3.Connection):
+    """A connection on which no statement runs without end, whatever is in the file."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._steps = 0
+        self.set_progress_handler(self._is_endless, _STEPS_BETWEEN_LOOKS)
+
+    def execute(self, *arguments):
+        self._steps = 0
+        return super().execute(*arguments)
+
+    def _is_endless(self):
+        self._steps += _STEPS_BETWEEN_LOOKS
+        return self._steps > _MOST_STEPS
 
 
 def _prepare_reading(connection, path):
@@ -187,17 +244,49 @@ def _check(connection, path):
     if application != _APPLICATION_ID:
         msg = (
             f"{path} is another program's SQLite file (its application id is "
-            f"{application}, a store's is {_APPLICATION_ID}): give a file that "
-            "`ks4-ccd ingest` wrote, or a new name to write to"
+            f"{application}, a store's is {_APPLICATION_ID}): give a file written by "
+            "`ks4-ccd ingest`, or a new name to write to"
         )
         raise StoreError(msg)
-    if version > _SCHEMA_VERSION:
+    if version != _SCHEMA_VERSION:
+        writer, cure = ("a newer", "Update ks4_ccd, or ingest")
+        if version < _SCHEMA_VERSION:
+            writer, cure = ("an older", "Ingest")
         msg = (
-            f"{path} was written by a newer ks4_ccd: its schema is version {version}, "
-            f"this one knows those up to {_SCHEMA_VERSION}. Update ks4_ccd, or ingest "
-            "the archives into a new store"
+            f"{path} was written by {writer} ks4_ccd: its schema is version {version}, "
+            f"this one reads version {_SCHEMA_VERSION}. {cure} the archives into a new "
+            "store"
         )
         raise StoreError(msg)
+    _check_schema(connection, path)
     with store_errors(path, "read"):
         # Whether the file is as long as it should be shows with the first table.
         connection.execute("SELECT 1 FROM maps LIMIT 1").fetchone()
+
+
+def _check_schema(connection, path):
+    # A view in the place of a table, or a trigger, would run whatever it holds.
+    with store_errors(path, "read"):
+        schema = _schema_of(connection)
+    expected = _expected_schema()
+    if schema != expected:
+        names = {ascii(f"{kind} {name}") for kind, name, *_ in (schema ^ expected)}
+        msg = (
+            f"{path} is damaged or was changed by another program: expected the tables "
+            f"of a store, found others ({', '.join(sorted(names))}). Use an intact "
+            "copy, or ingest the archives into a new store"
+        )
+        raise StoreError(msg)
+
+
+def _schema_of(connection):
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    return frozenset(connection.execute(query))
+
+
+@cache
+def _expected_schema():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        return _schema_of(connection)

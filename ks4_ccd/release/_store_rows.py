@@ -1,44 +1,59 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What is in a row of a store: a key, an array's file, and its checksums."""
+"""The rows of a store: a key, an array's file, and its checksums."""
 
 import zlib
 from hashlib import sha256
+from typing import NamedTuple
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError, StoreError
 from ks4_ccd.release._array import read_array
 from ks4_ccd.release._source import MAX_ARRAY_BYTES
 from ks4_ccd.release.names import MapKey
 
-__all__ = ["KEY_COLUMNS", "key_of", "pack", "read_stored", "shape_text", "unpack"]
-
-KEY_COLUMNS = "family, field, tile, band, mode, aperture"
+__all__ = ["StoredRow", "pack", "read_stored", "shape_text", "unpack"]
 
 # Raw deflate: the checksum of zlib's own format would be one more to compute,
 # and a row has better ones.
 _RAW = -15
 
 # Measured on arrays like those of the release: level 2 comes within 4 % of the
-# size that gzip's usual 6 gives, in less than half the time. In what is all
-# noise, looking for repetitions takes thrice the time and finds none; a piece of
-# it tells.
+# size that gzip's usual 6 gives, in less than half the time. In noise, searching
+# for repetitions takes three times as long and finds none; a piece of the array
+# shows whether it is noise.
 _LEVEL = 2
 _PROBE_BYTES = 2**10
 _NOISE = 0.9 * _PROBE_BYTES
 
 
-def key_of(columns, path):
-    """Return the `MapKey` in the key columns of a row."""
-    family, field, tile, band, mode, aperture = columns
-    try:
-        return MapKey(family, field, band, mode, aperture or None, tile or None)
-    except KS4Error as error:
-        msg = f"{path} is damaged: a row of it has the key {columns}: {error}"
-        raise StoreError(msg) from error
+class StoredRow(NamedTuple):
+    """A row of the table ``maps``: one array."""
+
+    field: str
+    band: str
+    mode: str
+    aperture: str
+    family: str
+    tile: str
+    shape: str
+    archive: int
+    member: str
+    sha256: bytes
+    crc32: int
+    array: int
+
+    def key(self, path):
+        """Return the `MapKey`, or raise `StoreError` naming the store ``path``."""
+        names = self.family, self.field, self.band, self.mode
+        try:
+            return MapKey(*names, self.aperture or None, self.tile or None)
+        except KS4Error as error:
+            msg = f"{path} is damaged: a row of it has no valid key: {error}"
+            raise StoreError(msg) from error
 
 
 def read_stored(data, key, path):
     """
-    Return an array that a library can read in one way or another.
+    Return an array that a library can read, with or without ``components=``.
 
     Parameters
     ----------
@@ -48,7 +63,7 @@ def read_stored(data, key, path):
     Raises
     ------
     MapFormatError
-        If it is damaged, or no map of the release's.
+        If it is damaged, or not a map of the release.
     """
     try:
         return read_array(data, key, path)
@@ -75,10 +90,10 @@ def pack(data, key, member):
     Returns
     -------
     sha256 : bytes
-        Of the file, for `verify` and to tell twins.
+        Of the file, for `verify` and to recognise duplicates.
     crc32 : int
-        Of the names in the row and the file, for each reading: a fourth of
-        the time.
+        Of the names in the row and the file, for each reading: it takes a quarter
+        of the time.
     npy : bytes
     """
     checksum = zlib.crc32(data, _crc_of_names(key, member))
@@ -113,7 +128,7 @@ def unpack(npy, crc32, key, member, path):
     if data is None or zlib.crc32(data, _crc_of_names(key, member)) != crc32:
         msg = (
             f"{path} is damaged: {key.filename} is not what was written ({reason}). "
-            "`ks4-ccd verify` lists all that is; take a good copy, or ingest the "
+            "`ks4-ccd verify` lists all damage. Use an intact copy, or ingest the "
             "archives into a new store"
         )
         raise StoreError(msg)

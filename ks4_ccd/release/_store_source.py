@@ -6,30 +6,28 @@ import threading
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar
 
 from ks4_ccd.exceptions import StoreError
 from ks4_ccd.release._source import Entry
 from ks4_ccd.release._store_errors import store_errors
-from ks4_ccd.release._store_file import open_for_reading
-from ks4_ccd.release._store_rows import KEY_COLUMNS, key_of, unpack
+from ks4_ccd.release._store_file import one_state, open_for_reading
+from ks4_ccd.release._store_index import ROOT, check_map, find_damage, parse_root
+from ks4_ccd.release._store_rows import StoredRow, unpack
 
 __all__ = ["StoreSource"]
 
-_FIND = """SELECT family, array, member, crc32, tile FROM maps
-    WHERE (field, band, mode, aperture) = (?, ?, ?, ?)"""
-_READ = "SELECT npy FROM arrays WHERE id = ?"
-_KEYS = f"SELECT {KEY_COLUMNS} FROM maps"
+# One statement reads one state of the store. It has a row for a map that is missing,
+# too, so that its absence is checked.
+_MAP = """SELECT version, fields.maps, maps.* FROM root
+    LEFT JOIN fields ON fields.field = ?1
+    LEFT JOIN maps ON (maps.field, band, mode, aperture) = (?1, ?2, ?3, ?4)"""
+_MOST_COMMITS = 100
+_READ = "SELECT id, npy FROM arrays WHERE id IN"
 
-# What a forked process inherits is its parent's: SQLite asks for it not to be
-# used, nor even closed, by the child.
+# A forked process inherits connections of its parent: SQLite requires that they
+# are neither used nor closed by the child.
 _of_parents = []
-
-
-class _Place(NamedTuple):
-    array: int
-    member: str
-    crc32: int
 
 
 class StoreSource:
@@ -63,18 +61,20 @@ class StoreSource:
 
     def keys(self):
         """Return the keys of all arrays."""
-        return [key_of(columns, self.path) for columns in self._select(_KEYS)]
+        with store_errors(self.path, "read"), one_state(self._connection()):
+            rows, messages = find_damage(self._select, self.path)
+        if messages:
+            raise StoreError(messages[0])
+        return [StoredRow(*row).key(self.path) for row in rows]
 
     def find(self, key):
         """Return the entry of an array: none or one."""
         row = self._row_of(key)
         if row is None:
             return ()
-        array, member, crc32, tile = row
-        if key.tile != (tile or None):
-            key = replace(key, tile=tile or None)
-        place = _Place(array, member, crc32)
-        return (Entry(key, f"{self.path}:{member}", place),)
+        if key.tile != (row.tile or None):
+            key = replace(key, tile=row.tile or None)
+        return (Entry(key, f"{self.path}:{row.member}", row),)
 
     def _row_of(self, key):
         # The rows of a map are looked up together: a library asks for one after
@@ -82,20 +82,48 @@ class StoreSource:
         threads = self._threads
         where = key.field, key.band, key.mode, key.aperture or ""
         if where != threads.where or key.family in threads.asked:
-            found = self._select(_FIND, *where)
-            threads.rows = {family: row for family, *row in found}
+            threads.where = None
+            threads.rows = {row.family: row for row in self._rows_at(where)}
             threads.where, threads.asked = where, set()
         threads.asked.add(key.family)
         return threads.rows.get(key.family)
 
+    def _rows_at(self, where):
+        for _ in range(_MOST_COMMITS):
+            found = self._select(_MAP, *where)
+            if found and self._threads.root["version"] == found[0][0]:
+                break
+            # An ingest has committed since; it may do so again in between.
+            self._threads.root = parse_root(self._select(ROOT), self.path)
+        else:
+            msg = f"{self.path} changes too fast to be read: wait for the ingest"
+            raise StoreError(msg)
+        rows = [row[2:] for row in found if row[2] is not None]
+        check_map(self._threads.root, where, found[0][1], rows, self.path)
+        return [StoredRow(*row) for row in rows]
+
     def read(self, entry):
         """Return the bytes of an array's file."""
-        place = entry.place
-        rows = self._select(_READ, place.array)
-        if not rows:
-            msg = f"{self.path} has changed since it was opened: open it again"
+        row = entry.place
+        npy = self._npy_of(row)
+        if npy is None:
+            msg = (
+                f"{self.path} is damaged or has changed since it was opened: it has no "
+                f"{entry.key.filename} any more. Open it again; if that does not help, "
+                "`ks4-ccd verify` lists all damage"
+            )
             raise StoreError(msg)
-        return unpack(rows[0][0], place.crc32, entry.key, place.member, self.path)
+        return unpack(npy, row.crc32, entry.key, row.member, self.path)
+
+    def _npy_of(self, row):
+        # A library reads all arrays of a map, one after the other.
+        threads = self._threads
+        if row.array not in threads.arrays:
+            rows = threads.rows.values()
+            numbers = [row.array for row in rows] if row in rows else [row.array]
+            query = f"{_READ} ({', '.join('?' * len(numbers))})"
+            threads.arrays = dict(self._select(query, *numbers))
+        return threads.arrays.pop(row.array, None)
 
     def close(self):
         """Close the connections of this process."""
@@ -122,6 +150,9 @@ class _OfThread(threading.local):
     """What a thread has for itself: a connection, and the map it last looked up."""
 
     connection = None
+    root: ClassVar[dict] = {"version": None}
+    rows: ClassVar[dict] = {}
+    arrays: ClassVar[dict] = {}
     where = None
     asked = frozenset()
 

@@ -1,10 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Writing to a store: whole batches, each with the progress it stands for.
+Write to a store in whole batches, each with the progress that it represents.
 
-A batch of maps and how far its archive is known with it are one transaction.
-So a store never has a map twice or lacks one, whenever an ingest is killed;
-and of two ingests of the same archive the one that comes second notices.
+A batch of maps, the position reached in its archive and the checksums of the index
+are written in one transaction. A store therefore never has a map twice or lacks one,
+whenever an ingest is killed; and of two ingests of the same archive the second one
+is noticed.
 """
 
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ import numpy as np
 from ks4_ccd.exceptions import MapFormatError, StoreError
 from ks4_ccd.release._store_errors import store_errors
 from ks4_ccd.release._store_file import open_for_writing
-from ks4_ccd.release._store_rows import KEY_COLUMNS, key_of, read_stored, unpack
+from ks4_ccd.release._store_index import IndexWriter
+from ks4_ccd.release._store_rows import StoredRow, read_stored, unpack
 
 __all__ = ["NOTHING_YET", "Row", "StoreWriter"]
 
@@ -23,16 +25,19 @@ NOTHING_YET = -1
 
 _WHERE = "(field, band, mode, aperture, family) = (?, ?, ?, ?, ?)"
 _INSERT_ARRAY = "INSERT INTO arrays (npy) VALUES (?)"
-_INSERT_MAP = """INSERT INTO maps (field, band, mode, aperture, family, tile, member,
-    shape, sha256, crc32, archive, array) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_INSERT_MAP = f"INSERT INTO maps VALUES ({', '.join('?' * len(StoredRow._fields))})"
 _CHECKSUM = f"SELECT sha256 FROM maps WHERE {_WHERE}"
-_TWIN = f"""SELECT name, npy, crc32, member, {KEY_COLUMNS} FROM maps
+_DUPLICATE = f"""SELECT name, npy, maps.* FROM maps
     JOIN archives ON archives.id = archive JOIN arrays ON arrays.id = array
     WHERE {_WHERE}"""
+_OF_ARCHIVE = "SELECT * FROM maps WHERE archive = ?"
 _DROP = (
     "DELETE FROM arrays WHERE id IN (SELECT array FROM maps WHERE archive = ?)",
     "DELETE FROM maps WHERE archive = ?",
 )
+_INSERT_PROBLEM = "INSERT INTO problems VALUES (?, ?, ?)"
+_PROBLEMS = "SELECT * FROM problems WHERE archive = ? ORDER BY rowid"
+_FORGET_PROBLEMS = "DELETE FROM problems WHERE archive = ?"
 _NAME = "SELECT name FROM archives WHERE id = ?"
 _SAME = "SELECT id, reached, state FROM archives WHERE (name, size, head, tail) = "
 _OTHER_STATE = """SELECT id FROM archives WHERE name = ? AND head = ? AND (
@@ -92,7 +97,8 @@ class StoreWriter:
         is_done : bool
             Whether there is nothing left to do.
         """
-        with self._transaction() as execute:
+        with self._transaction() as (execute, index):
+            index.check_problems()
             same = execute(f"{_SAME} (?, ?, ?, ?)", identity).fetchone()
             if same is not None:
                 archive, reached, state = same
@@ -103,18 +109,19 @@ class StoreWriter:
             else:
                 other = _OTHER_STATE, (identity.name, identity.head)
                 (archive,) = execute(*other).fetchone() or (None,)
-            # Read from the start: what was wrong may have been set right.
+            # Read from the start: what was wrong may have been corrected.
             row = (archive, *identity, NOTHING_YET, "partial")
             insert = "INSERT OR REPLACE INTO archives VALUES (?, ?, ?, ?, ?, ?, ?)"
             new = execute(insert, row).lastrowid
-            execute("DELETE FROM problems WHERE archive = ?", (archive,))
+            index.remove_problems([*execute(_PROBLEMS, (archive,))])
+            execute(_FORGET_PROBLEMS, (archive,))
         return new, NOTHING_YET, False
 
     def problems(self, archive):
-        """Return member and problem of what was wrong with an archive."""
-        query = "SELECT member, problem FROM problems WHERE archive = ? ORDER BY rowid"
+        """Return member and problem for each problem of an archive."""
         with store_errors(self.path, "read"):
-            return self._connection.execute(query, (archive,)).fetchall()
+            rows = self._connection.execute(_PROBLEMS, (archive,)).fetchall()
+        return [problem for _, *problem in rows]
 
     def write(self, archive, span, rows, problems, state="partial"):
         """
@@ -145,55 +152,58 @@ class StoreWriter:
             If the batch cannot be written, or if another ingest did that.
         """
         written = 0
-        with self._transaction() as execute:
+        with self._transaction() as (execute, index):
             self._claim(execute, archive, span, state)
             for row in rows:
-                written += self._insert(execute, archive, row)
-            self._note(execute, archive, problems)
+                written += self._insert(execute, index, archive, row)
+            self._note(execute, index, archive, problems)
         return written
 
     def drop(self, archive, reached, problem):
-        """Take all maps of an archive out again, as any of them may be wrong."""
-        with self._transaction() as execute:
+        """Remove all maps of an archive again, as any of them may be wrong."""
+        with self._transaction() as (execute, index):
             self._claim(execute, archive, (reached, NOTHING_YET), "broken")
+            for row in execute(_OF_ARCHIVE, (archive,)).fetchall():
+                index.remove(row)
             for statement in _DROP:
                 execute(statement, (archive,))
-            self._note(execute, archive, [("", problem)])
+            self._note(execute, index, archive, [("", problem)])
 
     def _claim(self, execute, archive, span, state):
         before, now = span
         if execute(_CLAIM, (now, state, archive, before)).rowcount != 1:
             msg = (
                 f"another ingest writes the same archive to {self.path}: let it finish "
-                "(or end it), then ingest again, which goes on from there"
+                "(or end it), then ingest again, which resumes from there"
             )
             raise StoreError(msg)
 
-    def _insert(self, execute, archive, row):
+    def _insert(self, execute, index, archive, row):
         key = row.key
         where = key.field, key.band, key.mode, key.aperture or "", key.family
-        twin = execute(_CHECKSUM, where).fetchone()
-        if twin is None:
+        there = execute(_CHECKSUM, where).fetchone()
+        if there is None:
             array = execute(_INSERT_ARRAY, (row.npy,)).lastrowid
-            checks = row.member, row.shape, row.sha256, row.crc32
-            execute(_INSERT_MAP, (*where, key.tile or "", *checks, archive, array))
+            checks = row.shape, archive, row.member, row.sha256, row.crc32
+            stored = (*where, key.tile or "", *checks, array)
+            execute(_INSERT_MAP, stored)
+            index.add(stored)
             return 1
-        if twin != (row.sha256,):
-            name, *there = execute(_TWIN, where).fetchone()
+        if there != (row.sha256,):
+            name, npy, *stored = execute(_DUPLICATE, where).fetchone()
             (own_name,) = execute(_NAME, (archive,)).fetchone()
-            self._refuse_unequal(name, there, own_name, row)
+            self._refuse_unequal(name, npy, StoredRow(*stored), own_name, row)
         return 0
 
-    def _refuse_unequal(self, name, there, own_name, row):
+    def _refuse_unequal(self, name, npy, stored, own_name, row):
         # As in a library, the same numbers in another type or order are the same.
-        npy, crc32, member, *columns = there
-        places = f"{name}:{member}", f"{own_name}:{row.member}"
-        key = key_of(columns, self.path)
-        stored = unpack(npy, crc32, key, member, self.path)
+        places = f"{name}:{stored.member}", f"{own_name}:{row.member}"
+        key = stored.key(self.path)
+        data = unpack(npy, stored.crc32, key, stored.member, self.path)
         own = unpack(row.npy, row.crc32, row.key, row.member, self.path)
         arrays = [
-            read_stored(data, key, place)
-            for data, place in zip((stored, own), places, strict=True)
+            read_stored(content, key, place)
+            for content, place in zip((data, own), places, strict=True)
         ]
         if not np.array_equal(*arrays, equal_nan=True):
             msg = (
@@ -203,9 +213,11 @@ class StoreWriter:
             raise MapFormatError(msg)
 
     @staticmethod
-    def _note(execute, archive, problems):
-        for problem in problems:
-            execute("INSERT INTO problems VALUES (?, ?, ?)", (archive, *problem))
+    def _note(execute, index, archive, problems):
+        rows = [(archive, *problem) for problem in problems]
+        for row in rows:
+            execute(_INSERT_PROBLEM, row)
+        index.add_problems(rows)
 
     @contextmanager
     def _transaction(self):
@@ -213,7 +225,9 @@ class StoreWriter:
         with store_errors(self.path, "write"):
             connection.execute("BEGIN IMMEDIATE")
             try:
-                yield connection.execute
+                index = IndexWriter(connection.execute, self.path)
+                yield connection.execute, index
+                index.write()
                 connection.execute("COMMIT")
             finally:
                 # SQLite may have rolled a full disk's transaction back itself.

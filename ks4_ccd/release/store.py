@@ -16,14 +16,9 @@ from ks4_ccd.release._batches import Batches
 from ks4_ccd.release._member_stream import BrokenArchiveError, MemberStream
 from ks4_ccd.release._open import as_paths
 from ks4_ccd.release._store_errors import is_locked, store_errors
-from ks4_ccd.release._store_file import STORE_SUFFIX, open_for_reading
-from ks4_ccd.release._store_rows import (
-    KEY_COLUMNS,
-    key_of,
-    read_stored,
-    shape_text,
-    unpack,
-)
+from ks4_ccd.release._store_file import STORE_SUFFIX, one_state, open_for_reading
+from ks4_ccd.release._store_index import find_damage, find_damage_beside_maps
+from ks4_ccd.release._store_rows import StoredRow, read_stored, shape_text, unpack
 from ks4_ccd.release._store_writer import StoreWriter
 
 __all__ = ["IngestReport", "ingest", "verify"]
@@ -31,8 +26,7 @@ __all__ = ["IngestReport", "ingest", "verify"]
 _WAY_OUT = 'on_error="skip", --on-error skip, leaves such out'
 
 _NUMBERS = "SELECT array FROM maps UNION SELECT id FROM arrays"
-_ROW = f"""SELECT member, shape, sha256, crc32, npy, {KEY_COLUMNS}
-    FROM maps LEFT JOIN arrays ON id = array WHERE array = ?"""
+_ROW = "SELECT maps.*, npy FROM maps LEFT JOIN arrays ON id = array WHERE array = ?"
 
 
 class IngestReport(NamedTuple):
@@ -251,20 +245,24 @@ def verify(store, *, progress=None):
             with store_errors(store, "read"):
                 return connection.execute(query, arguments).fetchall()
 
-        problems, numbers = _problems_of_file(select)
+        with one_state(connection):
+            problems, numbers = _problems_of_file(select, store)
         for number in _bar(len(numbers), " maps", progress, numbers):
             # One query a map: a longer one would make an ingest wait for it.
             problems += _problems_of_map(select, number, store)
     return _table(problems, ("map", "problem"))
 
 
-def _problems_of_file(select):
-    """Return the problems of the file's structure, and the numbers of its maps."""
+def _problems_of_file(select, store):
+    """Return the problems of the file's structure and index, and its arrays."""
     problems, numbers = [], []
     try:
         found = [word for (word,) in select("PRAGMA integrity_check")]
         problems = [("", word) for word in found if word != "ok"]
         numbers = [number for (number,) in select(_NUMBERS)]
+        _, messages = find_damage(select, store)
+        messages += find_damage_beside_maps(select, store)
+        problems += [("", message) for message in messages]
     except StoreError as error:
         if is_locked(error):
             raise
@@ -278,12 +276,13 @@ def _problems_of_map(select, number, store):
         rows = select(_ROW, number)
         if not rows:
             return [(name, "no map leads to it")]
-        member, shape, checksum, crc32, npy, *columns = rows[0]
-        key = key_of(columns, store)
+        *columns, npy = rows[0]
+        row = StoredRow(*columns)
+        key = row.key(store)
         name = key.filename
-        data = unpack(npy, crc32, key, member, store)
-        array = read_stored(data, key, f"{store}:{member}")
-        if sha256(data).digest() != checksum or shape_text(array) != shape:
+        data = unpack(npy, row.crc32, key, row.member, store)
+        array = read_stored(data, key, f"{store}:{row.member}")
+        if sha256(data).digest() != row.sha256 or shape_text(array) != row.shape:
             return [(name, "its SHA-256 or its shape is not what was written")]
     except (StoreError, MapFormatError) as error:
         if is_locked(error):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tests of the store: what goes in comes out, and what is bad is told."""
+"""Tests of the store: what goes in comes out, and damage is an error."""
 
 import gc
 import multiprocessing
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from collections import Counter
 from contextlib import closing
 
 import numpy as np
@@ -18,10 +19,16 @@ import pytest
 
 from ks4_ccd import MapLibrary, ingest, verify
 from ks4_ccd.cli import main
-from ks4_ccd.exceptions import KS4Error, MapFormatError, StoreError
+from ks4_ccd.exceptions import (
+    KS4Error,
+    MapFormatError,
+    MapNotFoundError,
+    StoreError,
+)
 from ks4_ccd.release import _batches, _store_file, store
 from ks4_ccd.release._store_errors import store_errors
 from ks4_ccd.release._store_source import StoreSource
+from ks4_ccd.release._store_writer import StoreWriter
 from ks4_ccd.release.names import MapKey
 
 NAME = "zp_map_0403_R_single_APER5.npy"
@@ -310,6 +317,41 @@ def test_archive_of_wrong_checksum(path, write_archive, six, on_error):
     assert ingest(archive, path).archives["written"][0] == 6
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_wrong_checksum_after_batches(path, write_archive, monkeypatch):
+    """Maps that were written before a wrong checksum was met are removed again."""
+    rng = np.random.default_rng(5)
+    maps = {zp_name(field): rng.normal(size=(110, 110)) for field in range(6)}
+    archive = write_archive("maps.tar.gz", maps)
+    whole = bytearray(archive.read_bytes())
+    whole[-8] ^= 1
+    archive.write_bytes(whole)
+    drop, before = StoreWriter.drop, []
+
+    def count_and_drop(writer, *arguments):
+        before.append(len(rows_of(path)))
+        drop(writer, *arguments)
+
+    monkeypatch.setattr(StoreWriter, "drop", count_and_drop)
+    report = ingest(archive, path)
+    assert before[0] > 1
+    assert rows_of(path) == []
+    assert report.archives["written"][0] == 0
+    assert len(verify(path)) == 0
+    whole[-8] ^= 1
+    archive.write_bytes(whole)
+    assert ingest(archive, path).archives["written"][0] == 6
+
+
+def test_archive_that_differs_at_its_end(path, write_archive, six):
+    """An archive of the same name, size and beginning is another one, and is read."""
+    ingest(write_archive("maps.tar", six), path)
+    six[zp_name(9)] = six.pop(zp_name(5))
+    report = ingest(write_archive("maps.tar", six), path)
+    assert list(report.archives["state"]) == ["whole"]
+    assert list(report.archives["written"]) == [1]
+
+
 def test_hostile_member(path, write_archive, tar_member, six):
     """An archive with a link in it is read no further, and the link is named."""
     link = tar_member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")
@@ -434,7 +476,8 @@ BAD_FILES = {
     "other program": (other_program, "another program's SQLite file"),
     "newer": (newer, "newer ks4_ccd: its schema is version 99"),
     "truncated": (shorter, "is truncated or damaged"),
-    "folder": (lambda path: path.mkdir(), "is not there|cannot write"),
+    "older": (lambda path: change(path, "PRAGMA user_version = 1"), "an older ks4_ccd"),
+    "folder": (lambda path: path.mkdir(), "does not exist|cannot write"),
 }
 
 
@@ -443,7 +486,7 @@ def test_bad_file(kind, path, write_archive, six):
     """What is no good store is an error that names it, and stays as it is."""
     spoil, words = BAD_FILES[kind]
     archive = write_archive("maps.tar", six)
-    if kind in ("newer", "truncated"):
+    if kind in ("newer", "older", "truncated"):
         ingest(archive, path)
     spoil(path)
     before = path.read_bytes() if path.is_file() else None
@@ -469,7 +512,7 @@ def test_empty_file_becomes_a_store(path, write_archive, six):
 
 def test_no_store(path):
     """A store that is not there is an error that names it."""
-    with pytest.raises(StoreError, match=r"dr1\.ks4maps is not there"):
+    with pytest.raises(StoreError, match=r"dr1\.ks4maps does not exist"):
         verify(path)
 
 
@@ -493,24 +536,203 @@ def test_flipped_byte(filled):
     assert problem["map"] == "zp_map_0003_R_single_APER5.npy"
 
 
-def test_any_flipped_byte(filled, six):
-    """Wherever a byte is wrong, no map is silently another one."""
-    good, rng = filled.read_bytes(), np.random.default_rng(11)
-    noticed = 0
-    for position in rng.integers(0, len(good), 150):
+@pytest.fixture
+def with_parts(path, write_archive, zeropoints):
+    """A store of maps of six fields, each with its error and count."""
+    parts = {
+        f"{field:04d}/{family}_map_{field:04d}_R_single_APER5.npy": array
+        for field in range(6)
+        for family, array in (
+            ("zp", zeropoints(field)),
+            ("zperr", np.full((5, 4), 0.01 + field / 1000)),
+            ("pstar", np.full((5, 4), 1.0 + field)),
+        )
+    }
+    ingest(write_archive("maps.tar.gz", parts), path)
+    return path
+
+
+def contents_of(path):
+    """Return all that a library gives of a store of six fields."""
+    with MapLibrary(path) as library:
+        maps = [library.zeropoint(field, "R") for field in range(6)]
+        with pytest.raises(MapNotFoundError):
+            library.zeropoint(7, "R")
+        return [tuple(row) for row in library.table()], [
+            (
+                zpmap.source,
+                *(
+                    None if array is None else array.tolist()
+                    for array in (zpmap.values, zpmap.error, zpmap.count)
+                ),
+            )
+            for zpmap in maps
+        ]
+
+
+def test_any_flipped_bit(with_parts):
+    """Wherever a bit is flipped, a library gives what was written or a StoreError."""
+    good, rng = with_parts.read_bytes(), np.random.default_rng(11)
+    expected = contents_of(with_parts)
+    outcomes = Counter()
+    for position in rng.integers(0, len(good), 300):
         content = bytearray(good)
         content[position] ^= 1 << rng.integers(8)
-        filled.write_bytes(content)
+        with_parts.write_bytes(content)
         try:
-            problems = verify(filled)
-            with MapLibrary(filled) as library:
-                for field in range(6):
-                    zpmap = library.zeropoint(field, "R")
-                    np.testing.assert_array_equal(zpmap.values, six[zp_name(field)])
-            noticed += len(problems) > 0
-        except KS4Error:
-            noticed += 1
-    assert noticed > 10
+            assert contents_of(with_parts) == expected
+            outcomes["right"] += 1
+        except StoreError:
+            outcomes["refused"] += 1
+    assert min(outcomes["right"], outcomes["refused"]) > 50
+
+
+PART_OF_MAP = "field = '0003' AND family = 'zperr'"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"DELETE FROM maps WHERE {PART_OF_MAP}",
+        f"UPDATE maps SET field = '0013' WHERE {PART_OF_MAP}",
+        f"UPDATE maps SET family = 'zpedge' WHERE {PART_OF_MAP}",
+        f"UPDATE maps SET member = 'other' WHERE {PART_OF_MAP}",
+        f"UPDATE maps SET tile = '122-72' WHERE {PART_OF_MAP}",
+        f"UPDATE maps SET array = 99 WHERE {PART_OF_MAP}",
+        "DELETE FROM maps WHERE field = '0003'",
+        "DELETE FROM fields WHERE field = '0003'",
+        "UPDATE fields SET field = '0013' WHERE field = '0003'",
+        "UPDATE fields SET maps = x'0a' WHERE field = '0003'",
+        "DELETE FROM fields",
+        "DELETE FROM root",
+        "UPDATE root SET version = 0",
+        "UPDATE root SET content = x'7b7d'",
+    ],
+)
+def test_part_that_disappeared(with_parts, statement):
+    """A map never appears without a part that it had: reading it is an error."""
+    change(with_parts, statement)
+    with MapLibrary(with_parts) as library:
+        with pytest.raises(StoreError, match="is damaged.*`ks4-ccd verify`"):
+            library.zeropoint("0003", "R")
+        with pytest.raises(StoreError, match="is damaged"):
+            library.table()
+    assert len(verify(with_parts)) > 0
+
+
+def test_old_state_of_a_field(path, write_archive, zeropoints):
+    """A state of a field that was right once, without its errors, is noticed."""
+    first = {"zp_map_0003_R_single_APER5.npy": zeropoints()}
+    ingest(write_archive("first.tar", first), path)
+    with closing(sqlite3.connect(path)) as connection:
+        ((record,),) = connection.execute("SELECT maps FROM fields")
+    second = {"zperr_map_0003_R_single_APER5.npy": np.full((5, 4), 0.01)}
+    ingest(write_archive("second.tar", second), path)
+    change(
+        path,
+        "DELETE FROM maps WHERE family = 'zperr'",
+        f"UPDATE fields SET maps = x'{record.hex()}'",
+    )
+    with closing(StoreSource(path)) as source:
+        for call in (source.keys, lambda: source.find(MapKey("align", 3, "R"))):
+            with pytest.raises(StoreError, match="maps of field '0003'"):
+                call()
+
+
+def test_map_that_disappeared(with_parts):
+    """The absence of a map is checked as well as its presence."""
+    change(with_parts, "DELETE FROM maps WHERE field = '0003'")
+    with closing(StoreSource(with_parts)) as source:
+        with pytest.raises(StoreError, match="the arrays of 0003 R single APER5"):
+            source.find(MapKey("zp", 3, "R", "single", "APER5"))
+        assert source.find(MapKey("zp", 3, "R", "single", "AUTO")) == ()
+
+
+def test_damaged_root(with_parts):
+    """With a damaged list of fields, no map is read."""
+    with closing(sqlite3.connect(with_parts)) as connection:
+        ((content,),) = connection.execute("SELECT content FROM root")
+    wrong = content.replace(b'"0003":', b'"0033":')
+    change(with_parts, f"UPDATE root SET content = x'{wrong.hex()}'")
+    with MapLibrary(with_parts) as library:
+        for call in (library.table, lambda: library.zeropoint("0001", "R")):
+            with pytest.raises(StoreError, match="the list of its fields"):
+                call()
+
+
+def test_array_of_another_map(with_parts):
+    """An array that belongs to another map is not taken for that of this one."""
+    change(
+        with_parts,
+        "UPDATE arrays SET id = -id",
+        "UPDATE arrays SET id = CASE id WHEN -1 THEN 4 WHEN -4 THEN 1 ELSE -id END",
+    )
+    with MapLibrary(with_parts) as library, pytest.raises(StoreError, match="checksum"):
+        library.zeropoint("0000", "R")
+
+
+def test_ingest_does_not_approve_damage(with_parts, write_archive):
+    """What disappeared stays an error when a map gets further parts."""
+    change(with_parts, f"DELETE FROM maps WHERE {PART_OF_MAP}")
+    edges = {"zpedge_map_0003_R_single_APER5.npy": np.array([[0.0, 11000.0]])}
+    ingest(write_archive("edges.tar", edges), with_parts)
+    with MapLibrary(with_parts) as library:
+        with pytest.raises(StoreError, match="is damaged"):
+            library.zeropoint("0003", "R")
+        assert library.zeropoint("0002", "R").error is not None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE archives SET state = 'partial'",
+        "UPDATE archives SET reached = reached + 512",
+        "DELETE FROM archives",
+        "DELETE FROM problems",
+        "DELETE FROM root",
+    ],
+)
+def test_ingest_into_a_damaged_store(path, damaged, six, write_archive, statement):
+    """An ingest does not rely on records that are damaged."""
+    ingest(damaged, path)
+    change(path, statement)
+    with pytest.raises(StoreError, match="is damaged"):
+        ingest(write_archive("maps.tar.gz", six), path)
+    assert len(verify(path)) > 0
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DROP TABLE maps", f"CREATE VIEW maps AS {ENDLESS} SELECT * FROM c"],
+        ["DROP TABLE root", f"CREATE VIEW root AS {ENDLESS} SELECT x, x FROM c"],
+        [f"CREATE VIEW more AS {ENDLESS} SELECT * FROM c"],
+        ["CREATE TRIGGER t INSERT ON maps BEGIN DELETE FROM maps; END"],
+        ["CREATE INDEX i ON maps (member)"],
+        ["CREATE TABLE more (x)"],
+        ["DROP TABLE problems"],
+    ],
+)
+def test_planted_schema(filled, write_archive, zeropoints, statements):
+    """A store with other tables, views or triggers is refused before it is read."""
+    change(filled, *statements)
+    archive = write_archive("more.tar", {zp_name(): zeropoints()})
+    for call in (MapLibrary, verify, lambda path: ingest(archive, path)):
+        with pytest.raises(StoreError, match="expected the tables of a store"):
+            call(filled)
+
+
+def test_no_query_is_endless(filled, monkeypatch):
+    """A query that takes more steps than any store needs is ended."""
+    monkeypatch.setattr(_store_file, "_MOST_STEPS", 2_000_000)
+    with closing(_store_file.open_for_reading(filled)) as connection:
+        for _ in range(3):
+            connection.execute(f"{ENDLESS} SELECT * FROM c LIMIT 100000").fetchall()
+        with pytest.raises(StoreError, match="damaged"), store_errors("x", "read"):
+            connection.execute(f"{ENDLESS} SELECT * FROM c LIMIT 1000000").fetchall()
 
 
 @pytest.mark.parametrize(
@@ -522,14 +744,18 @@ def test_any_flipped_byte(filled, six):
         ("UPDATE arrays SET npy = x'00' WHERE id = 3", "not what was written"),
         ("DELETE FROM arrays WHERE id = 3", "not what was written"),
         ("DELETE FROM maps WHERE array = 3", "no map leads to it"),
+        ("UPDATE archives SET size = 1", "the list of archives"),
+        ("INSERT INTO problems VALUES (1, 'x', 'y')", "the list of problems"),
     ],
 )
 def test_verify_finds(filled, statement, words):
-    """Whatever is wrong with one map is one problem."""
+    """Damage is listed with the map and with the record that disagrees."""
     change(filled, statement)
-    (problem,) = verify(filled)
-    assert problem["map"] != ""
-    assert re.search(words, " ".join(problem))
+    problems = verify(filled)
+    assert 1 <= len(problems) <= 3
+    assert re.search(words, " ".join(map(" ".join, problems)))
+    if not statement.startswith(("UPDATE arrays", "DELETE FROM arrays")):
+        assert "does not agree with its checksum" in problems["problem"][0]
 
 
 # Locks, disks and permissions
@@ -592,7 +818,7 @@ def test_full_disk(path, write_archive, limit):
         check=True,
     )
     assert f"cannot write {path}" in done.stdout
-    assert "make room" in done.stdout
+    assert "free some space" in done.stdout
     assert not os.path.lexists(f"{path}-journal")
     there = 0
     if limit > 5_000:
@@ -652,8 +878,8 @@ def test_folder_not_to_be_written(filled, tmp_path, write_archive, six, as_nobod
         as_nobody(read)
         assert len(as_nobody(verify, kept)) == 0
         for target, words in (
-            (folder / "new.ks4maps", "cannot write .*may write"),
-            (kept, "cannot write .*yours to write"),
+            (folder / "new.ks4maps", "cannot write .*permission to write"),
+            (kept, "cannot write .*permission to write"),
         ):
             with pytest.raises(StoreError, match=words):
                 as_nobody(ingest, more, target)
@@ -717,11 +943,16 @@ def test_forked_library(filled, six):
     """Processes forked from one with an open library use it at once."""
     with MapLibrary(filled) as library:
         load(library, 0)
+        (source,) = library._sources
+        inherited = source._connection()
 
         def child(results):
             for field in range(6):
                 results.put((field, load(library, field)))
+            # SQLite forbids a child to use, or to close, what its parent opened.
+            assert source._connection() is not inherited
             library.close()
+            assert inherited.execute("SELECT 1").fetchone() == (1,)
 
         context = multiprocessing.get_context("fork")
         results = context.Queue()

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -17,27 +18,34 @@ import pytest
 from ks4_ccd import MapLibrary, verify
 from ks4_ccd.exceptions import StoreError
 
-KILLS = 20
-FIELDS = 300
-LONGEST = 25.0  # seconds for all kills
+KILLS = 8
+FIELDS = 200
+LONGEST_DELAY = 0.02  # seconds from a message to the kill: about that of two batches
 
-# Says when it begins, as importing takes longer than the ingest.
+# Prints how many maps it has written, after each batch and once more at the end.
 INGEST = """
 import sys
 from ks4_ccd import ingest
 from ks4_ccd.release import _batches
+from ks4_ccd.release._store_writer import StoreWriter
 _batches._BATCH_BYTES = 200_000
-print("ready", flush=True)
-sys.stdin.readline()
+write, written = StoreWriter.write, 0
+def write_and_print(*arguments):
+    global written
+    now = write(*arguments)
+    written += now
+    print(written, flush=True)
+    return now
+StoreWriter.write = write_and_print
 report = ingest(sys.argv[2:], sys.argv[1])
 assert len(report.problems) == 0
-print(sum(report.archives["written"]))
+assert sum(report.archives["written"]) == written
 """
 
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """Three archives of maps, about 22 MB of arrays."""
+    """Three archives of maps, about 15 MB of arrays."""
     folder = tmp_path_factory.mktemp("archives")
     rng = np.random.default_rng(13)
     paths = [folder / f"{family}.tar.gz" for family in ("zp", "zperr", "pstar")]
@@ -55,32 +63,23 @@ def archives(tmp_path_factory):
     return paths
 
 
-def start(store, archives):
-    """Start an ingest in another process, as far as its first line."""
+def run(store, archives, batches=None, delay=0):
+    """Ingest in another process, killed after some batches; return what it printed."""
     process = subprocess.Popen(
         [sys.executable, "-c", INGEST, store, *archives],
-        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def go(process, seconds=None):
-    """Let an ingest run to its end, or kill it; return what it wrote and how long."""
-    begun = time.monotonic()
     with process:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return None, seconds
-        out = process.stdout.read()
-        assert process.returncode == 0
-    return int(out), time.monotonic() - begun
+        counts = [int(line) for line in islice(process.stdout, batches)]
+        if batches is None or len(counts) < batches:
+            assert process.wait() == 0
+            return counts, True
+        # Anywhere in the batches that follow, or in their commits.
+        time.sleep(delay)
+        process.kill()
+        rest = [int(line) for line in process.stdout if line.endswith("\n")]
+        return counts + rest, process.wait() == 0
 
 
 def contents(store):
@@ -88,17 +87,17 @@ def contents(store):
     with closing(sqlite3.connect(store)) as connection:
         return [
             connection.execute(f"SELECT * FROM {table}").fetchall()
-            for table in ("maps", "arrays", "archives")
+            for table in ("maps", "arrays", "archives", "fields")
         ]
 
 
 def check(store):
-    """Return how many arrays are in a killed ingest's store, which must be good."""
+    """Return the number of arrays in a killed ingest's store, which must be intact."""
     try:
         problems = verify(store)
     except StoreError as error:
         # Killed before it was a store: nothing that could be mistaken for one.
-        if re.search("is not there|is empty", str(error)):
+        if re.search("does not exist|is empty", str(error)):
             return 0
         raise
     assert len(problems) == 0
@@ -112,25 +111,29 @@ def check(store):
 def test_killed_ingests(archives, tmp_path):
     """After any number of kills a store equals that of an uninterrupted ingest."""
     whole, store = tmp_path / "whole.ks4maps", tmp_path / "killed.ks4maps"
-    written, seconds = go(start(whole, archives))
-    assert written == 3 * FIELDS
+    counts, is_done = run(whole, archives)
+    assert is_done
+    assert counts[-1] == 3 * FIELDS
+    batches = len(counts)
     rng = random.Random(17)
-    began, kills, there = time.monotonic(), 0, 0
-    while kills < KILLS and time.monotonic() - began < LONGEST:
-        written, _ = go(start(store, archives), 0.9 * seconds * rng.random())
+    kills, there = 0, 0
+    while kills < KILLS:
+        wanted, delay = rng.randint(0, batches // 3), LONGEST_DELAY * rng.random()
+        counts, is_done = run(store, archives, wanted, delay)
         now = check(store)
-        if written is None:
-            kills += 1
-            assert now >= there
-            there = now
-        else:
-            assert written == 3 * FIELDS - there
+        # What was committed is kept.
+        assert now >= there + max(counts, default=0)
+        there = now
+        if is_done:
+            assert there == 3 * FIELDS
             check_finished(store, whole)
             store.unlink()
             there = 0
-    assert kills >= KILLS // 2
-    written, _ = go(start(store, archives))
-    assert written == 3 * FIELDS - there
+        else:
+            kills += 1
+    counts, is_done = run(store, archives)
+    assert is_done
+    assert max(counts, default=0) == 3 * FIELDS - there
     check_finished(store, whole)
 
 
