@@ -204,8 +204,13 @@ def test_catalogs_of_images_that_lost_the_correction(image, offsets, tmp_path):
     expected = image.wcs.all_pix2world(x, y, 0)
     found = corrected["ALPHA_J2000"], corrected["DELTA_J2000"]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
+    # The same sources with the magnitudes of another run of photometry.
+    measured = corrected[table.colnames]
+    measured["MAG_APER5"] = table["MAG_APER5"]
+    for keyword in [key for key in measured.meta if str(key).startswith("KS4ZP")]:
+        del measured.meta[keyword]
     with pytest.raises(AlreadyCalibratedError, match="KS4OFMAP"):
-        calibrate_catalog(corrected, {"APER5": flat}, recalibrate=True, **options)
+        calibrate_catalog(measured, {"APER5": flat}, **options)
     table.meta["CPDIS1"] = "LOOKUP"
     with pytest.raises(AlreadyCalibratedError, match="KS4OFMAP"):
         calibrate_catalog(table, {"APER5": flat}, **options)
