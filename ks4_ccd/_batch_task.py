@@ -18,8 +18,9 @@ import numpy as np
 import ks4_ccd
 from ks4_ccd._files import check_regular
 from ks4_ccd._manifest import ManifestRow, one_line, what_went_wrong
+from ks4_ccd._mask_files import mask_beside
 from ks4_ccd._run_lock import writing
-from ks4_ccd._source_image import image_header, mask_beside
+from ks4_ccd._source_image import image_header
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.photometry.stream import calibrate_file
 from ks4_ccd.release.header import band_of, field_in

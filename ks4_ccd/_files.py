@@ -14,6 +14,7 @@ __all__ = [
     "as_path",
     "check_regular",
     "check_suffix",
+    "make_folder",
     "partial_stem",
     "written_whole",
 ]
@@ -62,6 +63,18 @@ def check_suffix(target):
     if target.suffix.lower() not in (".fits", ".fit", ".fts"):
         msg = f"target must end in .fits (it is written uncompressed), got {target}"
         raise KS4Error(msg)
+
+
+def make_folder(folder):
+    """Make a folder unless it exists; raise `KS4Error` if that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        msg = f"expected a folder, found a file: {folder}"
+        raise KS4Error(msg) from error
+    except OSError as error:
+        msg = f"cannot make the folder {folder}: {error.strerror}"
+        raise KS4Error(msg) from error
 
 
 def partial_stem(name):

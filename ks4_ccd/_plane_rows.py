@@ -35,6 +35,10 @@ class PlaneRows:
         self._scaling = Scaling(hdu.header)
         self._file = None
         self._next = 0
+        self._tiles = 0, np.empty((0, *hdu.shape[1:]))
+        self._tile_height = 1
+        if isinstance(hdu, CompImageHDU):
+            self._tile_height = int(hdu.tile_shape[0])
         self._sum = DataSum() if "DATASUM" in hdu.header else None
 
     @property
@@ -51,7 +55,7 @@ class PlaneRows:
     def read(self, start, stop):
         """Return the rows from ``start`` up to ``stop``."""
         if isinstance(self._hdu, CompImageHDU):
-            return self._scaling.blanked(self._hdu.section[start:stop])
+            return self._scaling.blanked(self._decompressed(start, stop))
         if self._file is None or start != self._next:
             self._go_to(start)
         stored = np.empty((stop - start, *self._hdu.shape[1:]), self._stored_dtype)
@@ -60,6 +64,23 @@ class PlaneRows:
         if self._sum is not None:
             self._sum.add(stored)
         return self._scaling.applied(stored)
+
+    def _decompressed(self, start, stop):
+        """Return rows of a tile-compressed image; consecutive ones share a tile."""
+        first, rows = self._tiles
+        end = first + len(rows)
+        if not first <= start <= end:
+            first = end = start // self._tile_height * self._tile_height
+            rows = rows[:0]
+        if stop > end:
+            whole_tiles = -(-stop // self._tile_height) * self._tile_height
+            more = self._hdu.section[end : min(whole_tiles, self._hdu.shape[0])]
+            rows = (
+                np.concatenate([rows[start - first :], more]) if start < end else more
+            )
+            first = min(start, end)
+        self._tiles = first, rows
+        return rows[start - first : stop - first]
 
     def _go_to(self, row):
         self.close()

@@ -23,12 +23,13 @@ from ks4_ccd._hdu_choice import (
     owned_psf,
 )
 from ks4_ccd._image_units import uncertainty_kind
+from ks4_ccd._mask_files import mask_beside
 from ks4_ccd._pixel_storage import SCALING_CARDS
 from ks4_ccd._plane_rows import PlaneRows
 from ks4_ccd._stored_hdu import StoredHDU
 from ks4_ccd.exceptions import GeometryError, KS4Error, KS4Warning
 
-__all__ = ["SourceImage", "image_header", "mask_beside"]
+__all__ = ["SourceImage", "image_header"]
 
 
 # Cards that describe how the pixels were stored, not the image.
@@ -328,19 +329,6 @@ def image_header(path, hdu=None):
             if image is None:
                 image = choose_image(hdus, hdu, path)
             return _merged_header(image, hdus[0])
-
-
-def mask_beside(path):
-    """Return the mask file beside an image, `None` if there is none."""
-    stem = path.name
-    for suffixes in ((".gz", ".fz", ".bz2", ".xz"), (".fits", ".fit", ".fts")):
-        for suffix in suffixes:
-            stem = stem.removesuffix(suffix)
-    for suffix in (".mask.fits", ".mask.fits.gz", ".mask.fits.fz"):
-        companion = path.with_name(stem + suffix)
-        if companion != path and companion.exists():
-            return companion
-    return None
 
 
 def _open_mask(path, hdu, of_one_image):

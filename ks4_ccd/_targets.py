@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Where the result of an image is written."""
+"""Names of the files of calibrated images."""
 
 from collections import Counter
 from pathlib import Path
@@ -31,7 +31,7 @@ def targets_of(images, out):
     if out is None:
         return [image.with_name(_name_for(image)) for image in images]
     out = Path(out)
-    if out.suffix.lower() in (".gz", ".fz", ".bz2"):
+    if out.suffix.lower() in (".gz", ".fz", ".bz2", ".xz", ".zip"):
         msg = f"-o {out}: files are written uncompressed, to names that end in .fits"
         raise KS4Error(msg)
     if out.suffix.lower() in (".fits", ".fit", ".fts") and not out.is_dir():

@@ -19,7 +19,7 @@ from ks4_ccd._batch_plan import (
 )
 from ks4_ccd._batch_task import calibrate_one, failed_row
 from ks4_ccd._cluster import run_tasks, workers_for
-from ks4_ccd._files import as_path
+from ks4_ccd._files import as_path, make_folder
 from ks4_ccd._hdu_choice import as_hdu
 from ks4_ccd._image_units import as_gain
 from ks4_ccd._manifest import Manifest, ManifestRow, table_of
@@ -193,7 +193,7 @@ uncalibrated, unit, gain, recalibrate, hdu
     )
     targets = targets_in(images, folder)
     _refuse_images(images, targets)
-    _make(folder)
+    make_folder(folder)
     with RunLock(settings.lock) as lock:
         manifest = Manifest(folder / _MANIFEST, {settings.digest: options})
         lock.share([*targets, manifest.path, *(folder / r.target for r in manifest)])
@@ -258,14 +258,6 @@ def _refuse_images(images, targets):
     for image in sorted(set(images) & set(targets)):
         msg = f"the image {image} would be replaced by the result of another image"
         raise KS4Error(msg)
-
-
-def _make(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        msg = f"cannot make the folder {folder}: {error.strerror}"
-        raise KS4Error(msg) from error
 
 
 def _warn_of_space(folder, tasks):

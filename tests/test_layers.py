@@ -30,6 +30,7 @@ ROWS = (
         "_image_units",
         "_magnitude_zeropoint",
         "_map_files",
+        "_mask_files",
         "_neighbours",
         "_pixel_storage",
         "_plane_rows",

@@ -16,7 +16,8 @@ from ks4_ccd import GeometryError, KS4Error, KS4Warning
 from ks4_ccd import _content as content_module
 from ks4_ccd import _plane_rows as plane_rows
 from ks4_ccd._datasum import DataSum
-from ks4_ccd._source_image import SourceImage, image_header, mask_beside
+from ks4_ccd._mask_files import mask_beside
+from ks4_ccd._source_image import SourceImage, image_header
 
 SHAPE = (37, 23)
 
@@ -354,6 +355,32 @@ def test_the_header_alone_is_read_from_the_beginning(tmp_path):
     assert image_header(path)["NAXIS1"] == 300
     with pytest.raises(KS4Error, match="cut"):
         SourceImage(path)
+
+
+@pytest.mark.parametrize("height", [1, 5, 8, 37])
+def test_each_tile_is_decompressed_once(noise, tmp_path, monkeypatch, height):
+    """Whatever the heights of tiles and bands are."""
+    values = noise.astype(np.int32)
+    hdu = fits.CompImageHDU(values, tile_shape=(height, SHAPE[1]))
+    hdu.writeto(tmp_path / "a.fits.fz")
+    with SourceImage(tmp_path / "a.fits.fz") as image:
+        asked = []
+        section = type(image.image.section)
+        get = section.__getitem__
+        monkeypatch.setattr(
+            section, "__getitem__", lambda s, rows: asked.append(rows) or get(s, rows)
+        )
+        assert image.dtype(image.image) == np.int32
+        for start in range(0, SHAPE[0], 6):
+            band = image.read(image.image, start, min(start + 6, SHAPE[0]))
+            np.testing.assert_array_equal(band, values[start : start + 6])
+        ends = [rows.stop for rows in asked]
+        assert [rows.start for rows in asked] == [0, *ends[:-1]]
+        assert all(end % height == 0 or end == SHAPE[0] for end in ends)
+        # Any other order gives the same rows.
+        for start, stop in ((20, 30), (3, 9), (3, 4), (4, 36), (36, 37)):
+            band = image.read(image.image, start, stop)
+            np.testing.assert_array_equal(band, values[start:stop])
 
 
 def test_large_files_are_read_in_pieces(stack, noise, monkeypatch):

@@ -4,6 +4,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+from ks4_ccd._files import make_folder
 from ks4_ccd._image_units import as_gain
 from ks4_ccd._targets import targets_of
 from ks4_ccd.cli._options import (
@@ -176,7 +177,7 @@ def _calibrate(arguments):
                 offsets = offsets.offset(*where)
         for image, target in zip(images, targets, strict=True):
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 calibrate_file(image, target, maps, offsets=offsets, **options)
             except (KS4Error, OSError) as error:
                 if arguments.debug or len(images) == 1:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ks4_ccd._files import as_path, check_suffix, written_whole
 from ks4_ccd._image_units import UTYPES, bunit_of, uncertainty_factor
+from ks4_ccd._mask_files import refuse_mask
 from ks4_ccd._source_image import SourceImage
 from ks4_ccd.astrometry._fits_cards import put_tables, without_tables
 from ks4_ccd.footprint import check_belongs, find_origin
@@ -140,6 +141,7 @@ recalibrate
     check_choices(method, zp_error, error_kind, uncalibrated)
     source, target = as_path("source", source), as_path("target", target)
     check_suffix(target)
+    refuse_mask(source)
     with SourceImage(source, hdu) as image:
         header = image.header
         _record.refuse_second(header, recalibrate)

@@ -252,6 +252,15 @@ def test_masks_beside_an_image_are_kept(write, calibrate, suffix):
     np.testing.assert_array_equal(calibrate(source)["MASK"][0], masked)
 
 
+def test_a_mask_is_not_calibrated_itself(write, calibrate):
+    """As *.fits would have it; a file of that name alone is an image."""
+    mask = write(primary=np.ones(SHAPE, np.uint8), name="raw.mask.fits")
+    assert "ZPMAP" in calibrate(mask)
+    write(primary=np.ones(SHAPE, np.float32))
+    with pytest.raises(KS4Error, match=r"raw\.mask\.fits is the mask of .*raw\.fits"):
+        calibrate(mask)
+
+
 def test_the_extension_mask_comes_before_the_file_beside(write, calibrate):
     """As in CCDData.read."""
     source = write(plane("MASK", 1, dtype="u1"), primary=np.ones(SHAPE, np.float32))
