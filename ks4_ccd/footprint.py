@@ -1,19 +1,36 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Where an image lies on the grid of a map, and whether they belong together."""
+"""Placement of an image on the grid of a map, and whether they belong together."""
 
 import numpy as np
-from astropy import units as u
-from astropy.coordinates import SkyCoord
-from astropy.wcs import WCS
-from astropy.wcs.utils import pixel_to_skycoord, proj_plane_pixel_scales
 
-from ks4_ccd.exceptions import GeometryError, KS4Error, MapMismatchError
-from ks4_ccd.release.header import band_of, field_in, says
-from ks4_ccd.release.tiling import PIXEL_SCALE, field_center
+from ks4_ccd._sky_placement import SkyPlacement, sky_positions
+from ks4_ccd.exceptions import GeometryError, MapMismatchError
+from ks4_ccd.release.frame import StackFrame, first_pixel
+from ks4_ccd.release.header import band_of, field_in, frame_shape, says
 
-__all__ = ["check_belongs", "find_origin"]
+__all__ = [
+    "check_belongs",
+    "check_inside",
+    "check_stack_size",
+    "find_origin",
+    "given_origin",
+    "ltv_origin",
+    "refuse_contradiction",
+    "refuse_other_pixels",
+]
 
-_REMEDY = "give origin=(x, y), the place of its first pixel on the whole stack"
+_REMEDY = (
+    "give origin=(x, y) (--origin), the 0-based coordinates of its first pixel on the "
+    "whole stack"
+)
+_WITHOUT_WCS = (
+    "if the WCS is wrong, correct it, or remove it (ccd.wcs = None; in a file, CTYPE1 "
+    "and CTYPE2)"
+)
+_UNCHANGED = (
+    "a map applies to the pixels of its stack: calibrate the stack first, then rotate, "
+    "resample or bin it"
+)
 
 
 def check_belongs(header, key):
@@ -44,7 +61,7 @@ def check_belongs(header, key):
             raise MapMismatchError(msg)
 
 
-def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None):
+def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None, binning=1):
     """
     Return where on the grid of a map an image begins.
 
@@ -52,18 +69,21 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None):
     ----------
     header : mapping
         The header of the image.
-    wcs : `~astropy.wcs.WCS` or `None`
+    wcs : `~astropy.wcs.WCS`, `~gwcs.wcs.WCS` or `None`
         Its world coordinate system.
     image_shape : tuple of int
         Its shape ``(rows, columns)``.
     grid : `~ks4_ccd.MapGrid`
         The grid of the map.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        The answer, where the caller knows it: 0-based pixel coordinates
+        The answer, where the caller has it: 0-based pixel coordinates
         ``(x, y)`` on the whole stack of the image's first pixel, or the
-        cut-out, made from the whole stack, that knows them.
+        cut-out of the whole stack that records them.
     field : str, optional
-        The field, where the header does not name it.
+        The field of the map, if its key names one.
+    binning : float, optional
+        The number of the stack's pixels along a side of one of the image's;
+        ``grid`` and all coordinates are then those of the binned image.
 
     Returns
     -------
@@ -73,49 +93,78 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None):
     Raises
     ------
     GeometryError
-        If the image is not 2D, does not lie within the grid, or does not say
-        where it lies.
+        If the image is not 2D or does not lie within the grid, if its
+        placement is not known, or if ``origin``, WCS, shape, LTV1 and LTV2,
+        KS4NAX1 and KS4NAX2 contradict each other.
 
     Notes
     -----
-    Asked in this order: ``origin``; the shape of the image, if it is that of
-    the whole stack; the WCS of an image that names its field, which follows
-    slices; LTV1 and LTV2, which follow IRAF's cut-outs. All are exact on an
-    image of the release: its reference pixel is the centre of the stack and
-    of the field.
+    The placement is ``origin``, or else that of the whole stack if the image
+    has its shape, or else that of the WCS, or else that of LTV1 and LTV2.
+
+    For a KS4 field (of the map, or else of FIELD1 or FIELD2) any celestial
+    WCS determines the pixel of the stack at which each pixel of the image
+    lies. The placement has to agree with it to one pixel, at the corners and
+    between them. LTV1 and LTV2 remain in a header when the image is cut
+    again: the WCS takes precedence, and without a celestial WCS they are not
+    used. A map of a field that is not of KS4, or of no field, is placed by
+    the shape of the image, and by LTV1 and LTV2.
     """
-    if len(image_shape) != 2 or 0 in image_shape:
-        msg = f"a 2D image with pixels in it is needed, got the shape {image_shape}"
-        raise GeometryError(msg)
-    shift = _shift_of(header)
+    shape = _checked_shape(image_shape)
+    ltv = None if origin is not None else ltv_origin(header)
+    refuse_other_pixels(header)
+    is_keyed = field is not None
+    if not is_keyed and says(header, "FIELD1", "FIELD2"):
+        field = field_in(header)
+    whole = shape == grid.image_shape and ltv in (None, (0, 0))
+    if is_keyed or not whole:
+        check_stack_size(header, grid)
+    frame = StackFrame.of(field, grid, binning)
+    sky = SkyPlacement.of(wcs, shape, frame)
+    if sky is None and origin is not None:
+        _check_shape_of_cutout(origin, shape)
+        sky = SkyPlacement.of(getattr(origin, "wcs", None), shape, frame)
+    if sky is not None and not is_keyed:
+        # FIELD1 may be another survey's, and a map of a binned stack is of its pixels.
+        unknown = sky.is_elsewhere or (whole and sky.is_binned_stack)
+        sky = None if unknown else sky
     if origin is not None:
-        place = _given(origin)
+        place, by = given_origin(origin), "origin="
+    elif whole:
+        place, by = first_pixel(grid, binning), "the shape of the whole stack"
+    elif sky is not None:
+        place, by = sky.origin, "the WCS"
+        if place is None and ltv is not None:
+            place, by = ltv, "LTV1 and LTV2"
+    elif ltv is not None:
+        if not sky_positions(wcs, np.zeros(1), np.zeros(1)):
+            raise GeometryError(_unverified(ltv))
+        place, by = ltv, "LTV1 and LTV2"
     else:
-        whole = tuple(image_shape) == grid.image_shape and shift in (None, (0, 0))
-        place = _from_wcs(header, wcs, grid, field, other_pixels=whole)
-        if whole and place is not None and np.abs(place).max() > 1:
-            msg = (
-                "the image has the shape of the whole stack, but the centre of its "
-                f"field is {place[0]:g}, {place[1]:g} pixels from where that has it: "
-                f"if it is the stack, give origin=(0, 0), or else {_REMEDY}"
-            )
-            raise GeometryError(msg)
-        place = grid.origin if whole else place or shift
-    if place is None:
-        rows, columns = grid.image_shape
-        msg = (
-            f"the image has {image_shape[1]} x {image_shape[0]} pixels, the map covers "
-            f"{columns} x {rows}, and neither LTV1 and LTV2 nor a WCS centred on the "
-            f"field that FIELD1 names tell which part of it the image is: {_REMEDY}; "
-            "or, if it is a whole stack itself, give the library its image_shape "
-            "(--image-size)"
-        )
-        raise GeometryError(msg)
-    _check_inside(place, image_shape, grid)
+        raise GeometryError(_unknown(shape, grid))
+    if sky is not None and (place is None or not sky.agrees(place)):
+        raise GeometryError(_contradiction(sky, place, by))
+    check_inside(place, shape, grid, by)
     return place
 
 
-def _given(origin):
+def given_origin(origin):
+    """
+    Return the coordinates that ``origin`` gives.
+
+    Parameters
+    ----------
+    origin : tuple of float or `~astropy.nddata.Cutout2D`
+
+    Returns
+    -------
+    x, y : float
+
+    Raises
+    ------
+    GeometryError
+        If it is neither.
+    """
     if hasattr(origin, "origin_original"):
         # A partial cut-out counts its own pixels from beyond the image's edge.
         return tuple(
@@ -136,71 +185,201 @@ def _given(origin):
     return x, y
 
 
-def _shift_of(header):
-    """Return the origin that LTV1 and LTV2 tell, `None` without them."""
-    try:
-        shift = [float(header[keyword]) for keyword in ("LTV1", "LTV2")]
-    except KeyError:
+def ltv_origin(header):
+    """
+    Return the origin that LTV1 and LTV2 record, `None` without them.
+
+    Raises
+    ------
+    GeometryError
+        If they are not numbers.
+    """
+    if not says(header, "LTV1", "LTV2"):
         return None
+    try:
+        # IRAF leaves out what is 0.
+        shift = [float(_value(header, keyword, 0)) for keyword in ("LTV1", "LTV2")]
     except (TypeError, ValueError):
         shift = [np.nan]
-    scale = [header.get(keyword, 1) for keyword in ("LTM1_1", "LTM2_2")]
     if not np.isfinite(shift).all():
-        msg = f"LTV1 and LTV2 of the header are no numbers: {_REMEDY}"
+        msg = f"LTV1 and LTV2 of the header must be two numbers: {_REMEDY}"
         raise GeometryError(msg)
-    if scale != [1, 1]:
+    # Not the negative, which of 0 is shown as -0.
+    return tuple(0 - value for value in shift)
+
+
+def check_stack_size(header, grid):
+    """
+    Refuse a map whose grid covers an image of another size than the stack's.
+
+    Parameters
+    ----------
+    header : mapping
+        The header of an image, or the ``meta`` of a catalog.
+    grid : `~ks4_ccd.MapGrid`
+
+    Raises
+    ------
+    GeometryError
+        If KS4NAX1 and KS4NAX2 are not the size of the image that it covers.
+    """
+    size = frame_shape(header)
+    if size not in (None, grid.image_shape):
+        (rows, columns), covered = size, grid.image_shape
         msg = (
-            f"the image is binned or magnified (LTM1_1, LTM2_2 = {scale}): a map "
-            "applies to images with the pixels of its stack"
+            f"the whole stack has {columns} x {rows} pixels according to KS4NAX1 and "
+            f"KS4NAX2 of the header, the map covers {covered[1]} x {covered[0]}: give "
+            f"the library of the map image_shape=({rows}, {columns}) "
+            f"(--image-size {columns} {rows})"
         )
         raise GeometryError(msg)
-    return tuple(-value for value in shift)
 
 
-def _from_wcs(header, wcs, grid, field, other_pixels):
+def check_inside(place, image_shape, grid, by):
     """
-    Return the origin from the pixel at which the centre of the field is.
+    Refuse an image that reaches beyond the map.
 
-    ``other_pixels`` says whether an image that has not the pixels of a KS4
-    stack is one of another camera, of which nothing is known here, or wrong.
+    Parameters
+    ----------
+    place : tuple of float
+        The coordinates ``(x, y)`` of its first pixel.
+    image_shape : tuple of int
+    grid : `~ks4_ccd.MapGrid`
+    by : str
+        What this placement is according to.
+
+    Raises
+    ------
+    GeometryError
+        If it does.
     """
-    if says(header, "FIELD1", "FIELD2"):
-        field = field_in(header)
-    if field is None or not isinstance(wcs, WCS) or not wcs.has_celestial:
-        return None
-    try:
-        center = field_center(field)
-    except KS4Error:
-        # Not a field of the survey: nothing is known of its centre.
-        return None
-    reference = pixel_to_skycoord(*(wcs.wcs.crpix - 1), wcs, origin=0, mode="wcs")
-    if center.separation(SkyCoord(reference).icrs) > 1 * u.arcmin:
-        return None
-    pixel = PIXEL_SCALE.to_value(u.deg)
-    change = wcs.pixel_scale_matrix - np.diag([-pixel, pixel])
-    if np.abs(change).max() > pixel / 50:
-        if other_pixels:
-            return None
-        scales = (proj_plane_pixel_scales(wcs) * 3600).round(3)
-        msg = (
-            f"the image has pixels of {scales} arcsec, or is turned; its stack has "
-            f"pixels of {PIXEL_SCALE}, north up and east left: a map applies to images "
-            f"with the pixels of its stack, or {_REMEDY}"
-        )
-        raise GeometryError(msg)
-    middle = (np.array(grid.image_shape[::-1]) + 1) / 2 + grid.origin
-    return tuple(np.rint(middle - wcs.wcs.crpix).tolist())
-
-
-def _check_inside(place, image_shape, grid):
     for axis, length in enumerate(reversed(image_shape)):
         first, last = place[axis], place[axis] + length
         lowest = grid.origin[axis]
         highest = lowest + grid.shape[axis] * grid.cell_size[axis]
         if first < lowest - 0.5 or last > highest + 0.5:
             msg = (
-                f"the image covers the pixels {first:g} to {last:g} along "
-                f"{'xy'[axis]}, the map only {lowest:g} to {highest:g}: the image is "
+                f"according to {by} the image covers the pixels {first:g} to {last:g} "
+                f"along {'xy'[axis]}, the map only {lowest:g} to {highest:g}: it is "
                 "not part of the stack that the map is of"
             )
             raise GeometryError(msg)
+
+
+def refuse_contradiction(wcs, image_shape, frame, place, by):
+    """
+    Refuse a placement that a WCS contradicts.
+
+    Parameters
+    ----------
+    wcs : `~astropy.wcs.WCS` or `None`
+        The WCS of an image: `None`, or one without the sky, contradicts nothing.
+    image_shape : tuple of int
+    frame : `~ks4_ccd.release.frame.StackFrame`
+    place : tuple of float
+        The coordinates ``(x, y)`` of its first pixel.
+    by : str
+        What this placement is according to.
+
+    Raises
+    ------
+    GeometryError
+        If it does.
+    """
+    sky = SkyPlacement.of(wcs, image_shape, frame)
+    if sky is not None and not sky.agrees(place):
+        raise GeometryError(_contradiction(sky, place, by))
+
+
+def _value(header, keyword, otherwise):
+    return header[keyword] if says(header, keyword) else otherwise
+
+
+def _checked_shape(image_shape):
+    shape = tuple(image_shape)
+    if len(shape) != 2 or 0 in shape:
+        msg = f"a 2D image with pixels in it is needed, got the shape {image_shape}"
+        raise GeometryError(msg)
+    return shape
+
+
+def refuse_other_pixels(header):
+    """
+    Refuse an image that IRAF binned, magnified or rotated.
+
+    Parameters
+    ----------
+    header : mapping
+        The header of an image, or the ``meta`` of a catalog.
+
+    Raises
+    ------
+    GeometryError
+        If LTM1_1 and the like are not those of the stack itself.
+    """
+    unit = {"LTM1_1": 1, "LTM2_2": 1, "LTM1_2": 0, "LTM2_1": 0}
+    matrix = {keyword: _value(header, keyword, unit[keyword]) for keyword in unit}
+    if matrix != unit:
+        shown = ", ".join(f"{keyword} = {value}" for keyword, value in matrix.items())
+        msg = f"the image is binned, magnified or rotated ({shown}): {_UNCHANGED}"
+        raise GeometryError(msg)
+
+
+def _check_shape_of_cutout(origin, shape):
+    """Refuse a cut-out of another shape, where nothing else shows what it is."""
+    own = tuple(getattr(origin, "shape", shape))
+    if own != shape:
+        msg = (
+            f"the image has the shape {shape}, the cut-out that is given as origin "
+            f"{own}: if the image is a part of the cut-out, pixel by pixel, {_REMEDY}; "
+            f"else {_UNCHANGED}"
+        )
+        raise GeometryError(msg)
+
+
+def _unverified(ltv):
+    return (
+        f"according to LTV1 and LTV2 of its header the image begins at {_shown(ltv)} "
+        "on the stack, and there is no celestial WCS that confirms it: these keywords "
+        "stay in a header when an image is binned or resampled. If they are right, "
+        f"give origin={_shown(ltv)} (--origin {ltv[0]:g} {ltv[1]:g})"
+    )
+
+
+def _unknown(shape, grid):
+    rows, columns = grid.image_shape
+    return (
+        f"the image has {shape[1]} x {shape[0]} pixels, the map covers {columns} x "
+        f"{rows}, and there is no celestial WCS of an image of a KS4 field that "
+        f"determines which part of it the image is: {_REMEDY}; or, if it is a whole "
+        f"stack itself, give the library image_shape=({shape[0]}, {shape[1]}) "
+        f"(--image-size {shape[1]} {shape[0]})"
+    )
+
+
+def _contradiction(sky, place, by):
+    if place is None:
+        return (
+            f"the image does not have the pixels of the stack of field "
+            f"{sky.frame.field} ({sky.frame.pixel_scale:g} arcsec, north up, east "
+            f"left): its WCS {sky.described()}; {_UNCHANGED}; {_WITHOUT_WCS}"
+        )
+    advice = _UNCHANGED
+    if sky.origin is not None and by == "origin=":
+        advice = (
+            f"origin counts pixels of the whole stack, not of a cut-out: leave it out, "
+            f"or give origin={_shown(sky.origin)}"
+        )
+    elif sky.is_elsewhere:
+        advice = "is the image of another field, or the map of another"
+    distance = sky.distance(place)
+    off = "" if np.isnan(distance) else f" (up to {distance:.1f} pixels away)"
+    return (
+        f"{by} and the WCS of the image contradict each other: by {by} its first pixel "
+        f"is the pixel {_shown(place)} of the stack of field {sky.frame.field}, but "
+        f"the WCS {sky.described()}{off}; {advice}; {_WITHOUT_WCS}"
+    )
+
+
+def _shown(place):
+    return f"({place[0]:g}, {place[1]:g})"

@@ -47,6 +47,9 @@ def _pair(name, value, kind=float):
     if hasattr(value, "unit"):
         msg = f"{name} must be plain numbers, in pixels, got {value!r}"
         raise GeometryError(msg)
+    if _has_bools(value):
+        msg = f"{name} must be numbers, got {value!r}"
+        raise GeometryError(msg)
     try:
         first, second = np.broadcast_to(np.asarray(value, dtype=float), (2,))
         pair = kind(first), kind(second)
@@ -57,6 +60,12 @@ def _pair(name, value, kind=float):
         msg = f"{name} must be finite {kind.__name__} numbers, got {value!r}"
         raise GeometryError(msg)
     return pair
+
+
+def _has_bools(value):
+    """Return whether a number, or one of several, is a bool, which counts as 0 or 1."""
+    several = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    return any(isinstance(one, bool | np.bool_) for one in several)
 
 
 def _as_edges(edges):

@@ -14,7 +14,7 @@ from astropy.nddata import (
 )
 from astropy.wcs import WCS
 
-from ks4_ccd import MapGrid, MapKey, ZeroPointMap
+from ks4_ccd import MapGrid, MapKey, ZeroPointMap, field_center
 
 UNCERTAINTIES = {
     "std": (StdDevUncertainty, lambda sigma: sigma),
@@ -78,7 +78,10 @@ def make_ccd():
 def tan_wcs():
     """A factory of a stack's WCS: its field's centre at its own, 0.4 arcsec."""
 
-    def make(image_shape, center=(0.0, -62.0), scale=0.4):
+    def make(image_shape, center=None, scale=0.4, *, field="0000"):
+        if center is None:
+            middle = field_center(field)
+            center = middle.ra.deg, middle.dec.deg
         wcs = WCS(naxis=2)
         wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
         wcs.wcs.crval = center

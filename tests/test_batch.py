@@ -103,7 +103,9 @@ def test_positions_are_corrected(survey, run, make_ccd, tan_wcs):
     grid = ks4_ccd.MapGrid((6, 5), 20)
     ks4_ccd.OffsetMap(dra, ddec, grid=grid, key=key).save(survey / "offsets")
     meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
-    make_ccd(SHAPE, meta=meta, wcs=tan_wcs(SHAPE)).write(survey / "sky.fits")
+    make_ccd(SHAPE, meta=meta, wcs=tan_wcs(SHAPE, field="0403")).write(
+        survey / "sky.fits"
+    )
     offsets = MapLibrary(survey / "offsets", image_shape=SHAPE)
     (row,) = run(["sky"], offsets=offsets)
     assert len(row["maps"].split()) == 2

@@ -68,7 +68,7 @@ def test_calibrate_corrects_positions(folder, make_ccd, tan_wcs):
     grid = ks4_ccd.MapGrid((6, 5), 20)
     ks4_ccd.OffsetMap(dra, ddec, grid=grid, key=key).save(folder / "offsets")
     meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
-    ccd = make_ccd((100, 120), meta=meta, wcs=tan_wcs((100, 120)))
+    ccd = make_ccd((100, 120), meta=meta, wcs=tan_wcs((100, 120), field="0403"))
     ccd.write(folder / "sky.fits")
     command = ["calibrate", folder / "sky.fits", "--maps", folder / "maps", *SIZE]
     command += ["--offsets", folder / "offsets"]

@@ -103,3 +103,16 @@ def test_an_unknown_method_is_named():
     """The message lists the methods there are."""
     with pytest.raises(KS4Error, match="bilinear, nearest, dr1, got 'cubic'"):
         MapGrid((5, 5), 10).stencil(0, np.array([1.0]), "cubic")
+
+
+@pytest.mark.parametrize(
+    "value", [True, (True, True), np.True_, np.array([True, True])]
+)
+def test_bools_are_not_numbers(value):
+    """A shape of (True, True) is not one by one."""
+    with pytest.raises(GeometryError, match="shape must be numbers"):
+        MapGrid(value, 50)
+    with pytest.raises(GeometryError, match="cell_size must be numbers"):
+        MapGrid((2, 2), value)
+    with pytest.raises(GeometryError, match="image_shape must be numbers"):
+        MapGrid.for_image((1, 1), value)

@@ -53,7 +53,7 @@ ROWS = (
         "table_files",
     ),
     ("maps",),
-    ("release.*", "footprint"),
+    ("release.*", "footprint", "_sky_placement", "_source_placement"),
     ("build.*",),
     ("photometry.*", "astrometry.*"),
     ("simulate", "_camera", "_field_files", "_sky", "_stack_header"),

@@ -25,8 +25,8 @@ def correct_wcs(ccd, offset_map, *, origin=None):
         The map of its field and band.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
         Where the image begins on the stack: 0-based pixel coordinates
-        ``(x, y)`` of its first pixel. By default the image says so itself,
-        by its shape, its WCS or LTV1 and LTV2.
+        ``(x, y)`` of its first pixel. By default it follows from the shape of
+        the image or its WCS, as in `~ks4_ccd.apply_zeropoint`.
 
     Returns
     -------
@@ -47,8 +47,8 @@ def correct_wcs(ccd, offset_map, *, origin=None):
     MapMismatchError
         If image and map are of different fields or bands.
     GeometryError
-        If the image has no celestial WCS, or does not lie, or is not known
-        to lie, on the map.
+        If the image has no celestial WCS, is not a part of the stack that
+        the map covers, pixel by pixel, or is not known to be one.
 
     Warns
     -----
@@ -120,7 +120,9 @@ def corrected(wcs, header, image_shape, offset_map, origin=None):
     if wcs is None or not any(wcs.wcs.ctype):
         msg = "the image has no WCS that could be corrected"
         raise GeometryError(msg)
-    origin = find_origin(header, wcs, image_shape, offset_map.grid, origin)
+    field = None if offset_map.key is None else offset_map.key.field
+    grid = offset_map.grid
+    origin = find_origin(header, wcs, image_shape, grid, origin, field=field)
     result = add_lookup_tables(wcs, offset_map, origin=origin, image_shape=image_shape)
     _offset_record.mark(result)
     return result

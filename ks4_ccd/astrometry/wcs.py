@@ -43,9 +43,10 @@ def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
     offset_map : `~ks4_ccd.OffsetMap`
         The map of its field and band.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        Where the image begins on the stack that the map covers: 0-based pixel
-        coordinates ``(x, y)`` of its first pixel. By default the shape of
-        the image or its WCS says so.
+        Where the image begins on the stack that the map covers: 0-based
+        coordinates ``(x, y)`` of its first pixel, in pixels of the image. By
+        default it follows from the shape of the image or its WCS, with
+        which it has to agree for a map of a KS4 field.
     image_shape : tuple of int, optional
         The shape ``(rows, columns)`` of the image; by default that of the
         WCS or else that of the stack.
@@ -206,7 +207,7 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
         Its nodes are the centres of the map's cells. The displacement there
         is the one that moves the sky position of the pixel by the offset, to
         first order: found through the derivatives of the WCS. For a map
-        with edges, which tables do not have, there are more nodes, eight a
+        with edges, which tables do not know, there are more nodes, eight a
         cell.
 
     Raises
@@ -216,13 +217,9 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
     """
     offset_map = require_offsets(offset_map)
     grid = _binned(offset_map.grid, binning)
-    key = offset_map.key
-    header = {"FIELD1": key.field} if key is not None else {}
+    field = None if offset_map.key is None else offset_map.key.field
     shape = _image_shape(wcs, offset_map.grid, image_shape, binning)
-    if origin is None and shape == grid.image_shape:
-        origin = offset_map.grid.origin
-    fits_wcs = wcs if isinstance(wcs, WCS) else None
-    origin = find_origin(header, fits_wcs, shape, grid, origin)
+    origin = find_origin({}, wcs, shape, grid, origin, field=field, binning=binning)
     nodes = offset_map.grid
     if any(nodes.edges):
         shape, size = (np.array(p) for p in (nodes.shape, nodes.cell_size))
@@ -289,11 +286,12 @@ def _image_shape(wcs, grid, image_shape, binning):
         shape = [math.ceil(end) for _, end in reversed(wcs.pixel_bounds)]
     if shape is None:
         return _binned(grid, binning).image_shape
-    return tuple(int(n) for n in shape)
+    # A grid of one cell refuses what is not the shape of an image.
+    return MapGrid.for_image((1, 1), shape).image_shape
 
 
 def _checked_fits(wcs):
-    """Return a copy of a FITS WCS, or raise if it cannot be corrected."""
+    """Return a copy of a FITS WCS that can take a correction, or say why not."""
     if not isinstance(wcs, WCS):
         msg = (
             "wcs must be an astropy.wcs.WCS or a gwcs.WCS, got "

@@ -87,6 +87,17 @@ class MatchedStars:
         star = SkyCoord(*star, unit="deg")
         return tuple(part.arcsec for part in measured.spherical_offsets_to(star))
 
+    @property
+    def sky(self):
+        """RA and declination in degrees, those of the reference without own ones."""
+        table, sources = self.sources.table, self.sources
+        if sources.has("ra") and sources.has("dec"):
+            return sources.sky()
+        names = "RAJ2000", "DEJ2000"
+        if set(names) <= set(table.colnames):
+            return tuple(column_in(table, name, u.deg) for name in names)
+        return None
+
     @cached_property
     def reference(self):
         """The reference magnitudes in the band."""

@@ -11,6 +11,7 @@ from ks4_ccd.build._inputs import (
     map_key,
     stars_and_grid,
 )
+from ks4_ccd.build._placement import check_placement
 from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
@@ -96,10 +97,12 @@ dict, optional
         If columns are missing, fewer than three stars are usable, or an
         argument is not allowed.
     GeometryError
-        If the map does not fit the image.
+        If the map does not fit the image, or for a KS4 field if the pixel
+        positions are not those of its stack.
     MapMismatchError
-        If all stars are off the image, or a zero point is below 10 or above 50:
-        magnitudes that contain one already give maps of zeros.
+        If all stars are off the image, most are not in the field, or a zero
+        point is below 10 or above 50: magnitudes that contain one already
+        give maps of zeros.
 
     Notes
     -----
@@ -132,6 +135,7 @@ dict, optional
     stars, grid = stars_and_grid(
         matched, image_shape, band, *source, shape, recipe, edges, _PHOTOMETRIC
     )
+    check_placement(stars, grid, field)
     made = _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
     return next(made)
 
@@ -191,6 +195,7 @@ def build_misalignment_map(
     stars, grid = stars_and_grid(
         matched, image_shape, band, *source, shape, recipe, edges, _ASTROMETRIC
     )
+    check_placement(stars, grid, field)
     return _misalignment_map(stars, grid, recipe, key)
 
 
@@ -250,6 +255,7 @@ def build_offset_map(
     stars, grid = stars_and_grid(
         matched, image_shape, band, *source, shape, "default", edges, _ASTROMETRIC
     )
+    check_placement(stars, grid, field)
     return OffsetMap(*_smooth.offset_cells(stars, grid), grid=grid, key=key)
 
 
@@ -312,6 +318,7 @@ mag_zeropoint
         amplifier_edges,
         _PHOTOMETRIC,
     )
+    check_placement(stars, grid, field)
     finer = None
     if shape is not None:
         finer = shape if chip_edges is not None else _finer(grid)

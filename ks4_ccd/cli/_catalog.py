@@ -109,7 +109,8 @@ def add_catalog(verbs):
         type=float,
         nargs=2,
         metavar=("X", "Y"),
-        help="first pixel of the image on the stack, from 0, if it is a cut-out",
+        help="for a cut-out, its first pixel on the whole stack, from 0; the sky "
+        "positions in the table have to agree",
     )
     verb.add_argument(
         "--image-size",

@@ -64,7 +64,8 @@ def add_calibrate(verbs):
         type=float,
         nargs=2,
         metavar=("X", "Y"),
-        help="first pixel of the image on the stack, from 0, if it does not say so",
+        help="for a cut-out without a WCS, its first pixel on the whole stack, from 0; "
+        "a WCS has to agree",
     )
     verb.add_argument("--field", help="the field, if the header does not name it")
     verb.add_argument("--band", choices=BANDS, help="the band, likewise")

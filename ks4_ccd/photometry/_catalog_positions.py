@@ -1,30 +1,35 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Where the sources of a catalog are: on the map, and on the sky."""
+"""Positions of the sources of a catalog: on the map, and on the sky."""
+
+import warnings
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 
+from ks4_ccd._source_placement import PixelsAndSky
 from ks4_ccd._table_columns import column_in
-from ks4_ccd.exceptions import KS4Error, MapMismatchError
-from ks4_ccd.footprint import find_origin
-from ks4_ccd.release.header import says
-from ks4_ccd.release.tiling import PIXEL_SCALE, field_center
+from ks4_ccd.exceptions import GeometryError, KS4Warning
+from ks4_ccd.footprint import (
+    check_inside,
+    check_stack_size,
+    given_origin,
+    ltv_origin,
+    refuse_contradiction,
+    refuse_other_pixels,
+)
+from ks4_ccd.release.frame import StackFrame
+from ks4_ccd.release.header import frame_shape
 
 __all__ = [
-    "check_sky",
     "corrected_columns",
     "has_sky",
     "is_off_image",
     "positions_on_map",
 ]
 
-# Half of a stack in the tangent plane, with room for a bad pointing.
-_REACH = (11500 * PIXEL_SCALE).to_value(u.rad)
-_SAMPLE = 1000
 
-
-def positions_on_map(sources, grid, origin):
+def positions_on_map(sources, grid, origin, field, *, is_keyed):
     """
     Return where sources are on the grid of a map.
 
@@ -33,8 +38,13 @@ def positions_on_map(sources, grid, origin):
     sources : `~ks4_ccd.sources.Sources`
     grid : `~ks4_ccd.MapGrid`
     origin : tuple of float, `~astropy.nddata.Cutout2D` or `None`
-        Where the image of the catalog begins: by default what LTV1 and LTV2
-        in the table's meta say, and without them at the map's first pixel.
+        Where the image of the catalog begins: by default at the origin that
+        LTV1 and LTV2 in the table's meta record, and without them at the
+        map's first pixel.
+    field : str, int or `None`
+        The field of the map, or of the catalog.
+    is_keyed : bool
+        Whether it is that of the map.
 
     Returns
     -------
@@ -42,16 +52,121 @@ def positions_on_map(sources, grid, origin):
         0-based pixel coordinates, 0 where a source has no position.
     known : 1D `~numpy.ndarray` of bool
         Which sources have one.
+
+    Raises
+    ------
+    MapMismatchError
+        If most of the sources are off the stack of the map's field.
+    GeometryError
+        If pixel positions and sky positions contradict each other.
+
+    Warns
+    -----
+    KS4Warning
+        If the placement follows from the sky positions alone, or is only
+        assumed.
     """
     x, y = sources.positions()
     meta = sources.table.meta
-    if origin is not None or says(meta, "LTV1", "LTV2"):
-        first_x, first_y = find_origin(meta, None, (1, 1), grid, origin)
-        x, y = x + first_x, y + first_y
+    refuse_other_pixels(meta)
+    check_stack_size(meta, grid)
+    ltv = None if origin is not None else ltv_origin(meta)
+    if origin is not None:
+        place, by = given_origin(origin), "origin="
+    elif ltv is not None:
+        place, by = ltv, "LTV1 and LTV2 of its meta"
+    else:
+        place, by = (0.0, 0.0), "counting from the first pixel of the stack"
+    frame = StackFrame.of(field, grid)
+    if frame is not None:
+        is_given = origin is not None
+        if is_keyed and hasattr(origin, "wcs"):
+            refuse_contradiction(origin.wcs, origin.shape, frame, place, by)
+        place, by = _verified(sources, x, y, frame, place, by, is_given, is_keyed)
+    if place != (0, 0):
+        check_inside(place, (1, 1), grid, by)
+        x, y = x + place[0], y + place[1]
     known = np.isfinite(x) & np.isfinite(y)
     if not known.all():
         x, y = (np.where(known, position, 0) for position in (x, y))
     return x, y, known
+
+
+def _verified(sources, x, y, frame, place, by, is_given, is_keyed):
+    """Return the placement that the sky positions confirm, or that they give."""
+    positions = None
+    if has_sky(sources):
+        is_sized = frame_shape(sources.table.meta) is not None
+        positions = PixelsAndSky(x, y, *sources.sky(), frame, is_sized=is_sized)
+        if is_keyed:
+            positions.check_field()
+        elif not positions.is_in_field:
+            # FIELD1 of another survey, perhaps: nothing is known of where it is.
+            return place, by
+    if not positions:
+        if len(x) and not is_given:
+            _warn(
+                f"the catalog has no sky positions to confirm where its image lies on "
+                f"the stack of field {frame.field}: it is placed by {by}. If that is "
+                f"right, give origin={_shown(place)}"
+            )
+        return place, by
+    if positions.agree(place):
+        off = positions.far_apart(place)
+        if off:
+            _warn(
+                f"{off} of {len(positions)} sources have pixel positions and sky "
+                "positions that differ by more than 3 pixels on the stack: they are "
+                "calibrated by their pixel positions"
+            )
+        return place, by
+    found = positions.origin
+    if is_given or found is None:
+        raise GeometryError(_contradiction(positions, place, by))
+    _warn(
+        "the pixel positions of the catalog do not count from the first pixel of the "
+        f"stack of field {frame.field}: by the sky positions its image begins at "
+        f"{_shown(found)} there, and is placed so. Give origin={_shown(found)} if that "
+        "is right"
+    )
+    return found, "the sky positions of its sources"
+
+
+def _contradiction(positions, place, by):
+    msg = (
+        "pixel positions and sky positions of the sources contradict each other. "
+        f"Placed by {by}, {positions.described(place)}. "
+    )
+    rows, columns = positions.frame.grid.image_shape
+    other, shift = positions.other_stack, positions.shift
+    if other is not None:
+        return msg + (
+            f"The catalog may be of a whole stack of {other[1]} x {other[0]} pixels, "
+            f"the map covers {columns} x {rows}: give the library image_shape={other} "
+            f"(--image-size {other[1]} {other[0]}), or for a cut-out of the larger "
+            f"stack origin={_shown(shift)}"
+        )
+    if shift is not None:
+        return msg + (
+            f"By the sky positions the image of the catalog begins at {_shown(shift)} "
+            f"on the stack of {columns} x {rows} pixels that the map covers: give that "
+            "as origin= (--origin) if it is right, or correct the sky positions. The "
+            "size of the stack follows from image_shape (--image-size)"
+        )
+    return msg + (
+        "The image of the catalog does not have the pixels of the stack (0.4 arcsec, "
+        "north up, east left): measure the stack itself, or a cut-out of it. If the "
+        "sky positions are wrong, correct or remove them"
+    )
+
+
+def _warn(message):
+    # The call of calibrate_catalog.
+    warnings.warn(message, KS4Warning, stacklevel=5)
+
+
+def _shown(place):
+    return f"({place[0]:g}, {place[1]:g})"
 
 
 def is_off_image(x, y, grid):
@@ -63,47 +178,6 @@ def is_off_image(x, y, grid):
         length = grid.shape[axis] * grid.cell_size[axis]
         off |= (position < first) | (position > first + length)
     return off
-
-
-def check_sky(sources, key):
-    """
-    Refuse a catalog whose sources are not in the field of a map.
-
-    Parameters
-    ----------
-    sources : `~ks4_ccd.sources.Sources`
-    key : `~ks4_ccd.MapKey` or `None`
-
-    Raises
-    ------
-    MapMismatchError
-        If most of the sources are off the stack of the field.
-    """
-    if key is None or not has_sky(sources):
-        return
-    try:
-        center = field_center(key.field)
-    except KS4Error:
-        # Not one of the KS4 fields: nothing is known of where it is.
-        return
-    # A thousand sources tell as well as a million.
-    every = max(1, len(sources) // _SAMPLE)
-    ra, dec = (np.radians(angle[::every]) for angle in sources.sky())
-    delta_ra, center_dec = ra - center.ra.rad, center.dec.rad
-    along = np.cos(dec) * np.cos(delta_ra)
-    east = np.cos(dec) * np.sin(delta_ra)
-    north = np.sin(dec) * np.cos(center_dec) - along * np.sin(center_dec)
-    cosine = np.sin(dec) * np.sin(center_dec) + along * np.cos(center_dec)
-    known = np.isfinite(cosine)
-    inside = np.maximum(np.abs(east), np.abs(north)) <= _REACH * cosine
-    if known.any() and np.count_nonzero(inside) < np.count_nonzero(known) / 2:
-        first = np.flatnonzero(known & ~inside)[0]
-        msg = (
-            f"the sources are not in field {key.field} that the map is of: one is at "
-            f"{np.degrees(ra[first]):.4f} {np.degrees(dec[first]):+.4f} deg, the "
-            f"field's centre at {center.ra.deg:.4f} {center.dec.deg:+.4f}"
-        )
-        raise MapMismatchError(msg)
 
 
 def corrected_columns(sources, offsets, x, y, known, method):
@@ -186,4 +260,7 @@ def _names(names):
 
 def has_sky(sources):
     """Return whether a catalog has sky coordinates."""
-    return sources.has("sky") or (sources.has("ra") and sources.has("dec"))
+    # photutils writes a column of None if the image had no WCS.
+    coordinates = sources.has("sky") and sources.table[sources.column("sky")]
+    has_columns = sources.has("ra") and sources.has("dec")
+    return isinstance(coordinates, SkyCoord) or has_columns

@@ -13,7 +13,6 @@ from ks4_ccd.photometry._catalog_magnitudes import (
 )
 from ks4_ccd.photometry._catalog_maps import find_maps
 from ks4_ccd.photometry._catalog_positions import (
-    check_sky,
     corrected_columns,
     has_sky,
     is_off_image,
@@ -21,6 +20,7 @@ from ks4_ccd.photometry._catalog_positions import (
 )
 from ks4_ccd.photometry._catalog_values import UNREACHABLE, sample
 from ks4_ccd.photometry._plan import check_choices, warn_flags
+from ks4_ccd.release.header import field_in, says
 from ks4_ccd.sources import Sources
 
 __all__ = ["calibrate_catalog"]
@@ -108,9 +108,10 @@ optional
     flux : bool, optional
         Add fluxes in nJy.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        Where the image of the catalog begins on the stack: 0-based pixel
+        The origin of the catalog's image on the stack: 0-based pixel
         coordinates ``(x, y)`` of its first pixel. By default what LTV1 and
-        LTV2 in the table's meta say, or (0, 0).
+        LTV2 in the table's meta record, or (0, 0). For a KS4 field the sky
+        positions have to agree to 3 pixels in the median.
     recalibrate : bool, optional
         Calibrate a catalog whose image was calibrated before, or once more the
         counts of one that has been calibrated. Magnitudes that contain zero
@@ -149,6 +150,9 @@ optional
         if sources are uncalibrated and ``uncalibrated="raise"``.
     MapNotFoundError
         If no aperture of the catalog has a map.
+    GeometryError
+        If pixel positions and sky positions contradict each other, or the
+        catalog does not lie on the map.
     DirectionlessMapError
         If ``offsets`` is a `~ks4_ccd.MisalignmentMap`.
     KS4Error
@@ -161,8 +165,10 @@ optional
     -----
     KS4Warning
         If some apertures have no map (they are left as they are), if no
-        source has a magnitude in an aperture, or if the release flags the
-        field in its band.
+        source has a magnitude in an aperture, if the release flags the
+        field in its band, or for a KS4 field and without ``origin`` if all
+        sources are shifted alike, which are then placed by their sky
+        positions, or if there are no sky positions.
 
     See Also
     --------
@@ -219,10 +225,14 @@ optional
     )
     if maps.offsets is not None:
         _catalog_record.refuse_second_correction(table.meta)
-    check_sky(sources, maps.key)
-    warn_flags(maps.key)
     grid = next(iter(maps.zeropoints.values())).grid
-    x, y, known = positions_on_map(sources, grid, origin)
+    is_keyed = maps.key is not None
+    if is_keyed:
+        field = maps.key.field
+    elif field is None and says(table.meta, "FIELD1", "FIELD2"):
+        field = field_in(table.meta)
+    x, y, known = positions_on_map(sources, grid, origin, field, is_keyed=is_keyed)
+    warn_flags(maps.key)
     needed = zp_error == "propagate"
     at = sample(
         maps.zeropoints,

@@ -62,7 +62,8 @@ def apply_zeropoint(
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
         The origin of the image on the stack: 0-based pixel coordinates
         ``(x, y)`` of its first pixel. By default it follows from the shape of
-        the image, its WCS or LTV1 and LTV2.
+        the image, from its WCS, or from LTV1 and LTV2 where a WCS confirms
+        them. A celestial WCS has to agree: see :doc:`/conventions`.
     unit : `~astropy.units.Unit` or str, optional
         Return physical fluxes in this unit, such as nJy, instead of counts.
     gain : `~astropy.units.Quantity`, optional
@@ -95,8 +96,9 @@ def apply_zeropoint(
         in the unit of the map (rates, electrons without ``gain``, no unit), or
         if pixels are uncalibrated and ``uncalibrated="raise"``.
     GeometryError
-        If the image is not 2D, or does not lie, or is not known to lie, on
-        the map.
+        If the image is not 2D, is not a part of the stack that the map
+        covers, pixel by pixel, or is not known to be one, or if ``origin``,
+        WCS and header contradict each other.
     KS4Error
         If an argument is not one of the allowed values, the map lacks the
         errors to propagate, or a zero point is more than 10 mag from

@@ -8,6 +8,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,21 +70,36 @@ def offset_map():
     return OffsetMap(dra, ddec, grid=MapGrid(SHAPE, SIZE))
 
 
-def make_catalog(rows=300, dtype=np.float32, *, seed=0, field="0403"):
+def stack_wcs(field, image_shape=(HEIGHT, WIDTH)):
+    """Return the WCS of a small stack of a field."""
+    center = field_center(field)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = center.ra.deg, center.dec.deg
+    wcs.wcs.crpix = [(n + 1) / 2 for n in reversed(image_shape)]
+    wcs.wcs.cdelt = -0.4 / 3600, 0.4 / 3600
+    return wcs
+
+
+def make_catalog(
+    rows=300, dtype=np.float32, *, seed=0, field="0403", image_shape=(HEIGHT, WIDTH)
+):
     """Return a catalog with SExtractor's columns, some magnitudes missing."""
     rng = np.random.default_rng(seed)
-    center = field_center(field)
     magnitudes = rng.normal(-9, 2, (rows, 5)).astype(dtype)
     errors = rng.uniform(0.001, 0.3, (rows, 5)).astype(dtype)
     missing = rng.random((rows, 5)) < 0.05
     magnitudes[missing], errors[missing] = 99, 99
+    x = rng.uniform(0.5, WIDTH + 0.5, rows).astype(dtype)
+    y = rng.uniform(0.5, HEIGHT + 0.5, rows).astype(dtype)
+    ra, dec = stack_wcs(field, image_shape).wcs_pix2world(x, y, 1)
     table = Table(
         {
             "NUMBER": np.arange(rows),
-            "ALPHA_J2000": center.ra.deg + rng.normal(0, 0.1, rows),
-            "DELTA_J2000": center.dec.deg + rng.normal(0, 0.1, rows),
-            "X_IMAGE": rng.uniform(0.5, WIDTH + 0.5, rows).astype(dtype),
-            "Y_IMAGE": rng.uniform(0.5, HEIGHT + 0.5, rows).astype(dtype),
+            "ALPHA_J2000": ra,
+            "DELTA_J2000": dec,
+            "X_IMAGE": x,
+            "Y_IMAGE": y,
             "MAG_APER": magnitudes[:, :4],
             "MAGERR_APER": errors[:, :4],
             "MAG_AUTO": magnitudes[:, 4],
@@ -205,6 +221,7 @@ def test_dr1_equals_indexing_on_borders_and_beyond(make_maps, dtype):
     x, y = (p.ravel() for p in np.meshgrid(x, x))
     table = make_catalog(x.size, dtype)
     table["X_IMAGE"], table["Y_IMAGE"] = x.astype(dtype), y.astype(dtype)
+    table.remove_columns(["ALPHA_J2000", "DELTA_J2000"])
     maps = make_maps(shape=(4, 4))
     rng = np.random.default_rng(0)
     values, error = rng.uniform(0.01, 0.1, (2, 8, 8))
@@ -216,6 +233,7 @@ def test_dr1_equals_indexing_on_borders_and_beyond(make_maps, dtype):
         misalignment=misalignment,
         method="dr1",
         uncalibrated="fill",
+        origin=(0, 0),
     )
     assert_equals_literal(result, table, literal_dr1(table, maps, misalignment, SIZE))
 
@@ -641,6 +659,9 @@ def test_catalogs_of_cutouts(make_maps, how):
     result = calibrate_catalog(shifted, maps, **options)
     # The float32 pixel coordinates of the two round differently.
     np.testing.assert_allclose(result["ZP_AUTO"], expected["ZP_AUTO"], atol=1e-6)
+    with pytest.raises(GeometryError, match="contradict each other. Placed by origin="):
+        calibrate_catalog(shifted, maps, origin=(400, 20))
+    shifted.remove_columns(["ALPHA_J2000", "DELTA_J2000"])
     with pytest.raises(GeometryError, match="not part of the stack"):
         calibrate_catalog(shifted, maps, origin=(400, 20))
 
@@ -916,7 +937,7 @@ def test_field_and_band_by_argument(make_maps, tmp_path):
     maps = make_maps(shape=(5, 5))
     for zpmap in maps.values():
         zpmap.save(tmp_path)
-    table = make_catalog()
+    table = make_catalog(image_shape=(100, 100))
     with MapLibrary(tmp_path, image_shape=(100, 100)) as library:
         with pytest.raises(MapMismatchError, match="field= and band="):
             calibrate_catalog(table, library)
@@ -975,7 +996,8 @@ def test_misalignment_may_be_of_the_other_mode(make_map, make_key):
     key = MapKey("align", "0403", "R", "single")
     misalignment = MisalignmentMap(np.ones(SHAPE), grid=dual.grid, key=key)
     table = make_row(10)
-    assert "MISALIGN" in calibrate_catalog(table, [dual, misalignment]).colnames
+    result = calibrate_catalog(table, [dual, misalignment], origin=(0, 0))
+    assert "MISALIGN" in result.colnames
     table["MAG_FWHM"] = [-8.0]
     with pytest.raises(MapMismatchError, match="two modes"):
         calibrate_catalog(table, [dual, single])
@@ -983,10 +1005,15 @@ def test_misalignment_may_be_of_the_other_mode(make_map, make_key):
 
 def test_a_corner_of_the_field_is_in_it(make_maps):
     """The stack is two and a half degrees wide, of other surveys nothing is known."""
-    table = make_catalog()
-    table["ALPHA_J2000"] += 1.1 / np.cos(np.radians(73))
-    table["DELTA_J2000"] -= 1.0
-    calibrate_catalog(table, make_maps())
+    whole = (22000, 22000)
+    table = make_catalog(image_shape=whole)
+    for name in ("X_IMAGE", "Y_IMAGE"):
+        table[name] += np.float32(21900)
+    corner = stack_wcs("0403", whole).wcs_pix2world(
+        table["X_IMAGE"], table["Y_IMAGE"], 1
+    )
+    table["ALPHA_J2000"], table["DELTA_J2000"] = corner
+    calibrate_catalog(table, make_maps(cell_size=(4400, 5500)))
     calibrate_catalog(make_catalog(field="0404"), make_maps(field="5000"))
 
 
@@ -1030,7 +1057,7 @@ def test_flagged_fields_warn(make_map, make_key):
     """As for images."""
     zpmap = make_map(key=make_key("1311", "V", aperture="AUTO"))
     with pytest.warns(KS4Warning, match="flags field 1311"):
-        calibrate_catalog(make_row(10), zpmap)
+        calibrate_catalog(make_row(10), zpmap, origin=(0, 0))
 
 
 # Bad input

@@ -123,7 +123,9 @@ def test_the_record_has_checksum_and_doi(make_map, make_ccd, make_key, tmp_path)
     assert "KS4ZPDOI" not in again.meta
     assert apply_zeropoint(make_ccd(), make_map()).meta.get("KS4ZPDOI") is None
     sources = Table({"X_IMAGE": [5.0], "Y_IMAGE": [5.0], "MAG_AUTO": [-10.0]})
-    meta = calibrate_catalog(sources, {"AUTO": read}, zp_error="ignore").meta
+    meta = calibrate_catalog(
+        sources, {"AUTO": read}, zp_error="ignore", origin=(0, 0)
+    ).meta
     assert meta["KS4ZPSUM"] == result.meta["KS4ZPSUM"]
     assert meta["KS4ZPDOI"] == result.meta["KS4ZPDOI"]
 
@@ -288,7 +290,7 @@ def test_files_keep_the_record_of_a_catalog(make_map, make_key, tmp_path, suffix
     sources = Table({"X_IMAGE": [5.0], "Y_IMAGE": [5.0], "MAG_APER": [[-10.0] * 4]})
     sources["MAG_APER"].unit = "mag"
     sources.meta |= {"FIELD1": "0403", "FILTER": "R", "EXPTIME": 480.0}
-    calibrated = calibrate_catalog(sources, maps, zp_error="ignore")
+    calibrated = calibrate_catalog(sources, maps, zp_error="ignore", origin=(0, 0))
     for aperture in apertures:
         calibrated.remove_column(f"ZP_{aperture}")
     write_table(calibrated, tmp_path / f"a.{suffix}")

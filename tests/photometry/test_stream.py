@@ -216,7 +216,7 @@ def test_offsets_correct_the_positions(
     write_image, library, offsets, tan_wcs, tmp_path, form
 ):
     """As correct_wcs does, and as astropy reads it; a second time is refused."""
-    ccd, source = write_image(wcs=tan_wcs((100, 120)))
+    ccd, source = write_image(wcs=tan_wcs((100, 120), field="0403"))
     offsets.save(tmp_path / "offsets")
     if form == "same library":
         offsets.save(tmp_path / "maps")
@@ -244,7 +244,9 @@ def test_offsets_correct_the_positions(
 
 def test_lookup_tables_are_carried_on(make_ccd, library, offsets, tan_wcs, tmp_path):
     """Of an image whose positions were corrected before: they stay the same."""
-    ccd = make_ccd((100, 120), meta=fits.Header(CARDS), wcs=tan_wcs((100, 120)))
+    ccd = make_ccd(
+        (100, 120), meta=fits.Header(CARDS), wcs=tan_wcs((100, 120), field="0403")
+    )
     correct_wcs(ccd, offsets).write(tmp_path / "raw.fits", format="ks4")
     target = calibrate_file(tmp_path / "raw.fits", tmp_path / "cal.fits", library)
     np.testing.assert_array_equal(sky_of(target), sky_of(tmp_path / "raw.fits"))

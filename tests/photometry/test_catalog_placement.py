@@ -1,0 +1,252 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Pixel positions of catalogs compared with their positions on the sky."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.nddata import Cutout2D
+from astropy.table import Table
+
+from ks4_ccd import (
+    GeometryError,
+    KS4Warning,
+    MapGrid,
+    MapMismatchError,
+    ZeroPointMap,
+    calibrate_catalog,
+)
+
+SHAPE = (1000, 1200)
+GRID = MapGrid.for_image((12, 10), SHAPE)
+CUT = slice(550, 900), slice(700, 1100)
+ORIGIN = (700, 550)
+
+
+@pytest.fixture
+def make_zpmap(make_key):
+    """A factory of maps that differ from pixel to pixel."""
+
+    def make(field="0403", grid=GRID, keyed=True):
+        x, y = np.indices(grid.shape)
+        key = make_key(field, aperture="AUTO") if keyed else None
+        values = 29.1 + 0.1 * x + 0.003 * y**2
+        return ZeroPointMap(values, 0.01 + 0 * values, grid=grid, key=key)
+
+    return make
+
+
+@pytest.fixture
+def zpmap(make_zpmap):
+    """One of field 0403."""
+    return make_zpmap()
+
+
+@pytest.fixture
+def make_sources(tan_wcs):
+    """A factory of catalogs of a whole stack, with their pixels as TRUE_X, TRUE_Y."""
+
+    def make(number=200, *, field="0403", shape=SHAPE, rows=None, columns=None, seed=1):
+        rng = np.random.default_rng(seed)
+        rows, columns = rows or slice(0, shape[0]), columns or slice(0, shape[1])
+        x = rng.uniform(columns.start, columns.stop - 1, number)
+        y = rng.uniform(rows.start, rows.stop - 1, number)
+        ra, dec = tan_wcs(shape, field=field).wcs_pix2world(x, y, 0)
+        table = Table({"X_IMAGE": x + 1, "Y_IMAGE": y + 1, "TRUE_X": x, "TRUE_Y": y})
+        table["ALPHA_J2000"], table["DELTA_J2000"] = ra % 360, dec
+        table["MAG_AUTO"] = np.full(number, -10.0)
+        return table
+
+    return make
+
+
+@pytest.fixture
+def cut(make_sources):
+    """The catalog of a cut-out, its pixels counted from 1."""
+    table = make_sources(rows=CUT[0], columns=CUT[1])
+    table["X_IMAGE"] -= ORIGIN[0]
+    table["Y_IMAGE"] -= ORIGIN[1]
+    return table
+
+
+def assert_right(calibrated, zpmap):
+    """Assert that the zero points are those of the true pixels."""
+    expected = zpmap.at(*(np.asarray(calibrated[f"TRUE_{axis}"]) for axis in "XY"))
+    np.testing.assert_allclose(calibrated["ZP_AUTO"], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("field", ["0403", "0000", "0345", "2748"])
+def test_a_catalog_of_a_whole_stack(make_sources, make_zpmap, field):
+    """At RA 0 and near the pole, with a few bad positions, without a warning."""
+    sources, zpmap = make_sources(field=field), make_zpmap(field)
+    sources["ALPHA_J2000"][:5] = np.nan
+    sources["DELTA_J2000"][5:10] = 0
+    sources["ALPHA_J2000"][10:15] += 0.01
+    assert_right(calibrate_catalog(sources, zpmap), zpmap)
+    assert_right(calibrate_catalog(sources, zpmap, origin=(0, 0)), zpmap)
+
+
+def test_positions_may_differ_by_pixels(make_sources, zpmap):
+    """Two pixels, as offsets and other centroids do, and any for a few sources."""
+    sources = make_sources()
+    for name in ("X_IMAGE", "TRUE_X"):
+        sources[name] += 2
+    assert_right(calibrate_catalog(sources, zpmap), zpmap)
+
+
+@pytest.mark.parametrize("number", [3, 200, 5000])
+def test_the_sky_places_the_catalog_of_a_cutout(make_sources, zpmap, number):
+    """With a warning that names the origin; without one if that is given."""
+    sources = make_sources(number, rows=CUT[0], columns=CUT[1])
+    sources["X_IMAGE"] -= ORIGIN[0]
+    sources["Y_IMAGE"] -= ORIGIN[1]
+    before = sources.copy()
+    with pytest.warns(KS4Warning, match=r"Give origin=\(700, 550\)") as caught:
+        assert_right(calibrate_catalog(sources, zpmap), zpmap)
+    assert caught[0].filename == __file__
+    assert (sources["X_IMAGE"] == before["X_IMAGE"]).all()
+    assert_right(calibrate_catalog(sources, zpmap, origin=ORIGIN), zpmap)
+    sources.meta |= {"LTV1": -700.0, "LTV2": -550.0}
+    assert_right(calibrate_catalog(sources, zpmap), zpmap)
+
+
+def test_an_origin_that_contradicts_the_sky_is_refused(cut, zpmap, tan_wcs):
+    """That of a cut-out of a cut-out, for instance."""
+    whole = np.broadcast_to(np.float32(0), SHAPE)
+    wcs = tan_wcs(SHAPE, field="0403")
+    first = Cutout2D(whole, (700, 600), (800, 1000), wcs=wcs)
+    second = Cutout2D(first.data, (700, 525), (350, 400))
+    for origin in (second, second.origin_original, (0, 0)):
+        with pytest.raises(GeometryError, match=r"origin=.*begins at \(700, 550\)"):
+            calibrate_catalog(cut, zpmap, origin=origin)
+    second = Cutout2D(first.data, (700, 525), (350, 400), wcs=first.wcs)
+    cut.remove_columns(["ALPHA_J2000", "DELTA_J2000"])
+    with pytest.raises(GeometryError, match=r"give origin=\(700, 550\)"):
+        calibrate_catalog(cut, zpmap, origin=second)
+
+
+def test_ltv_that_contradicts_the_sky_is_not_used(cut, zpmap):
+    """It stays in the header of a cut-out that was cut again."""
+    cut.meta |= {"LTV1": -100.0, "LTV2": 0.0}
+    with pytest.warns(KS4Warning, match=r"Give origin=\(700, 550\)"):
+        assert_right(calibrate_catalog(cut, zpmap), zpmap)
+
+
+@pytest.mark.parametrize("given", [{}, {"origin": (0, 0)}, {"LTV1": -9.0, "LTV2": 0.0}])
+@pytest.mark.parametrize("change", ["rotated", "mirrored", "binned", "half shifted"])
+def test_a_catalog_of_other_pixels_is_refused(make_sources, zpmap, change, given):
+    """Whatever gives the placement."""
+    sources = make_sources()
+    x, y = (np.asarray(sources[name]) for name in ("X_IMAGE", "Y_IMAGE"))
+    sources["X_IMAGE"], sources["Y_IMAGE"] = {
+        "rotated": (y, 1201 - x),
+        "mirrored": (1201 - x, y),
+        "binned": (x / 2 + 0.25, y / 2 + 0.25),
+        "half shifted": (x + 100 * (x > 500), y),
+    }[change]
+    options = {"origin": given["origin"]} if "origin" in given else {}
+    sources.meta |= {k: v for k, v in given.items() if k != "origin"}
+    with pytest.raises(GeometryError, match="contradict each other"):
+        calibrate_catalog(sources, zpmap, **options)
+
+
+def test_some_sources_of_another_image_are_told_of(make_sources, zpmap):
+    """Where the median agrees, and more than a few sources do not."""
+    sources = make_sources()
+    sources["X_IMAGE"][::3] = 1201 - sources["X_IMAGE"][::3]
+    with pytest.warns(KS4Warning, match="67 of 200 sources"):
+        calibrate_catalog(sources, zpmap)
+
+
+@pytest.mark.parametrize("number", [3, 10, 200])
+def test_a_stack_of_another_size_is_not_a_cutout(make_sources, make_zpmap, number):
+    """The centre of the field is that of both: the size is asked for."""
+    sources = make_sources(number, shape=(660, 620))
+    zpmap = make_zpmap(grid=MapGrid.for_image((31, 33), (22000, 22000)))
+    with pytest.raises(GeometryError, match="--image-size 620 660"):
+        calibrate_catalog(sources, zpmap)
+    sources.meta |= {"KS4NAX1": 620, "KS4NAX2": 660}
+    with pytest.raises(GeometryError, match="KS4NAX1.*--image-size 620 660"):
+        calibrate_catalog(sources, zpmap)
+
+
+def test_a_cutout_may_have_the_centre_of_the_stack(make_sources, zpmap):
+    """If its origin is given, or the size of the stack is in the meta."""
+    sources = make_sources(rows=slice(100, 900), columns=slice(100, 1100))
+    sources["X_IMAGE"] -= 100
+    sources["Y_IMAGE"] -= 100
+    with pytest.raises(GeometryError, match=r"larger stack origin=\(100, 100\)"):
+        calibrate_catalog(sources, zpmap)
+    assert_right(calibrate_catalog(sources, zpmap, origin=(100, 100)), zpmap)
+    sources.meta |= {"KS4NAX1": 1200, "KS4NAX2": 1000}
+    with pytest.warns(KS4Warning, match=r"Give origin=\(100, 100\)"):
+        assert_right(calibrate_catalog(sources, zpmap), zpmap)
+
+
+def test_a_larger_stack_than_the_map(make_sources, zpmap):
+    """Its sources are beyond the map."""
+    with pytest.raises(GeometryError, match="--image-size"):
+        calibrate_catalog(make_sources(shape=(2000, 2400)), zpmap)
+
+
+def test_without_sky_positions_the_placement_is_assumed(make_sources, make_zpmap):
+    """With a warning for a KS4 field, unless the origin is given."""
+    sources, zpmap = make_sources(), make_zpmap()
+    sources.remove_columns(["ALPHA_J2000", "DELTA_J2000"])
+    with pytest.warns(KS4Warning, match=r"no sky positions.*origin=\(0, 0\)") as caught:
+        assert_right(calibrate_catalog(sources, zpmap), zpmap)
+    assert caught[0].filename == __file__
+    assert_right(calibrate_catalog(sources, zpmap, origin=(0, 0)), zpmap)
+    for other in (make_zpmap("5000"), make_zpmap(keyed=False)):
+        assert_right(calibrate_catalog(sources, other), zpmap)
+    sources.meta |= {"LTV1": -1.0, "LTV2": 0.0}
+    with pytest.warns(KS4Warning, match=r"LTV1 and LTV2.*origin=\(1, 0\)"):
+        calibrate_catalog(sources, zpmap)
+
+
+def test_the_field_may_be_given_or_in_the_meta(make_sources, make_zpmap):
+    """For a map without key: nothing is known of sources that are elsewhere."""
+    zpmap = make_zpmap(keyed=False)
+    mirrored = make_sources()
+    mirrored["X_IMAGE"] = 1201 - mirrored["X_IMAGE"]
+    calibrate_catalog(mirrored, zpmap)
+    calibrate_catalog(mirrored, zpmap, field="0000")
+    with pytest.raises(GeometryError, match="contradict each other"):
+        calibrate_catalog(mirrored, zpmap, field="122-72")
+    mirrored.meta["FIELD1"] = "0403"
+    with pytest.raises(GeometryError, match="contradict each other"):
+        calibrate_catalog(mirrored, zpmap)
+    with pytest.raises(MapMismatchError, match="not in field 0000"):
+        calibrate_catalog(make_sources(), make_zpmap("0000"))
+
+
+@pytest.mark.parametrize("sky", ["SkyCoord", "galactic", "None"])
+def test_tables_of_photutils(make_sources, zpmap, sky):
+    """A column of SkyCoord, or of None where the image had no WCS."""
+    sources = make_sources(rows=CUT[0], columns=CUT[1])
+    coordinates = SkyCoord(sources["ALPHA_J2000"], sources["DELTA_J2000"], unit="deg")
+    table = sources["TRUE_X", "TRUE_Y"]
+    table["xcentroid"] = sources["TRUE_X"] - ORIGIN[0]
+    table["ycentroid"] = sources["TRUE_Y"] - ORIGIN[1]
+    table["kron_flux"] = np.full(len(table), 100.0)
+    options = {"columns": "photutils"}
+    if sky == "None":
+        table["sky_centroid"] = [None] * len(table)
+        with pytest.warns(KS4Warning, match="no sky positions"):
+            calibrate_catalog(table, zpmap, **options)
+        options["origin"] = ORIGIN
+    else:
+        name = "galactic" if sky == "galactic" else "icrs"
+        table["sky_centroid"] = coordinates.transform_to(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", KS4Warning)
+        assert_right(calibrate_catalog(table, zpmap, **options), zpmap)
+
+
+def test_a_binned_image_by_its_meta(make_sources, zpmap):
+    """LTM1_1 and LTM2_2 are IRAF's."""
+    sources = make_sources()
+    sources.meta |= {"LTM1_1": 0.5, "LTM2_2": 0.5}
+    with pytest.raises(GeometryError, match="binned"):
+        calibrate_catalog(sources, zpmap)
