@@ -30,12 +30,12 @@ _TABLE_CARDS = re.compile(r"(CPDIS|CPERR|D2IMDIS|D2IMERR)\d$|(DP|D2IM)\d(\.|$)")
 _MATRIX = re.compile(r"(CD|PC)\d_\d$")
 _SIP = re.compile(r"(A|B|AP|BP)_(\d+_\d+|ORDER|DMAX)$")
 
-# Cards that tell of the observation as much as of the WCS: as in CCDData.read.
+# Cards of the observation as much as of the WCS: as in CCDData.read.
 _KEPT = ("JD-OBS", "MJD-OBS", "DATE-OBS")
 
 
 def reason_of(error):
-    """Return what an error of wcslib states, without the line of its code."""
+    """Return the reason that an error of wcslib gives, without its line of code."""
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not line.startswith("ERROR")]
     return lines[0] if lines else type(error).__name__
@@ -79,7 +79,7 @@ def check_tables(header, hdus, name):
                 msg = f"{where} has no parameters {parameters}{axis} with it"
                 raise KS4Error(msg)
             if table not in hdus:
-                msg = f"{where} wants {extension},{version}, which is not there"
+                msg = f"{where} requires {extension},{version}, which does not exist"
                 raise KS4Error(msg)
             _check_table(hdus[table].data, f"{name}: {extension},{version}")
 
@@ -203,7 +203,7 @@ def put_tables(header, wcs):
         if tables[0] is None:
             continue
         # astropy applies a table if this is not below its minerr, and fails if
-        # it applies only one: both say the larger of the two.
+        # it applies only one: both contain the larger of the two.
         error = max(float(np.abs(table.data).max()) for table in tables)
         for axis in (1, 2):
             card = (f"{largest}{axis}", error, "[pix] bound of the correction")

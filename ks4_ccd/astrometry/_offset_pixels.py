@@ -102,7 +102,7 @@ def _unit_vectors_of(wcs):
         unbounded.bounding_box = None
 
         def position(x, y):
-            # The high-level call knows units, the order of axes and the frame.
+            # The high-level call handles units, the order of axes and the frame.
             try:
                 return unbounded.pixel_to_world(x, y).icrs
             except (ValueError, TypeError, u.UnitsError, ConvertError) as error:

@@ -15,7 +15,7 @@ __all__ = ["InverseLookupDistortion", "LookupDistortion"]
 
 
 class _LookupModel(Model):
-    """What the two directions share: the tables, and how they are called."""
+    """The base of both directions: the tables, and calls with any positions."""
 
     n_inputs = 2
     n_outputs = 2

@@ -207,7 +207,7 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
         Its nodes are the centres of the map's cells. The displacement there
         is the one that moves the sky position of the pixel by the offset, to
         first order: found through the derivatives of the WCS. For a map
-        with edges, which tables do not know, there are more nodes, eight a
+        with edges, which tables do not have, there are more nodes, eight a
         cell.
 
     Raises
@@ -291,7 +291,7 @@ def _image_shape(wcs, grid, image_shape, binning):
 
 
 def _checked_fits(wcs):
-    """Return a copy of a FITS WCS that can take a correction, or say why not."""
+    """Return a copy of a FITS WCS, or raise if it cannot be corrected."""
     if not isinstance(wcs, WCS):
         msg = (
             "wcs must be an astropy.wcs.WCS or a gwcs.WCS, got "

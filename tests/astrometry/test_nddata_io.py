@@ -282,7 +282,10 @@ def break_file(path, change):
     [
         (lambda h: h[0].header.remove("CPDIS2"), "CPDIS1 without CPDIS2"),
         (lambda h: h[0].header.remove("CPDIS1"), "CPDIS2 without CPDIS1"),
-        (lambda h: h.__delitem__(-1), "CPDIS2 wants WCSDVARR,2, which is not there"),
+        (
+            lambda h: h.__delitem__(-1),
+            "CPDIS2 requires WCSDVARR,2, which does not exist",
+        ),
         (
             lambda h: h[0].header.set("CPDIS1", "POLYNOMIAL"),
             "CPDIS1 must be LOOKUP, got POLYNOMIAL",

@@ -19,7 +19,7 @@ def block(array, ctx):
     Return an array as a node of the ASDF standard, its numbers in a block.
 
     asdf's own converter of arrays writes small ones, or all of them, into
-    the YAML when it is told to; decimal numbers are not what a table is.
+    the YAML if it is configured so; decimal numbers would not be exact.
     """
     import numpy as np
 

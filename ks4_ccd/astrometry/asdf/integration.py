@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-What asdf finds through the entry points of the package.
+Entry points for asdf: schemas, manifests and converters.
 
 asdf calls these functions in every process that opens a file, with this
 package in use or not: they import nothing heavy.
