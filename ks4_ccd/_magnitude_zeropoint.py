@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The zero point that the magnitudes of a catalog contain."""
 
-from numbers import Real
+import math
+
+from astropy import units as u
 
 from ks4_ccd._arguments import finite
 from ks4_ccd.exceptions import KS4Error
@@ -23,7 +25,7 @@ def contained_zeropoint(meta, given, fluxes):
     ----------
     meta : mapping
         Of the table.
-    given : float or `None`
+    given : float, `~astropy.units.Quantity` or `None`
     fluxes : bool
         Whether the table has fluxes instead of magnitudes.
 
@@ -38,7 +40,7 @@ def contained_zeropoint(meta, given, fluxes):
         for fluxes; or if SExtractor has recorded one and none is given.
     """
     if given is not None:
-        given = finite("mag_zeropoint", given)
+        given = finite("mag_zeropoint", _plain(given))
     if fluxes:
         if given:
             msg = (
@@ -47,11 +49,8 @@ def contained_zeropoint(meta, given, fluxes):
             )
             raise KS4Error(msg)
         return 0.0
-    recorded = {
-        keyword: float(meta[keyword])
-        for keyword in (MATCHED, SEXTRACTOR)
-        if isinstance(meta.get(keyword), Real)
-    }
+    recorded = {key: _number(meta.get(key)) for key in (MATCHED, SEXTRACTOR)}
+    recorded = {key: value for key, value in recorded.items() if math.isfinite(value)}
     if given is None:
         given = recorded.get(MATCHED)
     for keyword, value in recorded.items():
@@ -65,3 +64,21 @@ def contained_zeropoint(meta, given, fluxes):
             )
             raise KS4Error(msg)
     return given or 0.0
+
+
+def _plain(given):
+    """Return a number of magnitudes, instrumental or AB, without its unit."""
+    if isinstance(given, bool):
+        # Not 1 mag.
+        return math.nan
+    if isinstance(given, u.Quantity) and given.unit in (u.mag, u.ABmag):
+        return given.value
+    return given
+
+
+def _number(value):
+    """Return a value of a header as a number, NaN for anything else."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan

@@ -119,9 +119,10 @@ def plain_column(table, name, element=None):
         values, mask = values.unmasked, np.asarray(values.mask)
     values = np.asarray(values)
     if values.dtype.kind not in "iufb":
+        example = f", such as {values.flat[0]!r:.40}" if values.size else ""
         msg = (
-            f"column {name}: expected numbers, found {values.dtype}; convert it first, "
-            f"such as table[{name!r}] = table[{name!r}].astype(float)"
+            f"column {name}: expected numbers, found {values.dtype}{example}; convert "
+            f"them first (decimal numbers with table[{name!r}].astype(float))"
         )
         raise KS4Error(msg)
     values = values.astype(float)
@@ -252,8 +253,9 @@ def _magnitudes_of(unit, values, name):
 
 def _is_magnitude(unit):
     try:
-        return unit.is_equivalent(u.mag)
-    except ValueError:
+        # Decades and decibels count in the other direction.
+        return unit.is_equivalent(u.mag) and unit.to(u.mag) > 0
+    except (ValueError, u.UnitsError):
         return False
 
 

@@ -9,7 +9,9 @@ from itertools import takewhile
 import numpy as np
 from astropy.io import fits, registry, votable
 from astropy.io.fits.card import Undefined
+from astropy.io.votable.exceptions import W50
 from astropy.table import Table
+from astropy.units import UnitsWarning
 
 from ks4_ccd._files import as_path, written_whole
 from ks4_ccd._magnitude_zeropoint import SEXTRACTOR as _SEXTRACTOR_ZEROPOINT
@@ -257,7 +259,10 @@ def write_table(table, path, overwrite=False):
     """
     path = as_path("the catalog", path)
     kind = _format_of(table, path)
-    with written_whole(path, overwrite) as partial:
+    with written_whole(path, overwrite) as partial, warnings.catch_warnings():
+        # Units that are not of the standard are written as they were read.
+        warnings.simplefilter("ignore", UnitsWarning)
+        warnings.simplefilter("ignore", W50)
         try:
             if kind == "votable":
                 write_votable(table, partial)

@@ -258,7 +258,7 @@ def test_plain_columns():
 @pytest.mark.parametrize(
     ("values", "element", "culprit"),
     [
-        (["a", "b"], None, "expected numbers, found <U1; convert"),
+        (["a", "b"], None, "expected numbers, found <U1, such as .*'a'.*; convert"),
         (SkyCoord([1, 2], [3, 4], unit="deg"), None, "expected numbers"),
         (np.ones((2, 3)), None, r"one number in each row, .* \(3,\); name an element"),
         (np.ones((2, 3)), 3, "has the elements 0 to 2, and no 3"),

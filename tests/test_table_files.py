@@ -202,6 +202,17 @@ def test_configuration_in_fits_1_0(tmp_path):
     assert meta == {"SEXMGZPT": 30.0, "EXTNAME": "OBJECTS"}
 
 
+@pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
+def test_units_of_no_standard(tmp_path, suffix):
+    """They are written as they were read, without warnings of the formats."""
+    table = Table({"A": [1.0], "B": [2.0]})
+    for name, unit in (("A", "[mag]"), ("B", "DEGREE")):
+        table[name].unit = u.Unit(unit, parse_strict="silent")
+    write_table(table, tmp_path / f"a.{suffix}")
+    found = read_table(tmp_path / f"a.{suffix}")
+    assert [str(found[name].unit) for name in "AB"] == ["[mag]", "DEGREE"]
+
+
 @pytest.mark.parametrize("name", ["a.vot", "a.xml", "a.dat", "a.vot.gz"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_votables_of_several_tables(tmp_path, name, number):

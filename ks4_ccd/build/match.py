@@ -190,7 +190,9 @@ def _at_epoch(stars, epoch):
             "leave epoch out to match at the epoch of the reference"
         )
         raise KS4Error(msg)
-    if "Epoch" not in stars.colnames:
+    if "Epoch" not in stars.colnames or (
+        len(stars) and not np.isfinite(stars["Epoch"]).any()
+    ):
         msg = (
             "the epoch of the reference is not known: name its column or the year "
             "with reference_columns={'epoch': 2016.0} (that of Gaia DR3; 2015.5 for "

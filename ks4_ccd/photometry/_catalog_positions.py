@@ -8,7 +8,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from ks4_ccd._source_placement import PixelsAndSky
-from ks4_ccd._table_columns import column_in
+from ks4_ccd._table_columns import column_in, unit_of
 from ks4_ccd.exceptions import GeometryError, KS4Warning
 from ks4_ccd.footprint import (
     check_inside,
@@ -229,7 +229,7 @@ def corrected_columns(sources, offsets, x, y, known, method):
     for pair in pairs:
         angles = (column_in(table, name, u.deg) for name in pair)
         for name, angle in zip(pair, _moved(*angles, dra, ddec), strict=True):
-            unit = table[name].unit
+            unit = unit_of(table[name])
             columns[name] = angle if unit is None else (angle * u.deg).to_value(unit)
     for name in frames:
         old = table[name]

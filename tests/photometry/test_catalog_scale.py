@@ -131,7 +131,19 @@ def test_nothing_to_judge_by(zpmap):
     assert masked(result["MAG_AUTO"]).all()
 
 
-@pytest.mark.parametrize("wrong", ["thirty", np.nan, np.inf, [30, 30]])
+def test_zero_points_with_a_unit(zpmap):
+    """Magnitudes, instrumental or AB, may be given as quantities."""
+    table = catalog()
+    table["MAG_AUTO"] += 30
+    for given in (30 * u.mag, 30 * u.ABmag, np.float32(30)):
+        result = calibrate_catalog(table, zpmap, mag_zeropoint=given)
+        assert result["MAG_AUTO"][0] == pytest.approx(14)
+        assert type(result.meta["KS4ZPMZP"]) is float
+
+
+@pytest.mark.parametrize(
+    "wrong", ["thirty", np.nan, np.inf, [30, 30], True, 30 * u.Jy, 30 * u.STmag]
+)
 def test_zero_points_that_are_no_numbers(zpmap, wrong):
     """The argument is named."""
     with pytest.raises(KS4Error, match="mag_zeropoint must be a finite number"):
@@ -150,6 +162,9 @@ def test_what_sextractor_records_is_checked(zpmap):
     assert result.meta["KS4ZPMZP"] == 30.0004
     assert "SEXMGZPT" not in result.meta
     assert table.meta == {"SEXMGZPT": 30.0}
+    table.meta["SEXMGZPT"] = "30.0"
+    with pytest.raises(KS4Error, match="records that they contain a zero point of 30"):
+        calibrate_catalog(table, zpmap)
     table = catalog()
     table.meta["SEXMGZPT"] = 0.0
     assert "KS4ZPMZP" in calibrate_catalog(table, zpmap).meta
@@ -323,6 +338,16 @@ def test_ab_magnitudes_by_any_name(zpmap, unit):
     table["MAG_AUTO"].unit = u.Unit(unit, parse_strict="silent")
     with pytest.raises(AlreadyCalibratedError, match="MAG_AUTO is in"):
         calibrate_catalog(table, zpmap)
+
+
+@pytest.mark.parametrize("unit", ["dex", "dB", "mag / s", "mag / arcsec2"])
+def test_units_that_are_no_magnitudes(zpmap, unit):
+    """Decades count in the other direction: neither values nor errors pass."""
+    for name in ("MAG_AUTO", "MAGERR_AUTO"):
+        table = catalog()
+        table[name].unit = unit
+        with pytest.raises(KS4Error, match=f"{name}: expected magnitudes"):
+            calibrate_catalog(table, zpmap)
 
 
 def test_magnitudes_of_rates(zpmap):
