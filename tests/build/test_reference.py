@@ -222,6 +222,14 @@ def test_tables_of_the_pipeline(columns):
         assert_array_equal(standard[name], expected[name])
 
 
+def test_raw_magnitudes_left_of_one_band():
+    """A prepared table is one, whichever raw magnitudes it still has."""
+    table = as_queried()
+    table["XP_I"], table["XP_eI"] = table["Imag"] + 1, 0.01
+    assert_array_equal(read_reference(table)["Imag"], XP["I"])
+    assert_array_equal(read_reference(table)["Vmag"], XP["V"])
+
+
 @pytest.mark.parametrize("make", [gaiaxp, as_queried])
 def test_flags_by_another_name(make):
     """A later version of the pipeline calls them GAIA_Rflag."""

@@ -11,6 +11,7 @@ from ks4_ccd import (
     KS4Error,
     MapGrid,
     MapMismatchError,
+    OffsetMap,
     ZeroPointMap,
     calibrate_catalog,
 )
@@ -329,6 +330,20 @@ def test_magnitudes_by_any_name(zpmap, unit, kind):
     result = calibrate_catalog(kind(table), zpmap)
     np.testing.assert_array_equal(Table(result)["MAG_AUTO"], expected["MAG_AUTO"])
     assert result["MAG_AUTO"].unit == u.mag
+
+
+@pytest.mark.parametrize("unit", ["[deg]", "DEGREE", "degrees"])
+def test_corrected_positions_by_any_name(zpmap, unit):
+    """Sky coordinates move in the unit that is meant, and keep its spelling."""
+    dra, ddec = np.full((2, 2), 3.6), np.full((2, 2), 7.2)
+    offsets = OffsetMap(dra, ddec, grid=zpmap.grid)
+    table = catalog(ALPHA_J2000=np.full(20, 10.0), DELTA_J2000=np.full(20, 0.0))
+    for name in ("ALPHA_J2000", "DELTA_J2000"):
+        table[name].unit = u.Unit(unit, parse_strict="silent")
+    result = calibrate_catalog(table, [zpmap, offsets])
+    np.testing.assert_allclose(result["ALPHA_J2000"].value, 10.001, rtol=1e-9)
+    np.testing.assert_allclose(result["DELTA_J2000"].value, 0.002, rtol=1e-6)
+    assert str(result["ALPHA_J2000"].unit) == unit
 
 
 @pytest.mark.parametrize("unit", ["mag(AB)", "ABmag", "AB mag", "mag_AB", "mag [AB]"])
