@@ -22,6 +22,7 @@ _LN_FACTOR = 0.4 * math.log(10)
 _NANOJANSKY = (1 * u.nJy).to_value(u.ABmag)
 # Between the brightest star and the faintest source that any telescope has detected.
 _BRIGHTEST, _FAINTEST = 0.0, 30.0
+_SAMPLE = 10_000
 
 
 class Magnitudes:
@@ -74,13 +75,13 @@ class Magnitudes:
             if error_kind is not None:
                 np.hypot(self._error, at.error, out=self._error)
 
-    @property
-    def medians(self):
-        """The median calibrated magnitude, and that of the zero points: or NaN."""
-        used = np.isfinite(self._magnitude) & ~self._masked
+    def medians(self, every=1):
+        """Return the median calibrated magnitude, and zero point, of some sources."""
+        magnitude, zeropoint = self._magnitude[::every], self._at.value[::every]
+        used = np.isfinite(magnitude) & ~self._masked[::every]
         if not used.any():
             return np.nan, np.nan
-        return np.median(self._magnitude[used]), np.median(self._at.value[used])
+        return np.median(magnitude[used]), np.median(zeropoint[used])
 
     def columns(self):
         """Yield the columns of magnitude and error, and what they are made from."""
@@ -178,8 +179,12 @@ def refuse_impossible(magnitudes, sources):
     MapMismatchError
         If it is brighter than 0.
     """
+    every = max(1, len(sources) // _SAMPLE)
     for one in magnitudes:
-        median, zeropoint = one.medians
+        # Some thousand sources of a million are enough, unless they are doubtful.
+        if _BRIGHTEST <= one.medians(every)[0] <= _FAINTEST:
+            continue
+        median, zeropoint = one.medians()
         if not (median < _BRIGHTEST or median > _FAINTEST):
             continue
         own, name = median - zeropoint, sources.place_of(one.aperture)[0]

@@ -108,6 +108,19 @@ def test_the_median_decides_not_single_sources(zpmap):
     assert calibrate_catalog(table, zpmap)["MAG_AUTO"][0] == 40 + ZEROPOINT
 
 
+def test_medians_of_many_sources(zpmap):
+    """A sample that is absurd, or empty, is not the catalog; the catalog is."""
+    rows = 40_000
+    table = catalog(np.full(rows, 16.0) - ZEROPOINT)
+    for mark in (99.0, 15.0):
+        table["MAG_AUTO"][:: rows // 10_000] = mark
+        result = calibrate_catalog(table, zpmap)
+        assert np.ma.median(result["MAG_AUTO"]) == pytest.approx(16)
+    table["MAG_AUTO"] = 15.0
+    with pytest.raises(AlreadyCalibratedError, match="found 44.95"):
+        calibrate_catalog(table, zpmap)
+
+
 @pytest.mark.parametrize("given", [30.0, None])
 def test_magnitudes_too_bright(zpmap, given):
     """A zero point subtracted that was not contained is noticed."""
