@@ -179,7 +179,7 @@ def as_gain(gain):
         number = u.Quantity(gain)
         bases = _plain(number.unit)[1]
         known = bases in ({u.electron: 1, u.adu: -1}, {u.ph: 1, u.adu: -1})
-        known &= number.ndim == 0 and 0 < number.value < np.inf
+        known &= number.ndim == 0 and 1e-6 < number.value < 1e6
     except (TypeError, ValueError, AttributeError):
         known = False
     if not known:
@@ -196,7 +196,8 @@ def conversion(unit, target):
     if not isinstance(unit, u.UnitBase):
         return None
     (scale, bases), (target_scale, target_bases) = _plain(unit), _plain(target)
-    return scale / target_scale if bases == target_bases else None
+    factor = scale / target_scale
+    return factor if bases == target_bases and 0 < factor < np.inf else None
 
 
 def _plain(unit):

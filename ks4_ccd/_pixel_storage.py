@@ -30,6 +30,9 @@ def blank_value(header, dtype):
     blank = header.get("BLANK")
     if dtype.kind not in "iu" or isinstance(blank, bool) or not isinstance(blank, Real):
         return None
+    if blank % 1:
+        # Neither NaN nor a fraction is a value of integers.
+        return None
     # Unsigned integers are stored as signed ones, from the middle of their range.
     shift = 2 ** (8 * dtype.itemsize - 1) if dtype.kind == "u" else 0
     shift = shift if dtype.itemsize > 1 else 0

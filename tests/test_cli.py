@@ -61,6 +61,31 @@ def test_calibrate_passes_its_options_on(folder):
     assert header["KS4ZPMAP"].endswith("smoothed(1.5)")
 
 
+def test_calibrate_and_batch_convert_electrons(folder, capsys):
+    """--gain is in electron / adu; without it images in electrons are refused."""
+    maps = ["--maps", folder / "maps", *SIZE]
+    counts, target = folder / "counts.fits", folder / "x.fits"
+    assert run("calibrate", folder / "a.fits", *maps, "-o", counts) == 0
+    with fits.open(folder / "a.fits", mode="update") as hdus:
+        hdus[0].data *= 4.8
+        hdus[0].header["BUNIT"] = "electron"
+    command = ["calibrate", folder / "a.fits", *maps, "-o", target]
+    assert run(*command) == 1
+    assert "--gain 4.8" in capsys.readouterr().err
+    for gain in ("0", "-4.8", "nan"):
+        assert run(*command, "--gain", gain) == 1
+        assert "gain must be a positive Quantity" in capsys.readouterr().err
+    assert not target.exists()
+    assert run(*command, "--gain", "4.8") == 0
+    out = folder / "out"
+    batch = ["batch", folder / "a.fits", *maps, "--workers", "1", "-o", out]
+    assert run(*batch, "--gain", "4.8") == 0
+    expected = fits.getdata(counts)
+    for path in (target, out / "a_cal.fits"):
+        np.testing.assert_allclose(fits.getdata(path), expected, rtol=1e-5)
+        assert fits.getheader(path)["BUNIT"] == "adu"
+
+
 def test_calibrate_corrects_positions(folder, make_ccd, tan_wcs):
     """--offsets: the map is found by field and band, of the header or given."""
     key = ks4_ccd.MapKey("dra", "0403", "R", "single")

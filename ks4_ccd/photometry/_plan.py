@@ -95,6 +95,9 @@ def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit, gain):
                 msg = "magnitudes are not fluxes"
                 raise ValueError(msg)
             unit_scale *= float((zeropoint * u.ABmag).to_value(new_unit))
+            if not 0 < unit_scale < np.inf:
+                msg = f"its scale is {new_unit.decompose().scale:g}"
+                raise ValueError(msg)
             unit_zeropoint = float((1 * new_unit).to_value(u.ABmag))
         except (ValueError, TypeError, u.UnitsError) as error:
             msg = f"unit must be one that nJy converts to, got {unit!r}: {error}"

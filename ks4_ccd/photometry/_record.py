@@ -235,6 +235,7 @@ def _rename(header, keyword, new):
     header.pop(new, None)
     if isinstance(header, fits.Header):
         header.rename_keyword(keyword, new)
+        header.remove(keyword, ignore_missing=True, remove_all=True)
     else:
         header[new] = header.pop(keyword)
 
@@ -387,8 +388,8 @@ def _set(header, keyword, value, comment):
     if isinstance(value, str):
         value = card_text(value)
     if isinstance(header, fits.Header) and comment is not None:
-        # A card has 80 characters; a long value leaves no room.
-        fits_in = len(str(value)) + len(comment) < 64
+        # A card has 80 characters, and a value takes up 20 of them or more.
+        fits_in = max(len(str(value)) + 2, 20) + len(comment) <= 67
         header[keyword] = (value, comment if fits_in else "")
     else:
         header[keyword] = value

@@ -119,6 +119,9 @@ def test_the_record_has_checksum_and_doi(make_map, make_ccd, make_key, tmp_path)
     assert result.meta["KS4ZPDOI"] == "10.5281/zenodo.17336382"
     assert result.meta["KS4ZPSUM"] == checksum_of(zpmap) == checksum_of(read)
     assert doi_of(read.smoothed()) == result.meta["KS4ZPDOI"]
+    grid = MapGrid((5, 4), 20, edges=([50], []))
+    own = {"key": read.key, "source": read.source, "grid": grid}
+    assert doi_of(ZeroPointMap(read.values, **own)) is None, "none of it has edges"
     again = apply_zeropoint(result, zpmap, recalibrate=True)
     assert "KS4ZPDOI" not in again.meta
     assert apply_zeropoint(make_ccd(), make_map()).meta.get("KS4ZPDOI") is None
@@ -155,6 +158,10 @@ def test_the_checksum_is_that_of_what_is_applied(make_map):
     values = np.where(zpmap.valid, zpmap.values, 0)
     same = ZeroPointMap(values, *parts[1:], grid=zpmap.grid)
     assert checksum_of(same) == checksum
+    marked, known = (
+        ZeroPointMap([[first, 29.0]], grid=MapGrid((1, 2), 20)) for first in (30.0, 0.0)
+    )
+    assert checksum_of(marked) != checksum_of(known)
 
 
 def test_another_map_of_the_name_is_refused(make_ccd, make_map, make_key):
@@ -259,6 +266,21 @@ def test_names_that_cards_cannot_hold(make_ccd, make_map):
     result = apply_zeropoint(make_ccd(meta=fits.Header()), zpmap, add_keyword=None)
     assert result.meta["KS4ZPMAP"] == r"gr\xf6\xdfe\n.npy"
     remove_zeropoint(result, zpmap)
+
+
+def test_cards_that_come_twice_and_long_comments(make_ccd, make_map):
+    """No card of the name stays, and no comment is cut."""
+    header = fits.Header({"ZPAPER5": 29.9})
+    header.append(("ZPAPER5", 29.8))
+    header["SATURATE"] = 60000, "[adu] a comment that leaves little room in it"
+    header["UNDERSAT"] = -1.5, "a comment that leaves no room for anything else"
+    result = apply_zeropoint(make_ccd(meta=header), make_map(), unit="W / (m2 Hz)")
+    assert "ZPAPER5" not in result.header
+    assert all(len(str(card)) % 80 == 0 for card in result.header.cards)
+    back = remove_zeropoint(result, make_map())
+    assert back.header["ZPAPER5"] == 29.9
+    for keyword in ("SATURATE", "UNDERSAT"):
+        assert back.header.comments[keyword] == header.comments[keyword]
 
 
 def test_what_is_not_finite_in_a_header_is_kept(make_ccd, make_map):

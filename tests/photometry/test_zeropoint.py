@@ -530,6 +530,7 @@ def test_wrong_uncertainties_are_refused(make_ccd, make_map):
         ({"zeropoint": 200}, "within 10 mag of zeropoint=200"),
         ({"unit": "km"}, "unit must be one that nJy converts to"),
         ({"unit": "nonsense"}, "unit must be one that nJy converts to"),
+        ({"unit": "-1 Jy"}, "unit must be one that nJy converts to.*its scale is -1"),
         ({"unit": u.ABmag}, "magnitudes are not fluxes"),
         ({"add_keyword": 5}, "add_keyword must be True, False"),
     ],
