@@ -38,7 +38,6 @@ _STORAGE += ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "EXTNAME", "EXTVER")
 _STORAGE += ("INHERIT",)
 
 _WARNINGS = threading.RLock()
-_BLOCK = 2880
 _PIECE = 2**20
 
 
@@ -116,10 +115,10 @@ class SourceImage:
         where = self._hdus[-1].fileinfo()
         end = where["datLoc"] + where["datSpan"]
         size = self._content.size
-        if end > size or end % _BLOCK:
+        if end > size:
             msg = (
-                f"{self.path} is truncated: expected {-(-end // _BLOCK) * _BLOCK} "
-                f"bytes in {len(self._hdus)} HDUs, found {size}; get a complete copy"
+                f"{self.path} is truncated: expected {end} bytes "
+                f"in {len(self._hdus)} HDUs, found {size}; get a complete copy"
             )
             raise KS4Error(msg)
         with self._content.open(end) as file:

@@ -180,6 +180,8 @@ def test_signals_while_processes_start(survey, tmp_path, name):
     process = start(survey, out, errors=True)
     # The first one belongs to multiprocessing; the workers come next.
     wait_until(lambda: len(psutil.Process(process.pid).children()) > 1)
+    # They would print a traceback once they import their modules.
+    time.sleep(0.3)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -225,6 +225,17 @@ def test_every_cut_is_noticed(stack, kind):
             read(path)
 
 
+def test_a_cut_in_the_padding_of_a_header_is_noticed(stack):
+    """Of an extension without data, the last of its file."""
+    with fits.open(stack, mode="append") as hdus:
+        hdus.append(fits.ImageHDU(name="NOTES"))
+    content = stack.read_bytes()
+    assert content.endswith(b" " * 1000)
+    stack.write_bytes(content[:-1000])
+    with pytest.raises(KS4Error, match="is cut or damaged: the 1880 bytes after HDU 2"):
+        read(stack)
+
+
 @pytest.mark.parametrize("place", ["XTENSION", "BITPIX", "NAXIS1", "END"])
 def test_damaged_headers_of_extensions_are_noticed(stack, place):
     """The mask would be lost without a word."""
