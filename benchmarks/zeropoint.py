@@ -115,37 +115,55 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 
 
-def from_file_to_file(size, repeats, rng):
-    """Calibrate a file against copying it."""
+def from_file_to_file(size, gzip_size, repeats, rng):
+    """Calibrate a file against copying it, and a compressed one against zcat."""
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
-        source, copy, target = (folder / f"{n}.fits" for n in ("raw", "copy", "cal"))
-        make_map_files(folder / "maps", size, rng)
-        header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
-        band = rng.standard_normal((100, size), dtype=np.float32).astype(">f4")
-        whole = np.broadcast_to(band[0], (size, size))
-        stream = fits.StreamingHDU(source, fits.PrimaryHDU(whole, header).header)
-        for _ in range(0, size, 100):
-            stream.write(band)
-        stream.close()
+        source, copy = folder / "raw.fits", folder / "copy.fits"
+        write_stack(source, size, rng)
+        copying = f"cp {source} {copy} && sync {copy}"
+        ours, plain, memory = race_of_files(source, size, copying, repeats, rng)
+        print(f"  (calibrate_file {ours:.2f} s, cp and sync {plain:.2f} s)")
+        report("calibrate_file / cp and sync", ours / plain, 2)
+        report("resident memory of calibrate_file [MB]", memory, 300)
+        write_stack(source, gzip_size, rng)
+        subprocess.run(["gzip", "-1", source], check=True)
+        source = folder / "raw.fits.gz"
+        copying = f"zcat {source} > {copy} && sync {copy}"
+        ours, plain, memory = race_of_files(source, gzip_size, copying, repeats, rng)
+        print(f"  (of .fits.gz {ours:.2f} s, zcat and sync {plain:.2f} s)")
+        report("calibrate_file of .fits.gz / zcat and sync", ours / plain, 2)
+        report("its resident memory [MB]", memory, 300)
 
-        ours, memory, plain = np.inf, 0, np.inf
-        for _ in range(repeats):
-            for path in (copy, target):
-                path.unlink(missing_ok=True)
-            command = [sys.executable, "-c", _CHILD, source, target, folder / "maps"]
-            done = subprocess.run(
-                [*command, str(size)], check=True, capture_output=True, text=True
-            )
-            seconds, kilobytes = done.stdout.split()
-            ours, memory = min(ours, float(seconds)), max(memory, int(kilobytes))
-            start = time.perf_counter()
-            subprocess.run(["cp", source, copy], check=True)
-            subprocess.run(["sync", copy], check=True)
-            plain = min(plain, time.perf_counter() - start)
-    print(f"  (calibrate_file {ours:.2f} s, cp and sync {plain:.2f} s)")
-    report("calibrate_file / cp and sync", ours / plain, 2)
-    report("resident memory of calibrate_file [MB]", memory / 1024, 300)
+
+def write_stack(path, size, rng):
+    """Write an image of noise, a band of rows at a time."""
+    header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    band = rng.standard_normal((100, size), dtype=np.float32).astype(">f4")
+    whole = np.broadcast_to(band[0], (size, size))
+    path.unlink(missing_ok=True)
+    stream = fits.StreamingHDU(path, fits.PrimaryHDU(whole, header).header)
+    for _ in range(0, size, 100):
+        stream.write(band)
+    stream.close()
+
+
+def race_of_files(source, size, copying, repeats, rng):
+    """Return the times of calibrating and of copying, and the memory of the former."""
+    target, maps = source.with_name("cal.fits"), source.with_name("maps")
+    make_map_files(maps, size, rng)
+    command = [sys.executable, "-c", _CHILD, source, target, maps, str(size)]
+    ours, memory, plain = np.inf, 0, np.inf
+    for _ in range(repeats):
+        target.unlink(missing_ok=True)
+        source.with_name("copy.fits").unlink(missing_ok=True)
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        seconds, kilobytes = done.stdout.split()
+        ours, memory = min(ours, float(seconds)), max(memory, int(kilobytes) / 1024)
+        start = time.perf_counter()
+        subprocess.run(copying, shell=True, check=True)
+        plain = min(plain, time.perf_counter() - start)
+    return ours, plain, memory
 
 
 def make_map_files(folder, size, rng):
@@ -166,7 +184,7 @@ def main():
     arguments = parser.parse_args()
     size, repeats = arguments.size // 100 * 100, arguments.repeats
     rng = np.random.default_rng(7)
-    from_file_to_file(size, repeats, rng)
+    from_file_to_file(size, min(size, 8800), repeats, rng)
     in_memory(size, repeats, rng)
     against_astropy(min(size, 8000), repeats, rng)
 
