@@ -129,7 +129,7 @@ def left_out(hdus, image, planes=PLANES):
     return [
         candidate
         for candidate in _candidates(hdus, planes)
-        if candidate is not image and candidate.shape == image.shape
+        if candidate is not image and _covers(candidate, image)
     ]
 
 
@@ -193,7 +193,7 @@ def is_carried_over(hdus, hdu, image, tables):
     if hdu.name in MAP_EXTENSIONS or (not tables and hdu.name in TABLE_EXTENSIONS):
         return False
     # Uncalibrated, images of this shape would be taken for parts of the result.
-    is_like_it = _is_image(hdu) and hdu.shape == image.shape
+    is_like_it = _is_image(hdu) and _covers(hdu, image)
     return not is_like_it or hdu.name in ("PSFIMAGE", *TABLE_EXTENSIONS)
 
 
@@ -245,6 +245,12 @@ def _images(hdus):
 def _candidates(hdus, planes):
     reserved = (*planes, *MAP_EXTENSIONS, *TABLE_EXTENSIONS)
     return (hdu for hdu in _images(hdus) if hdu.name not in reserved)
+
+
+def _covers(hdu, image):
+    """Return whether two images have the same shape, but for axes of length 1."""
+    one, other = ([n for n in each.shape if n != 1] for each in (hdu, image))
+    return one == other
 
 
 def _size(image):

@@ -87,10 +87,11 @@ def test_several_detectors_are_refused_by_name(write, calibrate):
 @pytest.mark.parametrize(
     "names", [("ERR",), ("DQ",), ("WEIGHT",), ("ivar", "X"), ("",)]
 )
-def test_planes_that_are_not_understood_are_refused(write, calibrate, names):
+@pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE)])
+def test_planes_that_are_not_understood_are_refused(write, calibrate, names, shape):
     """They would stay unscaled beside the calibrated image."""
     image = np.full(SHAPE, 100, np.float32)
-    source = write(*(plane(name, 3) for name in names), primary=image)
+    source = write(*(plane(name, 3, shape) for name in names), primary=image)
     with pytest.raises(KS4Error, match=f"1.*{names[0].upper()}.*UNCERT"):
         calibrate(source)
 
