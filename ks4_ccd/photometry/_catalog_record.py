@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What a catalog says about its calibration."""
+"""The record of a calibration in the meta of a catalog."""
 
 import re
 
@@ -11,7 +11,7 @@ from ks4_ccd._table_columns import unit_of
 from ks4_ccd.astrometry._offset_record import is_corrected, record_sources
 from ks4_ccd.exceptions import AlreadyCalibratedError
 from ks4_ccd.photometry._map_identity import checksum_of, doi_of
-from ks4_ccd.photometry._record import next_time
+from ks4_ccd.photometry._record import calibration_in, next_time
 
 __all__ = ["is_corrected", "refuse_second", "refuse_second_correction", "write"]
 
@@ -65,14 +65,11 @@ def refuse_second(sources, recalibrate):
             "or rename what was found"
         )
         raise AlreadyCalibratedError(msg)
-    if recalibrate or not (found or _MAP in table.meta):
+    recorded = calibration_in(table.meta)
+    if recalibrate or not (found or recorded):
         return
-    if _MAP in table.meta:
-        first, *more = str(table.meta[_MAP]).split(", ")
-        msg = (
-            "the catalog, or the image that it is of, was calibrated before, with "
-            f"{first}{f' and {len(more)} more' if more else ''} ({_MAP})"
-        )
+    if recorded:
+        msg = f"the catalog, or the image of it, was calibrated before, {recorded}"
     else:
         msg = f"the catalog was calibrated before: it has {', '.join(found)}"
     msg += "; recalibrate=True (--recalibrate) calibrates it nevertheless"

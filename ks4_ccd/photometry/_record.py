@@ -106,7 +106,9 @@ def calibration_in(header):
         Words for a message; `None` if there is no record.
     """
     if "KS4ZPMAP" in header:
-        return f"with {header['KS4ZPMAP']} (KS4ZPMAP)"
+        # Those of a catalog have a map for each aperture.
+        first, *more = str(header["KS4ZPMAP"]).split(", ")
+        return f"with {first}{f' and {len(more)} more' if more else ''} (KS4ZPMAP)"
     parts = [keyword for keyword in _RECORD if keyword in header]
     if parts:
         return f"as {', '.join(parts)} record"

@@ -196,6 +196,10 @@ def test_calibrations_are_recognised(make_ccd, make_map, tmp_path, meta, words):
     with pytest.raises(AlreadyCalibratedError, match=words):
         calibrate_file(tmp_path / "a.fits", tmp_path / "b.fits", make_map())
     apply_zeropoint(make_ccd(meta=meta), make_map(), recalibrate=True)
+    sources = Table({"X_IMAGE": [5.0], "Y_IMAGE": [5.0], "MAG_AUTO": [-10.0]})
+    sources.meta |= meta
+    with pytest.raises(AlreadyCalibratedError, match=words):
+        calibrate_catalog(sources, {"AUTO": make_map()}, zp_error="ignore")
 
 
 @pytest.mark.parametrize(
