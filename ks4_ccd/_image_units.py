@@ -259,7 +259,8 @@ def uncertainty_factor(header, kind, unit, path):
     Parameters
     ----------
     header : mapping
-        Without BUNIT the uncertainties are in the unit of the image.
+        Without BUNIT, or with a blank one, the uncertainties are in the unit of
+        the image.
     kind : {"std", "var", "ivar"}
     unit : `~astropy.units.UnitBase`
         The unit of the image.
@@ -272,7 +273,7 @@ def uncertainty_factor(header, kind, unit, path):
         If the unit of the uncertainties does not convert to that of the image.
     """
     own = bunit_of(header, f"{path}[UNCERT]")
-    if own is None:
+    if own is None or not str(header["BUNIT"]).strip():
         return 1.0
     expected = unit ** POWERS[kind]
     factor = 1.0 if own == expected else conversion(own, expected)

@@ -64,18 +64,18 @@ class Scaling:
         scale, zero, blank = self._scale, self._zero, self._blank
         if (scale, zero, blank) == (1, 0, None):
             return stored
-        bits = 8 * stored.itemsize
-        if stored.dtype.kind == "f":
-            values = stored
-        elif blank is None and scale == 1 and zero == 2 ** (bits - 1) and bits > 8:
-            # Unsigned integers are stored as signed ones: their first bit differs.
-            values = stored.astype(f"u{stored.itemsize}")
-            values ^= values.dtype.type(zero)
-            return values
-        elif blank is None and scale == 1 and (bits, zero) == (8, -128):
-            return (stored ^ np.uint8(128)).view(np.int8)
-        else:
-            values = stored.astype(np.float32 if bits <= 16 else np.float64)
+        values, bits = stored, 8 * stored.itemsize
+        if stored.dtype.kind != "f":
+            if scale == 1 and zero == 2 ** (bits - 1) and bits > 8:
+                # Unsigned integers are stored as signed ones: their first bit differs.
+                values = stored.astype(f"u{stored.itemsize}")
+                values ^= values.dtype.type(zero)
+                zero = 0
+                if blank is None:
+                    return values
+            elif blank is None and scale == 1 and (bits, zero) == (8, -128):
+                return (stored ^ np.uint8(128)).view(np.int8)
+            values = values.astype(np.float32 if bits <= 16 else np.float64)
         if scale != 1:
             values *= scale
         if zero != 0:

@@ -107,7 +107,8 @@ def test_other_kinds_are_refused(text):
 
 def test_the_unit_of_uncertainties():
     """It converts to that of the image, squared for variances, or is refused."""
-    assert uncertainty_factor({}, "std", u.adu, "a.fits") == 1
+    for header in ({}, {"BUNIT": " "}):
+        assert uncertainty_factor(header, "std", u.adu, "a.fits") == 1
     assert uncertainty_factor({"BUNIT": "DN2"}, "var", u.adu, "a.fits") == 1
     header = {"BUNIT": "1000 adu"}
     assert uncertainty_factor(header, "std", u.adu, "a.fits") == 1000

@@ -342,7 +342,7 @@ def test_factors_that_can_be(make_ccd):
 
 
 @pytest.mark.parametrize("how", ["memory", "file"])
-@pytest.mark.parametrize("dtype", ["u2", "u4"])
+@pytest.mark.parametrize("dtype", ["u2", "u4", "u8"])
 def test_blank_pixels_of_unsigned_integers(make_map, tmp_path, how, dtype):
     """BLANK counts from the middle of their range: such pixels are NaN."""
     data = np.random.default_rng(3).integers(100, 900, SHAPE).astype(dtype)
