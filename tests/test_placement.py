@@ -65,9 +65,15 @@ def distorted(wcs, form):
         wcs.sip = Sip(terms, 0 * terms, None, None, wcs.wcs.crpix)
     elif form == "TPV":
         cards = wcs.to_header()
+        matrix = wcs.pixel_scale_matrix
         cards["CTYPE1"], cards["CTYPE2"] = "RA---TPV", "DEC--TPV"
         cards["PV1_1"], cards["PV2_1"] = 1.0, 1.0
         cards["PV1_4"] = size * 3600 / 0.4
+        # Only with such a matrix are the terms those of degrees, to wcslib.
+        for name in ("PC*", "CDELT*"):
+            del cards[name]
+        for i, j in ((1, 1), (1, 2), (2, 1), (2, 2)):
+            cards[f"CD{i}_{j}"] = matrix[i - 1, j - 1]
         wcs = WCS(cards)
     return wcs
 
