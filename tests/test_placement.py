@@ -19,6 +19,7 @@ from ks4_ccd import (
     apply_zeropoint,
     calibrate_catalog,
     calibrate_file,
+    simulate_field,
 )
 from ks4_ccd.cli import main
 
@@ -180,3 +181,22 @@ def test_right_or_refused(tan_wcs, zpmap, tmp_path, change, route):
             assert right not in refused
     elif change not in ("shifted", "recentred", "tilted"):
         assert len(refused) == 2 * len(ROUTES[route]) * len(GIVEN)
+
+
+@pytest.mark.parametrize("verb", ["catalog", "calibrate", "validate", "build"])
+def test_the_size_of_a_small_stack_has_to_be_given(tmp_path, capsys, verb):
+    """Every command takes maps for those of whole stacks of the release."""
+    simulated = simulate_field((300, 300), map_shape=(10, 10), field="0403", seed=2)
+    paths = simulated.write(tmp_path / "field")
+    where, out = ["--field", "0403", "--band", "R"], tmp_path / "out.fits"
+    maps = ["--maps", tmp_path / "field"]
+    reference = ["--reference", paths.reference]
+    words = {
+        "catalog": [paths.sources, *maps, *where, "-o", out],
+        "calibrate": [paths.image, *maps, *where, "-o", out],
+        "validate": [paths.sources, *maps, *where, *reference, "-o", out],
+        "build": [paths.sources, *where, *reference, "-o", out],
+    }[verb]
+    assert main([verb, *map(str, words)]) == 1
+    assert "--image-size 300 300" in capsys.readouterr().err
+    assert not out.exists()

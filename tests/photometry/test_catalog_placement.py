@@ -151,7 +151,7 @@ def test_a_catalog_of_other_pixels_is_refused(make_sources, zpmap, change, given
         calibrate_catalog(sources, zpmap, **options)
 
 
-def test_some_sources_of_another_image_are_told_of(make_sources, zpmap):
+def test_sources_of_another_image_are_counted_in_a_warning(make_sources, zpmap):
     """Where the median agrees, and more than a few sources do not."""
     sources = make_sources()
     sources["X_IMAGE"][::3] = 1201 - sources["X_IMAGE"][::3]
