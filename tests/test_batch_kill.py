@@ -149,7 +149,7 @@ def test_killed_batches(survey, tmp_path):
         there = results(out)
         assert there.items() <= whole.items(), "a result is there that is not whole"
         left += len(list(out.glob(".*.part")))
-    assert kills, "no batch was killed: the test tests nothing"
+    assert kills >= KILLS // 2
     assert left, "no kill hit an image: the test tests nothing"
     assert start(survey, out).wait() == 0
     check_finished(out, whole)

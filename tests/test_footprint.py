@@ -198,9 +198,7 @@ def test_a_gwcs_is_evaluated(tan_wcs):
     assert place(apply_offsets(tan_wcs(WHOLE), offsets)) == (0, 0)
     part = tan_wcs(WHOLE)[100:200, 300:400]
     gwcs = apply_offsets(part, offsets, origin=(300, 100), image_shape=(10, 10))
-    gwcs.bounding_box = (-0.5, 9.5), (-0.5, 9.5)
     assert place(gwcs, (100, 100)) == (300, 100)
-    assert gwcs.bounding_box is not None
     turned = apply_offsets(changed(tan_wcs(WHOLE), "rotated by 90"), offsets)
     with pytest.raises(GeometryError, match="rotated by 90"):
         place(turned)
@@ -257,45 +255,16 @@ def test_sip_may_add_to_a_linear_part_that_agrees(tan_wcs):
             assert place(wcs) == (0, 0)
 
 
-def tpv(wcs, terms):
-    """Return a WCS with terms of TPV, which are degrees where there is a CD matrix."""
-    cards = fits.Header({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"})
-    for i in (0, 1):
-        cards[f"CRPIX{i + 1}"], cards[f"CRVAL{i + 1}"] = (
-            wcs.wcs.crpix[i],
-            wcs.wcs.crval[i],
-        )
-        for j in (0, 1):
-            cards[f"CD{i + 1}_{j + 1}"] = wcs.pixel_scale_matrix[i, j]
-        for term, value in terms.items():
-            cards[f"PV{i + 1}_{term}"] = value
-    return WCS(cards)
-
-
 def test_tpv_is_a_part_of_the_position(tan_wcs):
-    """Terms of third order, of some pixels at the corners, make other pixels."""
-    wcs = tan_wcs(WHOLE)
-    assert place(tpv(wcs, {1: 1.0})) == (0, 0)
-    half = 11000 * 0.4 / 3600
-    for pixels, refused in ((0.8, False), (1.2, True)):
-        terms = {1: 1.0, 7: pixels / 11000 / half**2}
-        if refused:
-            with pytest.raises(GeometryError, match="shape of the whole stack"):
-                place(tpv(wcs, terms))
-        else:
-            assert place(tpv(wcs, terms)) == (0, 0)
-
-
-def test_all_of_the_image_is_compared(tan_wcs):
-    """A distortion that leaves the corners in their place moves the edges."""
-    half = 11000 * 0.4 / 3600
-    cubic = 10 / 11000 / half**2
-    wcs = tpv(tan_wcs(WHOLE), {1: 1 - 2 * half**2 * cubic, 7: cubic, 9: cubic})
-    x, y = np.array([0, 21999, 11000]), np.array([0, 0, 0])
-    shift = tan_wcs(WHOLE).wcs_world2pix(*wcs.wcs_pix2world(x, y, 0), 0)[1] - y
-    np.testing.assert_allclose(shift, [0, 0, 10], atol=0.1)
-    with pytest.raises(GeometryError, match="resampled"):
-        place(wcs)
+    """Its terms of third order make other pixels of the image."""
+    cards = tan_wcs(WHOLE).to_header()
+    cards.update({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"})
+    cards.update({"PV1_1": 1.0, "PV2_1": 1.0})
+    assert place(WCS(cards)) == (0, 0)
+    # 10 pixels at a distance of 11000.
+    cards["PV1_7"] = 10 / 11000 / (11000 * 0.4 / 3600) ** 2
+    with pytest.raises(GeometryError, match="shape of the whole stack"):
+        place(WCS(cards))
 
 
 def test_a_wcs_that_cannot_be_evaluated_is_refused(tan_wcs):

@@ -19,7 +19,6 @@ from ks4_ccd import (
     apply_zeropoint,
     calibrate_catalog,
     calibrate_file,
-    simulate_field,
 )
 from ks4_ccd.cli import main
 
@@ -66,15 +65,9 @@ def distorted(wcs, form):
         wcs.sip = Sip(terms, 0 * terms, None, None, wcs.wcs.crpix)
     elif form == "TPV":
         cards = wcs.to_header()
-        matrix = wcs.pixel_scale_matrix
         cards["CTYPE1"], cards["CTYPE2"] = "RA---TPV", "DEC--TPV"
         cards["PV1_1"], cards["PV2_1"] = 1.0, 1.0
         cards["PV1_4"] = size * 3600 / 0.4
-        # Only with such a matrix are the terms those of degrees, to wcslib.
-        for name in ("PC*", "CDELT*"):
-            del cards[name]
-        for i, j in ((1, 1), (1, 2), (2, 1), (2, 2)):
-            cards[f"CD{i}_{j}"] = matrix[i - 1, j - 1]
         wcs = WCS(cards)
     return wcs
 
@@ -181,22 +174,3 @@ def test_right_or_refused(tan_wcs, zpmap, tmp_path, change, route):
             assert right not in refused
     elif change not in ("shifted", "recentred", "tilted"):
         assert len(refused) == 2 * len(ROUTES[route]) * len(GIVEN)
-
-
-@pytest.mark.parametrize("verb", ["catalog", "calibrate", "validate", "build"])
-def test_the_size_of_a_small_stack_has_to_be_given(tmp_path, capsys, verb):
-    """Every command takes maps for those of whole stacks of the release."""
-    simulated = simulate_field((300, 300), map_shape=(10, 10), field="0403", seed=2)
-    paths = simulated.write(tmp_path / "field")
-    where, out = ["--field", "0403", "--band", "R"], tmp_path / "out.fits"
-    maps = ["--maps", tmp_path / "field"]
-    reference = ["--reference", paths.reference]
-    words = {
-        "catalog": [paths.sources, *maps, *where, "-o", out],
-        "calibrate": [paths.image, *maps, *where, "-o", out],
-        "validate": [paths.sources, *maps, *where, *reference, "-o", out],
-        "build": [paths.sources, *where, *reference, "-o", out],
-    }[verb]
-    assert main([verb, *map(str, words)]) == 1
-    assert "--image-size 300 300" in capsys.readouterr().err
-    assert not out.exists()

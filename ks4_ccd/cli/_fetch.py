@@ -20,16 +20,16 @@ def add_fetch(verbs):
         _fetch,
         "download the archives of the release",
         "Download archives of the release from Zenodo (DOI 10.5281/zenodo.17336382): "
-        "3.6 GB in all. An interrupted download goes on where it stopped, and what is "
-        "there already is checked, not downloaded again.",
+        "3.6 GB in all. An interrupted download resumes, and existing archives are "
+        "checked, not downloaded again.",
     )
     verb.add_argument(
         "families",
         metavar="FAMILY",
         nargs="*",
-        help="which maps, all if none is named. Zero points: zp, their error zperr, "
-        "their star counts pstar. Misalignment: align, alerr, astar. Names of archives "
-        "will do as well, such as ZeroPoint",
+        help="which maps, by default all. Zero points: zp, their uncertainty zperr, "
+        "their numbers of stars pstar. Misalignment: align, alerr, astar. Names of "
+        "archives will do as well, such as ZeroPoint",
     )
     verb.add_argument(
         "-o",
@@ -47,7 +47,7 @@ def _fetch(arguments):
     try:
         paths = fetch(arguments.families or None, arguments.out)
     except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on from there") and 130
+        return complain("interrupted; the same command resumes from there") and 130
     print(*paths, sep="\n")
     archives = shlex.join(map(str, paths))
     print(

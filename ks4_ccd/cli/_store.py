@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Verbs about the store: ingest and verify."""
+"""The verbs of the store: ingest and verify."""
 
 from ks4_ccd.cli._options import (
     add_verb,
@@ -18,11 +18,14 @@ def add_ingest(verbs):
         _ingest,
         "put the maps in archives into one file",
         "Read archives of maps once, check every map, and write a store: one file, "
-        "for --maps, that gives any map at once. A store that is there is added to. "
-        "If it is interrupted, the same command goes on where it stopped.",
+        "for --maps, that gives any map at once. An existing store is added to. After "
+        "an interruption, the same command resumes.",
     )
     verb.add_argument(
-        "archives", metavar="ARCHIVE", nargs="+", help="archives (.tar, .tar.gz)"
+        "archives",
+        metavar="ARCHIVE",
+        nargs="+",
+        help="archives (.tar, .tar.gz, .tgz; X.tar.gz?download=1 will do as well)",
     )
     verb.add_argument(
         "-o",
@@ -30,7 +33,7 @@ def add_ingest(verbs):
         type=file_name,
         metavar="STORE",
         required=True,
-        help="the store, whose name ends in .ks4maps",
+        help="the store, with a name that ends in .ks4maps",
     )
     verb.add_argument(
         "--on-error",
@@ -56,18 +59,18 @@ def _ingest(arguments):
     report = ingest(arguments.archives, arguments.store, on_error=arguments.on_error)
     for row in report.archives:
         if row["state"] == "there":
-            print(f"{row['archive']}: all of it is there already")
+            print(f"{row['archive']}: all of it is in the store already")
             continue
         words = [f"{row['written']} maps written"]
-        words += [f"{row['known']} there already"] if row["known"] else []
+        words += [f"{row['known']} in the store already"] if row["known"] else []
         words += [f"{row['other']} other files"] if row["other"] else []
         print(f"{row['archive']}: {', '.join(words)}")
     for row in report.problems:
         complain(row["problem"])
     if len(report.problems):
         return complain(
-            f"{len(report.problems)} problems: fetch these archives again, and repeat "
-            "the command to add what is missing"
+            f"{len(report.problems)} problems: download these archives again, and "
+            "repeat the command to add what is missing"
         )
     print(f"{arguments.store}: complete; use it as --maps {arguments.store}")
     return 0
@@ -79,7 +82,7 @@ def _verify(arguments):
         complain(f"{row['map'] or arguments.store}: {row['problem']}")
     if len(problems):
         return complain(
-            f"{arguments.store} has {len(problems)} problems: take a good copy, or "
+            f"{arguments.store} has {len(problems)} problems: use an intact copy, or "
             "ingest the archives into a new store"
         )
     print(f"{arguments.store}: every map is as it was written")

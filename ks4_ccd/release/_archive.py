@@ -2,14 +2,12 @@
 """
 Maps in a .tar or .tar.gz archive, read in place.
 
-An archive is looked through once in a process; its index says at which
-offset each map lies, and nothing is ever extracted. Members that no
-honest archive of maps has (absolute names, links, devices, huge sizes) make
-the whole archive refused.
+An archive is scanned once in a process; its index has the position of each map, and
+nothing is ever extracted.
 """
 
 import os
-import tarfile
+import re
 import threading
 import weakref
 from collections import OrderedDict
@@ -18,25 +16,40 @@ from typing import NamedTuple
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError
 from ks4_ccd.release._gzip import Checkpoints, GzipReader
-from ks4_ccd.release._source import MAX_ARRAY_BYTES, Entry, map_key
+from ks4_ccd.release._source import Entry, map_key, printable
+from ks4_ccd.release._tar import open_reader, read_member, tar_members
 
-__all__ = ["ARCHIVE_SUFFIXES", "ArchiveSource", "open_reader", "plain_files"]
+__all__ = ["ARCHIVE_SUFFIXES", "ArchiveSource", "archive_name"]
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
-_GZIP_MAGIC = b"\x1f\x8b"
+# Programs that download a file may keep the query of its address in the name, and
+# replace characters there that a file system does not allow.
+_ARCHIVE_NAME = re.compile(
+    r"(?P<stem>[^/]+)(?P<suffix>\.tar|\.tar\.gz|\.tgz)"
+    r"(?:\?.*|(?:@|_|%3f)download=.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+
 _MOST_INDEXES = 32
 
 
-class _Member(NamedTuple):
-    key: object
-    name: str
-    offset: int
-    size: int
+def archive_name(name):
+    """
+    Return the name of an archive as it was published, `None` if it is not one.
+
+    Examples
+    --------
+    >>> from ks4_ccd.release._archive import archive_name
+    >>> archive_name("KS4_DR1_ZeroPoint_Maps.TAR.GZ?download=1")
+    'KS4_DR1_ZeroPoint_Maps.tar.gz'
+    """
+    match = _ARCHIVE_NAME.fullmatch(name)
+    return match and match["stem"] + match["suffix"].lower()
 
 
 class _Index(NamedTuple):
-    members: dict  # MapKey: list of _Member
+    members: dict  # MapKey: list of MapKey (with its own tile) and TarMember
     checkpoints: Checkpoints
 
 
@@ -57,8 +70,7 @@ class ArchiveSource:
     Raises
     ------
     MapFormatError
-        If the file is empty, truncated, damaged or not a tar file, or has a
-        member that an archive of maps has no business with.
+        If the file is empty, truncated, damaged or not a tar archive.
     KS4Error
         If the file cannot be read.
     """
@@ -75,7 +87,7 @@ class ArchiveSource:
             self._index = _index_of(self._state, file, self.path)
             self._reader = open_reader(file, self.path, self._index.checkpoints)
         except OSError as error:
-            msg = f"cannot read {self.path}: {error.strerror or error}"
+            msg = f"cannot read {printable(self.path)}: {error.strerror or error}"
             raise KS4Error(msg) from error
         except KS4Error:
             self.close()
@@ -88,38 +100,29 @@ class ArchiveSource:
     def find(self, key):
         """Return the entries of an array: none, one or more."""
         return tuple(
-            Entry(member.key, f"{self.path}:{member.name}", member)
-            for member in self._index.members.get(key, ())
+            Entry(own_key, f"{printable(self.path)}:{member.name}", member)
+            for own_key, member in self._index.members.get(key, ())
         )
 
     def read(self, entry):
         """Return the bytes of an array's file."""
-        member = entry.place
         try:
             with self._lock:
                 self._refuse_changed()
-                self._reader.seek(member.offset)
-                return self._reader.read(member.size)
+                return read_member(self._reader, entry.place, self.path)
         except OSError as error:
             msg = f"cannot read {entry.path}: {error.strerror or error}"
             raise KS4Error(msg) from error
 
     def _refuse_changed(self):
         if _state_of(self._file) != self._state:
-            msg = f"{self.path} has changed since it was opened: open it again"
+            path = printable(self.path)
+            msg = f"{path} has changed since it was opened: open it again"
             raise MapFormatError(msg)
 
     def close(self):
         """Close the file."""
         self._closer()
-
-
-def open_reader(file, path, checkpoints):
-    """Return what reads the content of an archive, gzipped or not."""
-    file.seek(0)
-    is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    file.seek(0)
-    return GzipReader(file, path, checkpoints) if is_gzip else file
 
 
 def _state_of(file):
@@ -139,101 +142,14 @@ def _index_of(state, file, path):
 
 
 def _scan(file, path):
-    """Go through an archive once and note where its maps are."""
+    """Read an archive once and note where its maps are."""
     checkpoints = Checkpoints()
     reader = open_reader(file, path, checkpoints)
     members = {}
-    for info in plain_files(reader, path):
-        key = map_key(info.name.rpartition("/")[2])
+    for member in tar_members(reader, path):
+        key = map_key(member.name.rpartition("/")[2])
         if key is not None:
-            member = _Member(key, info.name, info.offset_data, info.size)
-            members.setdefault(key, []).append(member)
+            members.setdefault(key, []).append((key, member))
     if isinstance(reader, GzipReader):
         reader.drain()
     return _Index(members, checkpoints)
-
-
-def plain_files(reader, path):
-    """
-    Yield the tar headers of the files in an archive, in their order.
-
-    The reader may be moved between them.
-
-    Raises
-    ------
-    MapFormatError
-        If the archive is truncated, damaged or not a tar file, or has a
-        member that an archive of maps has no business with.
-    """
-    for info in _tar_members(_BoundedReads(reader, path), path):
-        _refuse_hostile(info, path)
-        if info.isreg():
-            yield info
-
-
-def _tar_members(reader, path):
-    try:
-        with tarfile.open(fileobj=reader, mode="r:") as archive:
-            while (info := archive.next()) is not None:
-                # Or the archive would keep all of them.
-                archive.members.clear()
-                yield info
-            end = archive.offset
-        reader.seek(end)
-        end_block = reader.read(tarfile.BLOCKSIZE)
-    except (KS4Error, OSError):
-        raise
-    except Exception as error:
-        # On hostile bytes tarfile raises more than it documents: ValueError,
-        # OverflowError, RecursionError and others.
-        msg = f"{path} is truncated, damaged or not a tar archive: {error}"
-        raise MapFormatError(msg) from error
-    if end_block != bytes(tarfile.BLOCKSIZE):
-        # tarfile itself takes a header cut short, or overwritten, for the end.
-        found = "a damaged header" if len(end_block) == tarfile.BLOCKSIZE else "nothing"
-        msg = (
-            f"{path} is truncated or damaged: expected a tar header or the mark of "
-            f"the end at byte {end}, found {found}"
-        )
-        raise MapFormatError(msg)
-
-
-def _refuse_hostile(info, path):
-    """Raise for a member that an archive of maps has no business with."""
-    reason = None
-    if info.name.startswith("/") or ".." in info.name.split("/"):
-        reason = "its name leads out of the archive"
-    elif info.issym() or info.islnk():
-        reason = "it is a link"
-    elif not (info.isreg() or info.isdir()) or info.issparse():
-        reason = "it is not a plain file or a folder"
-    elif not 0 <= info.size <= MAX_ARRAY_BYTES:
-        reason = f"it claims {info.size} bytes, more than the {MAX_ARRAY_BYTES} allowed"
-    if reason is not None:
-        msg = f"{path} is refused because of its member {info.name!r}: {reason}"
-        raise MapFormatError(msg)
-
-
-class _BoundedReads:
-    """
-    A reader for tarfile that never returns more at once than an array may have.
-
-    tarfile reads long names and extended headers at the length that they
-    claim.
-    """
-
-    def __init__(self, reader, path):
-        self._reader = reader
-        self._path = path
-
-    def tell(self):
-        return self._reader.tell()
-
-    def seek(self, position):
-        return self._reader.seek(position)
-
-    def read(self, size):
-        if not 0 <= size <= MAX_ARRAY_BYTES:
-            msg = f"{self._path} is refused: a header in it claims {size} bytes"
-            raise MapFormatError(msg)
-        return self._reader.read(size)

@@ -1,8 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-From the bytes of a map's .npy file to a checked array.
+Read a checked array from the bytes of a map's .npy file.
 
-Nothing is unpickled, and nothing is allocated on the word of a header.
+Nothing is unpickled, and no memory is allocated for the size that a header claims.
 """
 
 import io
@@ -13,13 +13,22 @@ import numpy as np
 
 from ks4_ccd._cell_arrays import is_marked
 from ks4_ccd.exceptions import MapFormatError
+from ks4_ccd.release._source import MAX_ARRAY_BYTES, printable
 
 __all__ = ["check_together", "read_array", "read_once", "without_marks"]
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
+    # Differs in the encoding of the names of fields, which no map has.
+    (3, 0): np.lib.format.read_array_header_2_0,
 }
+
+# Bytes before the length of the header ends, and of that length.
+_HEADER_WIDTHS = {(1, 0): (10, 2), (2, 0): (12, 4), (3, 0): (12, 4)}
+
+_MOST_HEADER_BYTES = 10_000
+_LONGEST_REASON = 200
 
 
 def read_array(data, key, path, *, components=False):
@@ -31,11 +40,11 @@ def read_array(data, key, path, *, components=False):
     data : bytes
         The content of the file.
     key : `MapKey`
-        Which array it is.
+        The array's key.
     path : str
-        Where it came from, for messages.
+        Its source, for messages.
     components : bool, optional
-        Whether it is to hold the two components of an offset a cell.
+        Whether it must contain the two components of an offset for each cell.
 
     Returns
     -------
@@ -47,24 +56,27 @@ def read_array(data, key, path, *, components=False):
     ------
     MapFormatError
         If the file is not a whole .npy file of real numbers in two
-        dimensions, or contradicts what the release documents of its family;
-        with ``components``, if it has not two numbers a cell.
+        dimensions, or contradicts the release's documentation of its family;
+        with ``components``, if it does not have two numbers for each cell.
     """
     shape, fortran_order, dtype, offset = _read_header(data, path)
     if dtype.hasobject:
-        msg = f"{path} holds pickled Python objects, which are never loaded"
+        msg = f"{path} contains pickled Python objects, which are never loaded"
         raise MapFormatError(msg)
     if dtype.kind not in "iuf":
-        msg = f"{path} must hold real numbers, got dtype {dtype}"
+        msg = f"{path} must contain real numbers, found the dtype {_shortened(dtype)}"
+        raise MapFormatError(msg)
+    if not all(0 <= length <= MAX_ARRAY_BYTES for length in shape):
+        msg = f"{path} claims a shape that no map has: it is damaged"
         raise MapFormatError(msg)
     if not components:
         _check_shape(shape, key, path)
     expected, there = math.prod(shape) * dtype.itemsize, len(data) - offset
     if there != expected:
-        what = "is truncated" if there < expected else "has bytes behind its array"
+        what = "is truncated" if there < expected else "has bytes after its array"
         msg = (
             f"{path} {what}: expected {expected} bytes for shape {shape} of {dtype}, "
-            f"got {there}"
+            f"found {there}"
         )
         raise MapFormatError(msg)
     array = np.frombuffer(data, dtype, offset=offset)
@@ -75,13 +87,14 @@ def read_array(data, key, path, *, components=False):
     if components and (len(shape) != 3 or shape[2] != 2 or min(shape) < 1):
         msg = (
             f"{path} has the shape {shape}{f' and {negative}' if signed else ''}: "
-            "components= reads two components a cell, an array of shape (nx, ny, 2)"
+            "components= reads two components for each cell, an array of shape "
+            "(nx, ny, 2)"
         )
         raise MapFormatError(msg)
     if key.family == "align" and signed and not components:
         msg = (
-            f"{path} holds {negative}: the release documents its align maps as "
-            "separations without a sign, and one number a cell cannot be both "
+            f"{path} contains {negative}: the release documents its align maps as "
+            "separations without a sign, and one number for each cell cannot be both "
             "components of an offset. To read an array that has both, of shape "
             "(nx, ny, 2), as an OffsetMap, pass components= to MapLibrary.offset"
         )
@@ -93,29 +106,42 @@ def _read_header(data, path):
     if not data:
         msg = f"{path} is empty: expected a .npy file"
         raise MapFormatError(msg)
+    length = _header_length(data)
+    if length > _MOST_HEADER_BYTES:
+        msg = (
+            f"{path} is damaged or not the .npy file of a map: its header has {length} "
+            f"bytes, expected about 128 and at most {_MOST_HEADER_BYTES}"
+        )
+        raise MapFormatError(msg)
     try:
-        return _parse_header(bytes(data[: _header_length(data)]))
+        return _parse_header(bytes(data[:length]))
     except Exception as error:
-        # On hostile headers numpy raises more than it documents: TokenError,
+        # On damaged headers numpy raises more than it documents: TokenError,
         # RecursionError and others beside ValueError.
-        msg = f"{path} is truncated, damaged or not a .npy file: {error}"
+        reason = _shortened(error)
+        msg = f"{path} is truncated, damaged or not a .npy file: {reason}"
         raise MapFormatError(msg) from error
 
 
+def _shortened(reason):
+    text = printable(reason)
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+
+
 def _header_length(data):
-    # Of any other version, as much as numpy needs to see to say so.
-    first, width = {(1, 0): (10, 2), (2, 0): (12, 4)}.get(tuple(data[6:8]), (16, 0))
+    # For an unknown version, as much as numpy needs to report it.
+    first, width = _HEADER_WIDTHS.get(tuple(data[6:8]), (16, 0))
     return first + int.from_bytes(data[8 : 8 + width], "little")
 
 
-# The maps of a release share a few headers, and numpy takes longer to read one
-# than all the rest of an array.
+# The maps of a release share a few headers, and numpy takes longer to parse one
+# than everything else about an array.
 @lru_cache(maxsize=64)
 def _parse_header(header):
     file = io.BytesIO(header)
     version = np.lib.format.read_magic(file)
     if version not in _HEADER_READERS:
-        msg = f"version {version} of the format is not for plain arrays"
+        msg = f"version {version} of the format is unknown"
         raise ValueError(msg)
     shape, fortran_order, dtype = _HEADER_READERS[version](file)
     return shape, fortran_order, dtype, file.tell()
@@ -124,7 +150,7 @@ def _parse_header(header):
 def _check_shape(shape, key, path):
     if key.family == "align" and len(shape) == 3 and 2 in (shape[0], shape[-1]):
         msg = (
-            f"{path} has the shape {shape}, that is two components a cell: the release "
+            f"{path} has the shape {shape}, two components for each cell: the release "
             "documents its align maps as separations without a direction. If you know "
             "the order and the sign of the components, pass components= to "
             "MapLibrary.offset to read them as an OffsetMap"
@@ -137,12 +163,12 @@ def _check_shape(shape, key, path):
 
 def read_once(found, *, components=False):
     """
-    Return the one array that one or more entries hold.
+    Return the array that one or more entries contain.
 
     Parameters
     ----------
     found : list of (source, `Entry`)
-        Where the array is.
+        The array's entries.
     components : bool, optional
         As in `read_array`.
 
@@ -150,7 +176,7 @@ def read_once(found, *, components=False):
     -------
     array : 2D or 3D `~numpy.ndarray`
     path : str
-        Where the first of them is.
+        The path of the first of them.
 
     Raises
     ------
@@ -241,3 +267,35 @@ def without_marks(arrays, components, mark):
         # With no mark to stand out from, a uniform map is a uniform map.
         return {}
     return {name: np.where(marked, np.nan, array) for name, array in values.items()}
+
+
+def edges_of(array, path):
+    """
+    Return the edges of chips or amplifiers that a file contains.
+
+    Parameters
+    ----------
+    array : 2D `~numpy.ndarray` or `None`
+        A row for each edge: its axis, 0 (x) or 1 (y), and its pixel coordinate.
+    path : str
+        Its source, for messages.
+
+    Returns
+    -------
+    edges : tuple of `~numpy.ndarray`
+        The coordinates along x, and those along y.
+
+    Raises
+    ------
+    MapFormatError
+        If the array has another shape or other axes.
+    """
+    if array is None:
+        return (), ()
+    if array.shape[1] != 2 or not np.isin(array[:, 0], (0, 1)).all():
+        msg = (
+            f"{path} must contain the edges of chips or amplifiers as rows of an axis "
+            f"(0 for x, 1 for y) and a pixel coordinate, found the shape {array.shape}"
+        )
+        raise MapFormatError(msg)
+    return tuple(array[array[:, 0] == axis, 1] for axis in (0, 1))

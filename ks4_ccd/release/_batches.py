@@ -105,5 +105,5 @@ class Batches:
 
 
 def _packed(member, shape):
-    key, name, _, data = member
-    return Row(key, name, shape, *pack(data, key, name))
+    key, name = member.key, member.name
+    return Row(key, name, shape, *pack(member.data, key, name))

@@ -1,9 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Files over HTTP, through broken connections: a downloader for pooch."""
+"""A downloader for pooch that copes with broken connections."""
 
 import os
 import re
+import stat
+import threading
 import time
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,13 +16,21 @@ import urllib3
 from ks4_ccd import __version__
 from ks4_ccd.exceptions import DownloadError
 from ks4_ccd.release._record import LANDING_PAGE
+from ks4_ccd.release._source import printable
 
-__all__ = ["ResumingDownloader", "new_session", "read_small_file"]
+__all__ = ["ResumingDownloader", "new_session", "read_small_file", "size_of_part"]
 
 _TIMEOUT = (10, 30)  # seconds: to connect, and between bytes
 
-# Seconds between one attempt and the next. Who is offline wants to know soon;
-# who has half an archive wants the rest.
+# A server that sends a byte now and then never reaches these limits. So there are
+# others: seconds until all headers have come, and bytes a second, as the average of
+# so many seconds, below which a download would take days.
+_LONGEST_ANSWER = 120
+_SLOWEST = 10_000
+_SECONDS_OF_AVERAGE = 60
+
+# Seconds between one attempt and the next: few if nothing has been downloaded, as
+# the machine may be offline, and more for the rest of an archive.
 _WAITS = (1, 2, 4, 8, 16, 32)
 _WAITS_AT_FIRST = (1, 2)
 _LONGEST_WAIT = 120
@@ -36,7 +47,7 @@ _PASSING = (
 
 
 class _PassingError(Exception):
-    """What may go better next time, and how many seconds the server asks for."""
+    """A failure that may be temporary, and the seconds that the server asks for."""
 
     def __init__(self, message, wait=0):
         super().__init__(message)
@@ -44,9 +55,9 @@ class _PassingError(Exception):
 
 
 def new_session():
-    """Return a session whose requests say who asks, and for bytes as they are."""
+    """Return a session whose requests name this package and ask for no compression."""
     session = requests.Session()
-    # Zenodo blocks crowds of clients that give no name.
+    # Zenodo blocks crowds of clients without a name.
     session.headers["User-Agent"] = f"ks4_ccd/{__version__} ({LANDING_PAGE})"
     session.headers["Accept-Encoding"] = "identity"
     return session
@@ -59,40 +70,42 @@ def read_small_file(session, url):
     Raises
     ------
     DownloadError
-        If it cannot be had, or is not small.
+        If it cannot be downloaded, or is not small.
     """
 
     def read():
+        content = b""
         with _opened(session, url) as response:
-            return response.raw.read(_LARGEST_SMALL_FILE + 1, decode_content=True)
+            for piece in _pieces(response, decode_content=True):
+                content += piece
+                if len(content) > _LARGEST_SMALL_FILE:
+                    msg = f"{url} is far too long to be the description of a record"
+                    raise DownloadError(msg)
+        return content
 
-    content = _persist(read, _WAITS_AT_FIRST)
-    if len(content) > _LARGEST_SMALL_FILE:
-        msg = f"{url} is far too long to be the description of a record"
-        raise DownloadError(msg)
-    return content
+    return _persist(read, _WAITS_AT_FIRST)
 
 
 class ResumingDownloader:
     """
-    A downloader for pooch that goes on from where an earlier one stopped.
+    A downloader for pooch that resumes an earlier download.
 
     Parameters
     ----------
     session : `~requests.Session`
     part : `~pathlib.Path`
-        What is there already; it is added to, and kept if the download fails.
+        The partial file; it is appended to, and kept if the download fails.
     size : int
-        How many bytes the whole file has.
+        The number of bytes of the whole file.
     bar : `~tqdm.tqdm`
-        Shows the bytes that are there.
+        Shows the bytes that were downloaded.
 
     Notes
     -----
-    A server may give a whole file in the place of a part: then it replaces what
-    was there. The same happens if its answer contradicts the question, or the
-    file changed between two attempts (ETag). Whether the bytes are the right
-    ones is for pooch to check.
+    A server may send a whole file instead of a part, which then replaces the
+    partial file. The same happens if its answer contradicts the request, or the
+    file changed between two attempts (ETag). Pooch checks whether the bytes are
+    the right ones.
     """
 
     def __init__(self, session, part, size, bar):
@@ -108,7 +121,7 @@ class ResumingDownloader:
         os.replace(self._part, output_file)
 
     def _go_on(self, url):
-        have = self._part.stat().st_size if self._part.exists() else 0
+        have = size_of_part(self._part)
         if have == self._size:
             return
         headers = {}
@@ -121,13 +134,14 @@ class ResumingDownloader:
             if not have:
                 self._bar.initial = 0
                 self._bar.reset()
-            with open(self._part, "ab" if have else "wb") as file:
-                for chunk in response.raw.stream(_CHUNK, decode_content=False):
-                    have += len(chunk)
+            mode = "ab" if have else "wb"
+            with open(self._part, mode, opener=_open_without_links) as file:
+                for piece in _pieces(response, decode_content=False):
+                    have += len(piece)
                     if have > self._size:
                         break
-                    file.write(chunk)
-                    self._bar.update(len(chunk))
+                    file.write(piece)
+                    self._bar.update(len(piece))
         if have > self._size:
             self._part.unlink()
             msg = f"{url} sends more than the {self._size} bytes of the record"
@@ -162,8 +176,34 @@ class ResumingDownloader:
         raise _PassingError(msg)
 
 
+def size_of_part(part):
+    """
+    Return the size of a partial file, 0 if it does not exist.
+
+    Raises
+    ------
+    DownloadError
+        If it is a symbolic link, or not a file: another file would be written.
+    """
+    try:
+        status = part.lstat()
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISREG(status.st_mode):
+        msg = (
+            f"{part} must be the partial file of an earlier download, found a symbolic "
+            "link, a folder or a device: move it away, then fetch again"
+        )
+        raise DownloadError(msg)
+    return status.st_size
+
+
+def _open_without_links(path, flags):
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def _persist(action, waits):
-    """Return what an action returns in the end, with waits between its attempts."""
+    """Return the result of an action, with waits between its attempts."""
     for wait in waits:
         try:
             return action()
@@ -178,26 +218,70 @@ def _persist(action, waits):
 
 @contextmanager
 def _opened(session, url, headers=None):
-    """Give the answer to a request; what goes wrong until its end is translated."""
+    """Give the answer to a request; errors until its end are translated."""
     options = {"headers": headers, "timeout": _TIMEOUT, "stream": True}
     try:
-        with session.get(url, **options) as response:
+        with _answer(partial(session.get, url, **options)) as response:
             _check_status(response)
             yield response
     except _PASSING as error:
         msg = f"no connection to {url}: {_reason(error)}"
         raise _PassingError(msg) from error
     except (requests.RequestException, ValueError) as error:
-        # Among others: redirected to what is not HTTP or no address, or in a circle.
+        # Among others: redirected to another protocol, to no address, or in a circle.
         msg = f"cannot request {url}: {error}"
         raise DownloadError(msg) from error
+
+
+def _answer(ask):
+    """Return the answer to a request, unless its headers take too long."""
+    answer = Future()
+
+    def run():
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return answer.result(timeout=_LONGEST_ANSWER)
+    except TimeoutError:
+        if answer.done():
+            raise
+        # Nothing stops the request; an answer that comes after all is closed.
+        answer.add_done_callback(_close_answer)
+        raise requests.Timeout from None
+
+
+def _close_answer(answer):
+    if answer.exception() is None:
+        answer.result().close()
+
+
+def _pieces(response, *, decode_content):
+    """Yield the bytes of an answer as they come, unless they come too slowly."""
+    begun, received = time.monotonic(), 0
+    # `read` would wait until it has all that it was asked for.
+    while piece := response.raw.read1(_CHUNK, decode_content=decode_content):
+        yield piece
+        received += len(piece)
+        seconds = time.monotonic() - begun
+        if seconds > _SECONDS_OF_AVERAGE:
+            if received < _SLOWEST * seconds:
+                msg = (
+                    f"{response.url} sends {received / seconds:.0f} bytes a second, "
+                    f"expected at least {_SLOWEST}"
+                )
+                raise _PassingError(msg)
+            begun, received = time.monotonic(), 0
 
 
 def _check_status(response):
     status = response.status_code
     if status in (200, 206, 416):
         return
-    msg = f"{response.url} answers {status} {response.reason}"
+    msg = f"{response.url} answers {status} {printable(response.reason)}"
     if status in (408, 429) or status >= 500:
         wait = response.headers.get("Retry-After", "")
         raise _PassingError(msg, int(wait) if wait.isdecimal() else 0)
@@ -205,7 +289,7 @@ def _check_status(response):
 
 
 def _reason(error):
-    """Return what the operating system says of an error, if it is at its root."""
+    """Return the message of the operating system, if it is at the root of an error."""
     cause = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

@@ -83,6 +83,11 @@ class GzipReader:
         Those of an earlier pass over the same file, or new ones that this
         reader is to fill.
 
+    Attributes
+    ----------
+    member_starts : list of int
+        Where the gzip members that were read so far begin, in inflated bytes.
+
     Notes
     -----
     Concatenated gzip members are read as one, with or without zero padding.
@@ -95,6 +100,7 @@ class GzipReader:
         self._file = file
         self._name = name
         self._position = 0
+        self.member_starts = [0]
         self._restore(self.checkpoints.before(0))
 
     def tell(self):
@@ -162,6 +168,8 @@ class GzipReader:
                 self._input = self._input.lstrip(b"\0")
                 if self._input:
                     self._decompressor = zlib.decompressobj(_GZIP)
+                    if self._end > self.member_starts[-1]:
+                        self.member_starts.append(self._end)
                 continue
             piece = self._decompress()
             if piece:

@@ -1,16 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The files in an archive, one after the other, each looked at once."""
+"""The files in an archive, read once, in their order."""
 
 import os
 import zlib
+from collections import OrderedDict
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError
-from ks4_ccd.release._archive import ARCHIVE_SUFFIXES, open_reader, plain_files
+from ks4_ccd.release._archive import ARCHIVE_SUFFIXES, archive_name
 from ks4_ccd.release._gzip import Checkpoints, GzipReader
-from ks4_ccd.release._source import map_key
+from ks4_ccd.release._source import map_key, printable
+from ks4_ccd.release._tar import open_reader, read_member, tar_members
 from ks4_ccd.release.names import MapKey
 
 __all__ = ["BrokenArchiveError", "Identity", "Member", "MemberStream"]
@@ -18,13 +20,17 @@ __all__ = ["BrokenArchiveError", "Identity", "Member", "MemberStream"]
 _HEAD_BYTES = 2**10
 _TAIL_BYTES = 2**16
 
+# Maps that a link may lead to: those a little before it. For others the archive is
+# read again from the last checkpoint before them.
+_RECENT_BYTES = 2**25
+
 
 class BrokenArchiveError(MapFormatError):
     """
     An archive cannot be read to its end.
 
     ``is_corrupt`` is whether its checksums are wrong, so that any of its
-    members may be; else it was just cut off.
+    members may be; otherwise it was cut off.
     """
 
     def __init__(self, message, is_corrupt):
@@ -34,11 +40,11 @@ class BrokenArchiveError(MapFormatError):
 
 class Identity(NamedTuple):
     """
-    What tells an archive from others, wherever it lies.
+    Properties that distinguish an archive from others, wherever it is.
 
     ``head`` and ``tail`` are checksums of its ends. The last bytes of a .gz are a
-    checksum of its content: what has the same name, size and tail is the
-    same. What has the same name and head only is another state of it, such
+    checksum of its content: two archives of the same name, size and tail are the
+    same. One that has only the same name and head is another state of it, such
     as a download that was cut off.
     """
 
@@ -49,12 +55,17 @@ class Identity(NamedTuple):
 
 
 class Member(NamedTuple):
-    """One file in an archive; ``key`` is `None` if it is no map."""
+    """
+    One file in an archive.
+
+    ``key`` is `None` if it is not a map, ``problem`` is why it cannot be read.
+    """
 
     key: MapKey | None
     name: str
     position: int
     data: bytes
+    problem: str | None = None
 
 
 class MemberStream:
@@ -74,10 +85,12 @@ class MemberStream:
 
     def __init__(self, path):
         self.path = Path(path)
-        if not self.path.name.endswith(ARCHIVE_SUFFIXES):
+        name = archive_name(self.path.name)
+        if name is None:
             msg = (
-                f"{self.path} must be an archive of maps, whose name ends in "
-                f"{', '.join(ARCHIVE_SUFFIXES)}; of a folder, name the archives in it"
+                f"{printable(self.path)} must be an archive of maps, with a name that "
+                f"ends in {', '.join(ARCHIVE_SUFFIXES)}. To ingest a folder, name the "
+                "archives in it"
             )
             raise KS4Error(msg)
         with self._open() as file:
@@ -85,13 +98,13 @@ class MemberStream:
             head = file.read(_HEAD_BYTES)
             file.seek(max(0, self.size - _TAIL_BYTES))
             ends = [sha256(end).hexdigest() for end in (head, file.read())]
-        self.identity = Identity(_text(self.path.name), self.size, *ends)
+        self.identity = Identity(printable(name), self.size, *ends)
 
     def _open(self):
         try:
             return open(self.path, "rb")
         except OSError as error:
-            msg = f"cannot read {self.path}: {error.strerror or error}"
+            msg = f"cannot read {printable(self.path)}: {error.strerror or error}"
             raise KS4Error(msg) from error
 
     def members(self, after, passed):
@@ -113,39 +126,51 @@ class MemberStream:
         Raises
         ------
         BrokenArchiveError
-            If the archive is truncated or damaged, or has a member that an
-            archive of maps has no business with.
+            If the archive is truncated or damaged.
         KS4Error
             If it cannot be read.
         """
         with self._open() as file:
             try:
-                # Nobody goes back here: no checkpoints.
-                reader = open_reader(file, self.path, Checkpoints(spacing=2**62))
+                reader = open_reader(file, self.path, Checkpoints())
+                recent = _Recent(reader, self.path)
                 try:
-                    for info in plain_files(reader, self.path):
-                        if info.offset_data > after:
-                            yield _member(reader, info, self.path)
+                    for member in tar_members(reader, self.path):
+                        if member.position > after:
+                            yield recent.read(member)
                         passed(file.tell())
                     _drain(reader)
                 except MapFormatError as error:
                     is_corrupt = _is_corrupt(reader, error)
                     raise BrokenArchiveError(str(error), is_corrupt) from error
             except OSError as error:
-                msg = f"cannot read {self.path}: {error.strerror or error}"
+                msg = f"cannot read {printable(self.path)}: {error.strerror or error}"
                 raise KS4Error(msg) from error
 
 
-def _member(reader, info, path):
-    key = map_key(info.name.rpartition("/")[2])
-    data = b""
-    if key is not None:
-        reader.seek(info.offset_data)
-        data = reader.read(info.size)
-        if len(data) < info.size:
-            msg = f"{path} is truncated: it ends within its member {info.name}"
-            raise MapFormatError(msg)
-    return Member(key, _text(info.name), info.offset_data, data)
+class _Recent:
+    """Reads members, and keeps the last ones for links that lead to them."""
+
+    def __init__(self, reader, path):
+        self._reader, self._path = reader, path
+        self._kept, self._bytes = OrderedDict(), 0
+
+    def read(self, member):
+        key = map_key(member.name.rpartition("/")[2])
+        data, problem = b"", member.problem
+        if key is not None and problem is None:
+            data = self._kept.get(member.pieces)
+            if data is None:
+                data = read_member(self._reader, member, self._path)
+                self._keep(member.pieces, data)
+        return Member(key, member.name, member.position, data, problem)
+
+    def _keep(self, pieces, data):
+        self._kept[pieces] = data
+        self._bytes += len(data)
+        while self._bytes > _RECENT_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= len(oldest)
 
 
 def _drain(reader):
@@ -161,8 +186,3 @@ def _is_corrupt(reader, error):
     except MapFormatError as later:
         error = later
     return isinstance(error.__cause__, zlib.error)
-
-
-def _text(name):
-    # Names in archives need not be text; those in a store must.
-    return name.encode("utf-8", "backslashreplace").decode()

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError
-from ks4_ccd.release._archive import ARCHIVE_SUFFIXES, ArchiveSource
+from ks4_ccd.release._archive import ArchiveSource, archive_name
 from ks4_ccd.release._source import FolderSource
 from ks4_ccd.release._store_file import STORE_SUFFIX
 from ks4_ccd.release._store_source import StoreSource
@@ -73,7 +73,7 @@ def _files_in(folder):
 def _is_archive(file):
     name = os.path.basename(file)
     # `._name` is what macOS puts beside a file for itself.
-    is_named_so = name.endswith(ARCHIVE_SUFFIXES) and not name.startswith(".")
+    is_named_so = archive_name(name) is not None and not name.startswith(".")
     return is_named_so and os.path.isfile(file)
 
 

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Where a library's arrays lie: the interface of a source, and the folder.
+The interface of a source of arrays, and the folder as a source.
 
 A source has four methods: ``keys()`` returns the `MapKey` of every array,
 ``find(key)`` the entries that hold an array, ``read(entry)`` the bytes of an
@@ -14,9 +14,9 @@ from typing import NamedTuple
 from ks4_ccd.exceptions import KS4Error, MapFormatError
 from ks4_ccd.release.names import MapKey
 
-__all__ = ["MAX_ARRAY_BYTES", "Entry", "FolderSource", "map_key"]
+__all__ = ["MAX_ARRAY_BYTES", "Entry", "FolderSource", "map_key", "printable"]
 
-# The largest map that the release speaks of has 220 x 220 cells: 0.4 MB.
+# The largest map that the code of the release mentions has 220 x 220 cells: 0.4 MB.
 MAX_ARRAY_BYTES = 64 * 2**20
 
 
@@ -24,12 +24,20 @@ class Entry(NamedTuple):
     """
     One array in a source.
 
-    ``path`` says to people where it is, ``place`` to its source.
+    ``path`` names it in messages, ``place`` is for its source.
     """
 
     key: MapKey
     path: str
     place: object
+
+
+def printable(name):
+    """Return a name or text with its control characters escaped, for messages."""
+    text = str(name)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def map_key(filename):
@@ -62,7 +70,7 @@ class FolderSource:
             key = map_key(os.path.basename(file))
             # A named pipe, say, would block.
             if key is not None and os.path.isfile(file):
-                entry = Entry(key, os.fspath(file), file)
+                entry = Entry(key, printable(file), file)
                 self._entries.setdefault(key, []).append(entry)
 
     def keys(self):

@@ -30,13 +30,14 @@ def fetch(families=None, dest=".", *, progress=None, record=RECORD):
         3.6 GB. An `~ks4_ccd.ZeroPointMap` consists of the first three, a
         `~ks4_ccd.MisalignmentMap` of the others.
     dest : str or path-like, optional
-        The folder to put them into. It is made if it is not there.
+        The folder for them. It is created if it does not exist.
     progress : bool, optional
-        Whether to show a bar for each archive; by default where a terminal is.
+        Whether to show a bar for each archive; by default if the output is a
+        terminal.
     record : str, optional
-        Where the release is described, in the format of Zenodo's API: by default
-        the release itself (DOI 10.5281/zenodo.17336382). For a mirror, whose
-        archives have to be the same.
+        The address of the release's description, in the format of Zenodo's API: by
+        default that of the release itself (DOI 10.5281/zenodo.17336382). For a
+        mirror, whose archives have to be the same.
 
     Returns
     -------
@@ -46,19 +47,20 @@ def fetch(families=None, dest=".", *, progress=None, record=RECORD):
     Raises
     ------
     KS4Error
-        If ``families`` names what is not in the release.
+        If ``families`` is not in the release.
     DownloadError
-        If an archive cannot be had, or is not the published one; with the
-        files to download by hand. Or if there is another file of that name, or
-        too little space: both are noticed before anything is downloaded.
+        If an archive is unavailable, comes too slowly, or is not the published one;
+        with the files to download by hand. Or if another file has its name, its
+        partial file is a symbolic link, or there is too little space: these are
+        noticed before anything is downloaded.
 
     Notes
     -----
     An archive appears under its name when it is whole and has the right md5.
-    Until then it is a file ``.part`` beside it, and another call goes on from
-    there. Archives that are there already are checked and not downloaded again,
-    whether they were downloaded by this or by hand; if none is missing, the
-    network is not used. One process at a time should download into a folder.
+    Until then it is a file ``.part`` beside it, from which another call resumes.
+    Existing archives are checked and not downloaded again, whether they were
+    downloaded by this function or by hand; if none is missing, the network is not
+    used. One process at a time should download into a folder.
 
     Examples
     --------
@@ -133,7 +135,7 @@ def _md5_of(path):
 def _check_present(path, md5, expected):
     if md5 not in expected:
         msg = (
-            f"{path} is there, and is not the archive of DR1: its md5 is {md5}, "
+            f"{path} exists and is not the archive of DR1: its md5 is {md5}, "
             f"expected {' or '.join(expected)}; move it away or delete it, then "
             "fetch again"
         )
@@ -141,9 +143,10 @@ def _check_present(path, md5, expected):
 
 
 def _check_space(dest, archives):
-    there = [_part_of(dest, archive) for archive in archives]
+    from ks4_ccd.release._download import size_of_part
+
     needed = sum(archive.size for archive in archives)
-    needed -= sum(part.stat().st_size for part in there if part.exists())
+    needed -= sum(size_of_part(_part_of(dest, archive)) for archive in archives)
     free = shutil.disk_usage(dest).free
     if needed > free:
         msg = (
@@ -174,10 +177,10 @@ def _download_once(session, archive, part, progress):
     """Download an archive, or raise `ValueError` if its md5 is wrong."""
     import pooch
 
-    from ks4_ccd.release._download import ResumingDownloader
+    from ks4_ccd.release._download import ResumingDownloader, size_of_part
 
     bar = tqdm(
-        initial=part.stat().st_size if part.exists() else 0,
+        initial=size_of_part(part),
         total=archive.size,
         desc=archive.name,
         unit="B",
@@ -224,7 +227,7 @@ def _by_hand(names, dest):
         yield
     except DownloadError as error:
         msg = (
-            f"{error}. Fetch again to go on from what is there, or download by hand "
-            f"{', '.join(names)} from {LANDING_PAGE} and put into {dest}"
+            f"{error}. Fetch again to resume, or download by hand {', '.join(names)} "
+            f"from {LANDING_PAGE} and put into {dest}"
         )
         raise DownloadError(msg) from error

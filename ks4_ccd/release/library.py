@@ -8,10 +8,10 @@ from functools import lru_cache, partial
 import numpy as np
 from astropy.table import Table
 
-from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError
+from ks4_ccd.exceptions import KS4Error, MapNotFoundError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
-from ks4_ccd.release._array import check_together, read_once, without_marks
+from ks4_ccd.release._array import check_together, edges_of, read_once, without_marks
 from ks4_ccd.release._components import check_components, split_components
 from ks4_ccd.release._listing import is_whole, order, what_is_there
 from ks4_ccd.release._open import as_paths, open_sources
@@ -31,18 +31,19 @@ class MapLibrary:
     The calibration maps in folders, archives and stores.
 
     Maps are found by their file names, in any subfolder; other files are
-    passed over. Archives are read in place: nothing is extracted to disk,
-    nothing is unpickled. A .tar.gz is looked through once in a process,
-    which takes seconds for a gigabyte, and any map is tens of milliseconds
-    away from then on. A store, which `~ks4_ccd.ingest` makes of archives, opens
+    ignored. Archives are read in place: nothing is extracted to disk,
+    nothing is unpickled. A .tar.gz is scanned once in a process,
+    which takes seconds for a gigabyte; any map is then read in tens of
+    milliseconds. A store, which `~ks4_ccd.ingest` makes of archives, opens
     at once and gives any map in a fraction of a millisecond.
 
     Parameters
     ----------
     path : path-like or list of path-like
         A folder (with .npy files of maps, and .tar, .tar.gz or .tgz archives
-        of them), an archive, a store (a file named .ks4maps), or several of
-        these together.
+        of them, in upper or lower case, also with the query of a download
+        after it, as in ``X.tar.gz?download=1``), an archive, a store (a file
+        named .ks4maps), or several of these together.
     image_shape : tuple of int, optional
         The shape ``(rows, columns)`` of the whole images that the maps
         cover; by default that of the KS4 stacks.
@@ -50,14 +51,12 @@ class MapLibrary:
     Raises
     ------
     MapNotFoundError
-        If ``path`` is not there.
+        If ``path`` does not exist.
     MapFormatError
-        If an archive is truncated, damaged or not an archive, or has members
-        that no archive of maps has: absolute names, links, devices, sizes
-        of more than 64 MiB.
+        If an archive is truncated, damaged or not an archive.
     StoreError
-        If a store is damaged, locked or something else, or was written by a
-        newer version.
+        If a store is damaged, locked or not a store, or was written by another
+        version.
     KS4Error
         If a folder or a file cannot be read.
 
@@ -71,7 +70,11 @@ class MapLibrary:
     if there are errors: these cells become NaN. Where there are counts, a
     count of 0 marks an empty cell.
 
-    The same array may be there more than once, in several sources or as
+    In an archive, a link to an earlier member is another name of its data. A
+    member that cannot be read (a link that leads elsewhere, a device, more than
+    64 MiB) is an error when its map is loaded, and leaves the others readable.
+
+    The same array may exist more than once, in several sources or as
     ``dual`` and ``Idual``: equal ones count as one, different ones raise
     `MapFormatError` when their map is loaded.
 
@@ -332,7 +335,7 @@ class MapLibrary:
             elif part in needed:
                 raise MapNotFoundError(self._message_for(key))
         own_key, source = _name_of(first_found)
-        edges = _edges_of(arrays.pop("edges", None), paths.get("edges"))
+        edges = edges_of(arrays.pop("edges", None), paths.get("edges"))
         check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
         if "count" not in arrays:
             mark = map_class.empty_value
@@ -383,16 +386,3 @@ def _name_of(found):
     keys = [entry.key for _, entry in found]
     with_tile = [own_key for own_key in keys if own_key.tile is not None]
     return (with_tile or keys)[0], found[0][1].path
-
-
-def _edges_of(array, path):
-    """Return the edges that a file holds: rows of an axis, 0 or 1, and a border."""
-    if array is None:
-        return (), ()
-    if array.shape[1] != 2 or not np.isin(array[:, 0], (0, 1)).all():
-        msg = (
-            f"{path} must hold the borders of chips or amplifiers as rows of an axis "
-            f"(0 for x, 1 for y) and a pixel coordinate, got the shape {array.shape}"
-        )
-        raise MapFormatError(msg)
-    return tuple(array[array[:, 0] == axis, 1] for axis in (0, 1))

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""One file for all maps of the release: filled from its archives, and checked."""
+"""Fill a store, one file for all maps of the release, and check it."""
 
 from contextlib import closing
 from hashlib import sha256
@@ -15,6 +15,7 @@ from ks4_ccd.exceptions import KS4Error, MapFormatError, StoreError
 from ks4_ccd.release._batches import Batches
 from ks4_ccd.release._member_stream import BrokenArchiveError, MemberStream
 from ks4_ccd.release._open import as_paths
+from ks4_ccd.release._source import printable
 from ks4_ccd.release._store_errors import is_locked, store_errors
 from ks4_ccd.release._store_file import STORE_SUFFIX, one_state, open_for_reading
 from ks4_ccd.release._store_index import find_damage, find_damage_beside_maps
@@ -31,7 +32,7 @@ _ROW = "SELECT maps.*, npy FROM maps LEFT JOIN arrays ON id = array WHERE array 
 
 class IngestReport(NamedTuple):
     """
-    What `ingest` did.
+    The result of `ingest`.
 
     Attributes
     ----------
@@ -42,8 +43,8 @@ class IngestReport(NamedTuple):
         ``state``: ``"whole"``, ``"broken"`` (it cannot be read to its end)
         or ``"there"`` (the store had all of it, and it was not read).
     problems : `~astropy.table.Table`
-        A row per damaged member that was left out, or archive that cannot be
-        read to its end: ``archive``, ``member`` (``""`` for the archive as a
+        A row per member that is damaged and was left out, or archive that cannot
+        be read to its end: ``archive``, ``member`` (``""`` for the archive as a
         whole) and ``problem``.
     """
 
@@ -56,24 +57,24 @@ def ingest(archives, store, *, on_error="skip", progress=None):
     Put the maps in archives into a store.
 
     Each archive is read once, from its beginning to its end; nothing is
-    extracted to disk. Every array is checked. A store that is there already
-    is added to, and an ingest that was interrupted, in whatever way, goes on
-    where it stopped when it is called again.
+    extracted to disk. Every array is checked. An existing store
+    is added to, and an interrupted ingest resumes when it is called again.
 
     Parameters
     ----------
     archives : path-like or list of path-like
-        Archives of maps: .tar, .tar.gz or .tgz.
+        Archives of maps: .tar, .tar.gz or .tgz, in upper or lower case, also
+        with the query of a download after it, as in ``X.tar.gz?download=1``.
     store : path-like
-        The store, a file whose name ends in .ks4maps. Libraries may read it
-        meanwhile.
+        The store, a file with a name that ends in .ks4maps. Libraries may read it
+        during the ingest.
     on_error : {"skip", "raise"}, optional
-        What to do about a damaged member, or an archive that cannot be read
-        to its end: leave it out and report it, or raise. What is whole in
-        an archive that was cut off is kept. Of one whose checksum is wrong
-        nothing is kept, as any byte of it may be.
+        Whether to leave out and report a damaged member, or an archive that
+        cannot be read to its end, or to raise an error. The whole maps of
+        an archive that was cut off are kept. If the checksum of an archive is
+        wrong, none of its maps is kept, as any byte may be wrong.
     progress : bool, optional
-        Show a progress bar; by default where there is a terminal.
+        Show a progress bar; by default if the output is a terminal.
 
     Returns
     -------
@@ -83,11 +84,11 @@ def ingest(archives, store, *, on_error="skip", progress=None):
     Raises
     ------
     MapFormatError
-        If a map is there twice with different contents; with
+        If a map exists twice with different contents; with
         ``on_error="raise"``, if a member or an archive is damaged.
     StoreError
-        If the store cannot be written, is something else, was written by a
-        newer version, or is being filled from the same archive by another
+        If the store cannot be written, is damaged or not a store, was written by
+        another version, or is being filled from the same archive by another
         process. What was written before is safe.
     KS4Error
         If an archive cannot be read or an argument is wrong.
@@ -99,7 +100,7 @@ def ingest(archives, store, *, on_error="skip", progress=None):
 
     Notes
     -----
-    An archive is known by its name, size and ends, wherever it lies. One
+    An archive is recognised by its name, size and ends, in any folder. One
     that had problems is read again from its beginning.
 
     Examples
@@ -137,7 +138,7 @@ def ingest(archives, store, *, on_error="skip", progress=None):
 
 
 def _ingest_one(stream, writer, on_error, bar):
-    """Read one archive; return its row of the report, and its problems."""
+    """Read one archive; return its row of the report and its problems."""
     start = bar.n
     archive, reached, is_done = writer.begin(stream.identity)
     if is_done:
@@ -166,8 +167,11 @@ def _ingest_one(stream, writer, on_error, bar):
 
 
 def _take_up(member, stream, batches, on_error):
+    path = f"{printable(stream.path)}:{member.name}"
     try:
-        path = f"{stream.path}:{member.name}"
+        if member.problem is not None:
+            msg = f"{path} cannot be read: {member.problem}"
+            raise MapFormatError(msg)
         array = read_stored(member.data, member.key, path)
     except MapFormatError as error:
         if on_error == "raise":
@@ -181,10 +185,10 @@ def _take_up(member, stream, batches, on_error):
 
 def _end_early(error, batches, on_error):
     if error.is_corrupt:
-        msg = f"{error}: as any of its maps may be wrong, none of them is kept"
+        msg = f"{error}: any of its maps may be wrong, so none of them is kept"
         batches.drop(msg)
     else:
-        msg = f"{error}: what came before is kept"
+        msg = f"{error}: the maps before are kept"
         if on_error == "skip":
             batches.report("", msg)
         batches.finish("broken" if on_error == "skip" else "partial")
@@ -200,14 +204,15 @@ def verify(store, *, progress=None):
     Parameters
     ----------
     store : path-like
-        The store. Libraries may read it meanwhile; an ingest may have to wait.
+        The store. Libraries may read it at the same time; an ingest may have to
+        wait.
     progress : bool, optional
-        Show a progress bar; by default where there is a terminal.
+        Show a progress bar; by default if the output is a terminal.
 
     Returns
     -------
     problems : `~astropy.table.Table`
-        Empty if all is well, else a row per problem: ``map``, the name of the
+        Empty if there is no damage, else a row per problem: ``map``, the name of the
         map's file (``""`` for the store as a whole), and ``problem``.
 
     Raises
@@ -221,9 +226,9 @@ def verify(store, *, progress=None):
 
     Notes
     -----
-    The structure of the file is checked by SQLite. Then each map's bytes are
-    compared with their checksums (CRC-32, with the names in the row, and
-    SHA-256), and its array is checked as when it was ingested.
+    SQLite checks the structure of the file. The list of maps is compared with
+    its checksums. Then each map's bytes are compared with theirs (CRC-32, with the
+    names in the row, and SHA-256), and its array is checked as by `ingest`.
 
     Examples
     --------

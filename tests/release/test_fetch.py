@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Downloads, from a server on this machine that can be as bad as one likes."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -103,6 +104,28 @@ def stall(handler, body):
     """The first half of the file, and then nothing."""
     handler.answer(200, body[:HALF], Content_Length=len(body), ETag='"1"')
     handler.server.is_closing.wait(20)
+
+
+def trickle(handler, body):
+    """The first half of the file, and then a byte now and then."""
+    status, body, headers = handler.rest(body, '"1"')
+    half = body[: len(body) // 2]
+    handler.answer(status, half, Content_Length=len(body), **headers)
+    drip(handler, body[len(half) :])
+
+
+def trickling_headers(handler, body):
+    """A header that does not end."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Header: ")
+    drip(handler, b"x" * 200)
+
+
+def drip(handler, content):
+    """Send bytes one by one, for two seconds or until the client leaves."""
+    for byte in content[:200]:
+        handler.wfile.write(bytes([byte]))
+        if handler.server.is_closing.wait(0.01):
+            break
 
 
 def without_ranges(handler, body):
@@ -239,7 +262,7 @@ def test_complete_archives_need_no_network(fetch, dest, server):
 def test_another_file_of_that_name(fetch, dest, server, content):
     """A file that is not this archive is left alone, and noticed early."""
     (dest / ZP).write_bytes(content)
-    with pytest.raises(DownloadError, match=rf"{ZP} is there.*{md5_of(content)}"):
+    with pytest.raises(DownloadError, match=rf"{ZP} exists and.*{md5_of(content)}"):
         fetch(["zperr", "zp"])
     assert (dest / ZP).read_bytes() == content
     assert os.listdir(dest) == [ZP]
@@ -290,6 +313,119 @@ def test_stalling_server(fetch, dest, server):
     fetch()
     assert holds(dest, ZP)
     assert len(server.ranges_of(ZP)) == 2
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Limits that a test can wait for."""
+    monkeypatch.setattr(_download, "_SECONDS_OF_AVERAGE", 0.2)
+    monkeypatch.setattr(_download, "_LONGEST_ANSWER", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_trickling_server(fetch, dest, server):
+    """A server that sends a byte now and then is left, and asked for the rest."""
+    server.tricks[ZP] = [trickle]
+    fetch()
+    assert holds(dest, ZP)
+    first, second = server.ranges_of(ZP)
+    assert first is None
+    assert int(second.removeprefix("bytes=").removesuffix("-")) >= HALF
+
+
+@pytest.mark.usefixtures("impatient")
+def test_server_that_keeps_trickling(fetch, dest, server):
+    """A server that never sends faster is given up; what came is kept."""
+    server.tricks = {ZP: [trickle] * 4}
+    words = rf"{ZP} sends \d+ bytes a second, expected at least 10000.*tried 4 times"
+    with pytest.raises(DownloadError, match=words):
+        fetch()
+    part = (dest / f"{ZP}.part").read_bytes()
+    assert len(part) > HALF
+    assert CONTENT[ZP].startswith(part)
+
+
+@pytest.mark.parametrize("path", ["record", ZP])
+@pytest.mark.usefixtures("impatient")
+def test_trickling_headers(fetch, dest, server, path):
+    """A server whose headers do not end is left, and asked again."""
+    server.tricks[path] = [trickling_headers]
+    fetch()
+    assert holds(dest, ZP)
+    (dest / ZP).unlink()
+    server.tricks[path] = [trickling_headers] * 4
+    with pytest.raises(DownloadError, match=r"no answer in time.*by hand"):
+        fetch()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_trickling_record(fetch, server):
+    """The description of the release, too, has to come in time."""
+    server.tricks["record"] = [trickle] * 2
+    with pytest.raises(DownloadError, match="record sends .*tried 2 times.*by hand"):
+        fetch()
+
+
+def test_compressed_record(fetch, dest, server):
+    """A record that is compressed in transit is read."""
+    body = gzip.compress(server.files["record"])
+    server.tricks["record"] = [sends(200, body, Content_Encoding="gzip")]
+    fetch()
+    assert holds(dest, ZP)
+
+
+def test_chunks(fetch, dest, server):
+    """An archive may come in chunks of HTTP, without its length."""
+
+    def chunked(handler, body):
+        handler.answer(200, Content_Length=None, Transfer_Encoding="chunked")
+        for start in range(0, len(body), 30_000):
+            chunk = body[start : start + 30_000]
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    server.tricks[ZP] = [chunked]
+    fetch()
+    assert holds(dest, ZP)
+
+
+def link_to(part, other):
+    """Put a symbolic link in the place of a partial file."""
+    part.symlink_to(other)
+
+
+def named_pipe(part, other):
+    """Put a named pipe in the place of a partial file."""
+    os.mkfifo(part)
+
+
+@pytest.mark.parametrize("plant", [link_to, named_pipe])
+@pytest.mark.parametrize("exists", [True, False])
+def test_part_that_is_no_file(fetch, dest, tmp_path, server, plant, exists):
+    """A download is not written through a link, nor into a pipe."""
+    other = tmp_path / "mine"
+    if exists:
+        other.write_bytes(b"mine")
+    plant(dest / f"{ZP}.part", other)
+    with pytest.raises(DownloadError, match=rf"{ZP}\.part must be the partial file"):
+        fetch()
+    assert (other.read_bytes() == b"mine") if exists else not other.exists()
+    assert server.names_asked_for() == []
+
+
+def test_link_planted_during_a_download(fetch, dest, tmp_path, server):
+    """A link that appears in the place of the partial file is not followed either."""
+    other = tmp_path / "mine"
+    other.write_bytes(b"mine")
+
+    def plant(handler, body):
+        (dest / f"{ZP}.part").symlink_to(other)
+        good(handler, body)
+
+    server.tricks[ZP] = [plant]
+    with pytest.raises(DownloadError, match=rf"cannot write .*{ZP}\.part"):
+        fetch()
+    assert other.read_bytes() == b"mine"
 
 
 def test_server_without_ranges(fetch, dest, server):
@@ -659,5 +795,5 @@ def test_command_is_interrupted(run, server, dest, capsys, monkeypatch):
     server.tricks[ZP] = [cut_off()]
     monkeypatch.setattr(_download.time, "sleep", interrupt)
     assert run("zp") == 130
-    assert "goes on from there" in capsys.readouterr().err
+    assert "resumes from there" in capsys.readouterr().err
     assert os.listdir(dest) == [f"{ZP}.part"]

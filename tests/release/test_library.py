@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Tests of finding and loading the maps of the release."""
 
+import io
 import os
 import pickle
 import struct
@@ -615,6 +616,34 @@ def test_closed_library(maps_anywhere):
             call()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("maps.tar.gz?download=1", "MAPS.TAR.GZ", "maps.Tar"),
+        *("maps.tgz@download=1", "maps.tar.gz%3Fdownload=1"),
+    ],
+)
+def test_names_of_downloaded_archives(write_archive, tmp_path, zeropoints, name):
+    """In a folder, an archive is read in whatever way its download was named."""
+    write_archive("x.tar.gz", {ZP: zeropoints()}).rename(tmp_path / name)
+    with MapLibrary(tmp_path) as library:
+        assert_array_equal(library.zeropoint("0403", "R").values, zeropoints())
+
+
+def test_control_characters_in_names(write_map, write_archive, tmp_path, zeropoints):
+    """Control characters in the names of files reach neither messages nor tables."""
+    write_map(f"a\x1b[2J/{ZP}", b"no array")
+    with MapLibrary(tmp_path) as library:
+        with pytest.raises(MapFormatError) as caught:
+            library.zeropoint("0403", "R")
+        assert str(caught.value).isprintable()
+        assert library.table()["source"][0].isprintable()
+    write_map("b/\x1b[2J.tar.gz", b"no archive")
+    with pytest.raises(MapFormatError) as caught:
+        MapLibrary(tmp_path / "b")
+    assert str(caught.value).isprintable()
+
+
 # The same map twice
 
 
@@ -681,6 +710,11 @@ BAD_FILES = {
     "overflowing": claim((10**18, 10**18)),
     "negative": claim((-2, -4)),
     "version 3": b"\x93NUMPY\x03\x00" + bytes(100),
+    "version 4": b"\x93NUMPY\x04\x00" + bytes(100),
+    "very negative": claim((-(2**70), 4)),
+    "endless": npy_of_header(
+        f"{{'descr': '<f8', 'fortran_order': False, 'shape': (0x{'f' * 5000}, 4)}}"
+    ),
     "no header": b"\x93NUMPY\x01\x00\xff\xff",
     "not a header": npy_of_header("(" * 500),
     "odd header": npy_of_header("{'descr': '<f8'}"),
@@ -708,8 +742,45 @@ def test_truncated_npy_file(write_map, load, npy, zeropoints, kept):
 def test_bytes_behind_the_array(write_map, load, npy, zeropoints):
     """A .npy file with more than its array is an error that names it."""
     write_map(ZP, npy(zeropoints()) + b"\0")
-    with pytest.raises(MapFormatError, match=f"{ZP} has bytes behind"):
+    with pytest.raises(MapFormatError, match=f"{ZP} has bytes after"):
         load()
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_every_version_of_the_format(write_map, load, zeropoints, version):
+    """A .npy file may have a header of any version."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, zeropoints(), version)
+    write_map(ZP, file.getvalue())
+    assert_array_equal(load().values, zeropoints())
+
+
+def test_long_header(write_map, load):
+    """A header longer than that of any map is refused without numpy's advice."""
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 4)}"
+    write_map(ZP, npy_of_header(header.ljust(20_000)))
+    with pytest.raises(MapFormatError, match=f"{ZP}.*header has 20010 bytes") as caught:
+        load()
+    assert "allow_pickle" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(-1, -4, 2), (-8, -1), (2, -2, -2), (2**62, 4, 2)])
+def test_negative_shapes(write_map, load, shape):
+    """A shape that no array has is an error, also where components are read."""
+    write_map(ALIGN, claim(shape))
+    for options in ({"kind": "misalignment"}, {"components": ("dra", "ddec")}):
+        with pytest.raises(MapFormatError, match=f"{ALIGN} claims a shape"):
+            load(**{"kind": "offset", **options})
+
+
+def test_short_messages(write_map, load):
+    """What a damaged file contains is quoted in part, without control characters."""
+    descr = [(f"\x1b[2J{n}", "<f8") for n in range(200)]
+    write_map(ZP, claim((2, 4), repr(descr)))
+    with pytest.raises(MapFormatError, match="must contain real numbers") as caught:
+        load()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
 
 
 class Explosive:
@@ -722,7 +793,7 @@ class Explosive:
 def test_nothing_is_unpickled(write_map, load, npy):
     """An array of objects is refused, not unpickled."""
     write_map(ZP, npy(np.array([[Explosive()]], dtype=object), allow_pickle=True))
-    with pytest.raises(MapFormatError, match=f"{ZP} holds pickled"):
+    with pytest.raises(MapFormatError, match=f"{ZP} contains pickled"):
         load()
 
 

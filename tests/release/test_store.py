@@ -2,6 +2,7 @@
 """Tests of the store: what goes in comes out, and damage is an error."""
 
 import gc
+import gzip
 import multiprocessing
 import os
 import pickle
@@ -25,7 +26,7 @@ from ks4_ccd.exceptions import (
     MapNotFoundError,
     StoreError,
 )
-from ks4_ccd.release import _batches, _store_file, store
+from ks4_ccd.release import _batches, _member_stream, _store_file, store
 from ks4_ccd.release._store_errors import store_errors
 from ks4_ccd.release._store_source import StoreSource
 from ks4_ccd.release._store_writer import StoreWriter
@@ -352,12 +353,93 @@ def test_archive_that_differs_at_its_end(path, write_archive, six):
     assert list(report.archives["written"]) == [1]
 
 
-def test_hostile_member(path, write_archive, tar_member, six):
-    """An archive with a link in it is read no further, and the link is named."""
-    link = tar_member("l", type=tarfile.SYMTYPE, linkname="/etc/passwd")
-    report = ingest(write_archive("maps.tar", six, [link]), path)
-    assert "member 'l': it is a link" in report.problems["problem"][0]
+def test_member_that_cannot_be_read(path, write_archive, tar_member, six):
+    """A link that leads nowhere is a problem of one map; the others are written."""
+    name = zp_name(7)
+    link = tar_member(name, type=tarfile.LNKTYPE, linkname="/etc/\x1b[2Jpasswd")
+    archive = write_archive("maps.tar", six, [link])
+    report = ingest(archive, path)
+    (problem,) = report.problems
+    assert problem["member"] == name
+    assert "is a hard link to /etc/\\x1b[2Jpasswd" in problem["problem"]
+    assert list(report.archives["state"]) == ["whole"]
+    assert list(report.archives["written"]) == [6]
+    with pytest.raises(MapFormatError, match="is a hard link.*--on-error skip"):
+        ingest(archive, path, on_error="raise")
+
+
+@pytest.mark.parametrize("kept", [2**25, 0], ids=["near", "far"])
+@pytest.mark.parametrize("name", ["maps.tar", "maps.tar.gz"])
+def test_links(path, write_archive, tar_member, monkeypatch, name, kept):
+    """A link is written as the map that it leads to, however far back that is."""
+    monkeypatch.setattr(_member_stream, "_RECENT_BYTES", kept)
+    rng = np.random.default_rng(5)
+    maps = {zp_name(field): rng.normal(size=(110, 110)) for field in range(6)}
+    links = [
+        tar_member(zp_name(field + 10), type=tarfile.LNKTYPE, linkname=zp_name(field))
+        for field in (5, 0, 3)
+    ]
+    report = ingest(write_archive(name, maps, links), path)
+    assert list(report.archives["written"]) == [9]
+    assert len(verify(path)) == 0
+    with MapLibrary(path) as library:
+        for field in (5, 0, 3):
+            zpmap = library.zeropoint(field + 10, "R")
+            np.testing.assert_array_equal(zpmap.values, maps[zp_name(field)])
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_links_when_an_ingest_goes_on(path, write_archive, tar_member, monkeypatch):
+    """A link to a map that an interrupted ingest has written already is written."""
+    rng = np.random.default_rng(5)
+    maps = {zp_name(field): rng.normal(size=(110, 110)) for field in range(3)}
+    link = tar_member(zp_name(10), type=tarfile.LNKTYPE, linkname=zp_name(1))
+    archive = write_archive("maps.tar.gz", maps, [link])
+    read_stored = store.read_stored
+
+    def read(data, key, where):
+        if key.field == "0010":
+            raise Killed
+        return read_stored(data, key, where)
+
+    monkeypatch.setattr(store, "read_stored", read)
+    with pytest.raises(Killed):
+        ingest(archive, path)
+    monkeypatch.setattr(store, "read_stored", read_stored)
+    report = ingest(archive, path)
+    assert report.archives["written"][0] <= 2
+    with MapLibrary(path) as library:
+        values = library.zeropoint(10, "R").values
+    np.testing.assert_array_equal(values, maps[zp_name(1)])
+
+
+def test_concatenated_archives(path, write_archive, six):
+    """`cat a.tar.gz b.tar.gz` is read whole; archives in one stream are a problem."""
+    items = list(six.items())
+    parts = [write_archive(f"{n}.tar.gz", items[n::2]) for n in range(2)]
+    both = parts[0].with_name("both.tar.gz")
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    report = ingest(both, path)
+    assert list(report.archives["written"]) == [6]
+    assert len(report.problems) == 0
+    both.write_bytes(
+        gzip.compress(b"".join(gzip.decompress(part.read_bytes()) for part in parts))
+    )
+    report = ingest(both, path)
     assert list(report.archives["state"]) == ["broken"]
+    assert "other data after the end" in report.problems["problem"][0]
+
+
+@pytest.mark.parametrize("name", ["maps.tar.gz?download=1", "MAPS.TGZ"])
+def test_names_of_downloaded_archives(path, tmp_path, write_archive, six, name):
+    """An archive is read in whatever way its download was named, and only once."""
+    archive = write_archive("maps.tar.gz", six)
+    archive.rename(tmp_path / name)
+    report = ingest(tmp_path / name, path)
+    assert list(report.archives["written"]) == [6]
+    (tmp_path / name).rename(tmp_path / name.partition("?")[0])
+    report = ingest(tmp_path / name.partition("?")[0], path)
+    assert list(report.archives["state"]) == ["there"]
 
 
 def test_names_that_are_no_text(path, write_archive, zeropoints):
@@ -1079,7 +1161,7 @@ def test_command(path, tmp_path, write_archive, six, damaged, capsys):
     assert "every map is as it was written" in capsys.readouterr().out
     assert main(["ingest", str(good), str(damaged), "-o", str(path)]) == 1
     out, err = capsys.readouterr()
-    assert "all of it is there already" in out
+    assert "all of it is in the store already" in out
     assert "5 maps written" in out
     assert zp_name(3) in err
     assert main(["ingest", str(damaged), "-o", str(path), "--on-error", "raise"]) == 1

@@ -60,6 +60,28 @@ def test_tile_names_of_the_survey_table(grid):
     assert [tile_name(n) for n in range(N_FIELDS)] == list(grid["field_name2"])
 
 
+@pytest.mark.parametrize(
+    ("number", "ra", "tile"),
+    [
+        (670, 22.5, "023-86"),
+        (672, 67.5, "068-86"),
+        (1309, 2.5, "003-38"),
+        (1311, 7.5, "008-38"),
+        (1078, 164.503, "165-34"),
+        (1091, 195.497, "195-34"),
+        (2, 8.182, "008-62"),
+        (0, 0, "000-62"),
+        (695, 0, "000-90"),
+        (2748, 356.129, "356-60"),
+    ],
+)
+def test_tile_names_round_half_up(number, ra, tile):
+    """The RA in a tile name is rounded, half a degree up, as in the survey's table."""
+    assert field_center(number).ra.deg == pytest.approx(ra, abs=5e-4)
+    assert tile_name(number) == tile
+    assert field_number(tile) == f"{number:04d}"
+
+
 def test_tile_names_are_unique_and_lead_back():
     """A tile name says which field it is."""
     numbers = [field_number(tile_name(number)) for number in range(N_FIELDS)]
