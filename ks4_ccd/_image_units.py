@@ -17,6 +17,7 @@ __all__ = [
     "count_unit",
     "factor_to_counts",
     "parse_unit",
+    "refuse_other_bunit",
     "uncertainty_factor",
     "uncertainty_kind",
 ]
@@ -342,6 +343,36 @@ def factor_to_counts(unit, zpmap, gain=None):
         if factor is not None:
             return factor * float(scale.value)
     raise MapMismatchError(_remedy(unit, zpmap))
+
+
+def refuse_other_bunit(header, unit, zpmap):
+    """
+    Raise if BUNIT contradicts the unit of an image in memory.
+
+    ``CCDData.read(path, unit="adu")`` gives pixels in nJy the unit adu. BUNIT
+    may be in the unit of the map while the image is in electrons:
+    `ccdproc.gain_correct` leaves the header as it is.
+
+    Raises
+    ------
+    MapMismatchError
+        If BUNIT is a unit that converts to neither the unit of the image nor
+        to that of the map.
+    """
+    text = header.get("BUNIT")
+    if not isinstance(text, str) or not text.strip():
+        return
+    try:
+        recorded = parse_unit(text)
+    except ValueError:
+        # It cannot contradict.
+        return
+    if all(conversion(recorded, known) is None for known in (unit, zpmap.image_unit)):
+        msg = (
+            f"the header of the image records {text!r} (BUNIT), the image is in "
+            f"{unit}: read it without unit=, or remove a wrong BUNIT from the header"
+        )
+        raise MapMismatchError(msg)
 
 
 def _remedy(unit, zpmap):

@@ -3,6 +3,7 @@
 
 from astropy import units as u
 
+from ks4_ccd._image_units import refuse_other_bunit
 from ks4_ccd.exceptions import MapMismatchError
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.photometry import _record
@@ -165,6 +166,7 @@ def apply_zeropoint(
         zp_error = "ignore"
     options = zeropoint, method, zp_error, error_kind, unit, gain
     planned = plan(zpmap, ccd.unit, *options)
+    refuse_other_bunit(ccd.meta, ccd.unit, zpmap)
     origin = _origin(ccd, zpmap, origin)
     warn_flags(zpmap.key)
     mask = result_mask(ccd, zpmap, origin, uncalibrated)

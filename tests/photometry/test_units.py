@@ -119,6 +119,28 @@ def test_units_that_astropy_does_not_read(make_map, tmp_path, bunit, error):
         assert result.header["KS4OUNIT"] == bunit
 
 
+@pytest.mark.parametrize("bunit", ["MJy/sr", "electron", "ELECTRONS/S", "nanomaggy"])
+@pytest.mark.parametrize("form", ["fits", "ks4"])
+def test_a_unit_given_to_the_reader(make_map, tmp_path, bunit, form):
+    """It does not make counts of pixels that the header records as others."""
+    header = fits.Header({"BUNIT": bunit})
+    fits.PrimaryHDU(np.ones(SHAPE, "f4"), header).writeto(tmp_path / "a.fits")
+    ccd = CCDData.read(tmp_path / "a.fits", unit="adu", format=form)
+    with pytest.raises(MapMismatchError, match=f"records '{bunit}' .*in adu"):
+        apply_zeropoint(ccd, make_map())
+    del ccd.meta["BUNIT"]
+    apply_zeropoint(ccd, make_map())
+
+
+@pytest.mark.parametrize("bunit", ["DN", "", "unknown", 5, None])
+def test_a_unit_in_the_header_that_does_not_contradict(make_ccd, make_map, bunit):
+    """Counts of another name, and what is not a unit, leave it to the image."""
+    meta = {"BUNIT": bunit}
+    apply_zeropoint(make_ccd(meta=meta), make_map())
+    electrons = ccdproc.gain_correct(make_ccd(meta={"BUNIT": "adu"}), GAIN)
+    apply_zeropoint(electrons, make_map(), gain=GAIN)
+
+
 def test_an_unrecognized_unit_in_memory(make_ccd, make_map):
     """What astropy keeps as text is understood as in a file, or refused."""
     ccd = make_ccd(unit=u.Unit("Counts", parse_strict="silent"))
