@@ -22,11 +22,11 @@ from ks4_ccd._hdu_choice import (
     owned_plane,
     owned_psf,
 )
-from ks4_ccd._image_units import uncertainty_kind
 from ks4_ccd._mask_files import mask_beside
 from ks4_ccd._pixel_storage import SCALING_CARDS
 from ks4_ccd._plane_rows import PlaneRows
 from ks4_ccd._stored_hdu import StoredHDU
+from ks4_ccd._uncertainty_headers import uncertainty_kind
 from ks4_ccd.exceptions import GeometryError, KS4Error, KS4Warning
 
 __all__ = ["SourceImage", "image_header"]

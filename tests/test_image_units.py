@@ -10,9 +10,8 @@ from ks4_ccd._image_units import (
     bunit_of,
     conversion,
     parse_unit,
-    uncertainty_factor,
-    uncertainty_kind,
 )
+from ks4_ccd._uncertainty_headers import uncertainty_factor, uncertainty_kind
 
 
 @pytest.mark.parametrize(

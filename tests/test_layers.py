@@ -40,6 +40,7 @@ ROWS = (
         "_stored_hdu",
         "_table_columns",
         "_targets",
+        "_uncertainty_headers",
         "_value_map",
         "_votable",
         "grid",

@@ -21,8 +21,9 @@ from astropy.nddata import (
 from astropy.wcs import WCS
 
 from ks4_ccd._files import check_suffix, written_whole
-from ks4_ccd._image_units import bunit_of, parse_unit, uncertainty_factor
+from ks4_ccd._image_units import bunit_of, parse_unit
 from ks4_ccd._source_image import SourceImage
+from ks4_ccd._uncertainty_headers import uncertainty_factor
 from ks4_ccd.astrometry._fits_cards import (
     check_tables,
     put_wcs,

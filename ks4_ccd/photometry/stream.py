@@ -10,9 +10,10 @@ from astropy.io import fits
 from tqdm import tqdm
 
 from ks4_ccd._files import as_path, check_suffix, written_whole
-from ks4_ccd._image_units import UTYPES, bunit_of, uncertainty_factor
+from ks4_ccd._image_units import bunit_of
 from ks4_ccd._mask_files import refuse_mask
 from ks4_ccd._source_image import SourceImage
+from ks4_ccd._uncertainty_headers import UTYPES, uncertainty_factor
 from ks4_ccd.astrometry._fits_cards import put_tables, without_tables
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.maps import CalibrationMap
