@@ -7,6 +7,7 @@ import lzma
 import os
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -408,6 +409,8 @@ def test_large_files_are_read_in_pieces(stack, noise, monkeypatch):
         ("x.fits.gz", "x.mask.fits.fz"),
         ("x.fit", "x.mask.fits"),
         ("x.v1.fits.bz2", "x.v1.mask.fits"),
+        ("x.fits", "x.mask.fits.bz2"),
+        ("X.FITS.GZ", "X.mask.fits.xz"),
     ],
 )
 def test_masks_beside_an_image_are_found(noise, tmp_path, image, mask):
@@ -417,7 +420,9 @@ def test_masks_beside_an_image_are_found(noise, tmp_path, image, mask):
     hdu = fits.PrimaryHDU(masked.astype(np.uint8))
     if mask.endswith(".fz"):
         hdu = fits.CompImageHDU(masked.astype(np.uint8), name="MASK")
-    hdu.writeto(tmp_path / mask)
+    hdu.writeto(tmp_path / "plain.fits")
+    packed = {".bz2": bz2.compress, ".xz": lzma.compress}.get(Path(mask).suffix, bytes)
+    (tmp_path / mask).write_bytes(packed((tmp_path / "plain.fits").read_bytes()))
     assert mask_beside(tmp_path / image) == tmp_path / mask
     assert mask_beside(tmp_path / mask) is None
     np.testing.assert_array_equal(read(tmp_path / image, 10)[1], masked)
