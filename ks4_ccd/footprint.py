@@ -108,7 +108,7 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None, binn
     between them. LTV1 and LTV2 remain in a header when the image is cut
     again: the WCS takes precedence, and without a celestial WCS they are not
     used. A map of a field that is not of KS4, or of no field, is placed by
-    the shape of the image, and by LTV1 and LTV2.
+    the shape of the image, or else by LTV1 and LTV2.
     """
     shape = _checked_shape(image_shape)
     ltv = None if origin is not None else ltv_origin(header)
@@ -116,7 +116,8 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None, binn
     is_keyed = field is not None
     if not is_keyed and says(header, "FIELD1", "FIELD2"):
         field = field_in(header)
-    whole = shape == grid.image_shape and ltv in (None, (0, 0))
+    # LTV1 and LTV2 of another camera may count from its raw frame, or its mosaic.
+    whole = shape == grid.image_shape and (ltv in (None, (0, 0)) or not is_keyed)
     if is_keyed or not whole:
         check_stack_size(header, grid)
     frame = StackFrame.of(field, grid, binning)

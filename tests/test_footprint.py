@@ -373,6 +373,14 @@ def test_ltv_of_another_survey(tan_wcs):
     assert find_origin(cards, tan_wcs(WHOLE), (50, 60), GRID, field="M31") == (100, 0)
 
 
+def test_ltv_of_a_whole_image_of_another_camera():
+    """Those of a raw frame, after its overscan was trimmed, or of a mosaic."""
+    cards = {"LTV1": -50.0, "LTV2": 2048.0}
+    assert find_origin(cards, None, WHOLE, GRID) == (0, 0)
+    with pytest.raises(GeometryError, match="no celestial WCS"):
+        find_origin(cards, None, WHOLE, GRID, field="0403")
+
+
 def test_ltv_must_be_numbers():
     """A header that holds nonsense is not guessed at, and origin= overrules it."""
     cards = {"LTV1": "left", "LTV2": 0}
