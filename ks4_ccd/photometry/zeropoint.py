@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Zero-point maps applied to images in memory: CCDData in, CCDData out."""
 
+from numbers import Real
+
 from astropy import units as u
 
 from ks4_ccd._image_units import refuse_other_bunit
-from ks4_ccd.exceptions import MapMismatchError
+from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.footprint import check_belongs, find_origin
 from ks4_ccd.photometry import _record
 from ks4_ccd.photometry._call_log import check_log, log_call
@@ -12,6 +14,9 @@ from ks4_ccd.photometry._pixels import check_types, result_mask, transform
 from ks4_ccd.photometry._plan import check_choices, plan, warn_flags
 
 __all__ = ["apply_zeropoint", "remove_zeropoint"]
+
+# Magnitudes between zero points that are the same, written with few digits.
+_SAME_ZEROPOINT = 1e-3
 
 
 def apply_zeropoint(
@@ -206,7 +211,8 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
     Raises
     ------
     KS4Error
-        If the header does not record a calibration.
+        If the header does not record a calibration, or its MAGZERO is not
+        that of the calibration.
     MapMismatchError
         If ``zpmap`` is not the map that was applied, by its name and by the
         checksum of its cells.
@@ -244,6 +250,7 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
             "was calibrated: convert it back first"
         )
         raise MapMismatchError(msg)
+    _refuse_rescaled(ccd, calibration)
     unit = u.Unit(calibration.unit)
     mask = result_mask(ccd, zpmap, origin, "fill")
     result = transform(ccd, zpmap, origin, calibration, unit, mask=mask, inverse=True)
@@ -252,6 +259,21 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
         result.meta["BUNIT"] = calibration.unit
     log_call(result.meta, "REMOVEZP", {"zpmap": zpmap.name}, add_keyword)
     return result
+
+
+def _refuse_rescaled(ccd, calibration):
+    """Refuse an image that was brought to another zero point afterwards."""
+    expected = calibration.zeropoint
+    if ccd.unit.is_equivalent(u.Jy):
+        expected = float((1 * ccd.unit).to_value(u.ABmag))
+    found = ccd.meta.get("MAGZERO", expected)
+    if not isinstance(found, Real) or abs(found - expected) > _SAME_ZEROPOINT:
+        msg = (
+            f"expected MAGZERO to be {expected:.6g}, the zero point of the recorded "
+            f"calibration, found {found!r}: if the image was rescaled, scale it back "
+            "first; otherwise correct MAGZERO"
+        )
+        raise KS4Error(msg)
 
 
 def _origin(ccd, zpmap, origin):

@@ -428,6 +428,22 @@ def test_removing_what_is_not_as_it_was(make_ccd, make_map):
             remove_zeropoint(changed, zpmap)
 
 
+@pytest.mark.parametrize("unit", [None, "nJy"])
+def test_removing_from_a_rescaled_image_is_refused(make_ccd, make_map, unit):
+    """MAGZERO has to be that of the recorded calibration."""
+    zpmap = make_map()
+    calibrated = apply_zeropoint(make_ccd(), zpmap, unit=unit)
+    calibrated.header["MAGZERO"] = round(calibrated.header["MAGZERO"], 4)
+    remove_zeropoint(calibrated, zpmap)
+    scaled = calibrated.multiply(0.01, handle_meta="first_found")
+    for value in (calibrated.header["MAGZERO"] - 5, "25"):
+        scaled.header["MAGZERO"] = value
+        with pytest.raises(KS4Error, match="expected MAGZERO to be 3.* scale it back"):
+            remove_zeropoint(scaled, zpmap)
+    del scaled.header["MAGZERO"]
+    remove_zeropoint(scaled, zpmap)
+
+
 def test_limits_of_any_number_type(make_ccd, make_map):
     """Scalars of numpy are rescaled, and NaN is left alone."""
     meta = {"SATURATE": np.int64(60000), "UNDERSAT": np.float32("nan")}
