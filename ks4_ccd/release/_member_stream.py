@@ -20,6 +20,8 @@ __all__ = ["BrokenArchiveError", "Identity", "Member", "MemberStream"]
 _HEAD_BYTES = 2**10
 _TAIL_BYTES = 2**16
 
+_MEMBERS_BETWEEN_REPORTS = 32
+
 # Maps that a link may lead to: those a little before it. For others the archive is
 # read again from the last checkpoint before them.
 _RECENT_BYTES = 2**25
@@ -135,10 +137,11 @@ class MemberStream:
                 reader = open_reader(file, self.path, Checkpoints())
                 recent = _Recent(reader, self.path)
                 try:
-                    for member in tar_members(reader, self.path):
+                    for number, member in enumerate(tar_members(reader, self.path)):
                         if member.position > after:
                             yield recent.read(member)
-                        passed(file.tell())
+                        if number % _MEMBERS_BETWEEN_REPORTS == 0:
+                            passed(file.tell())
                     _drain(reader)
                 except MapFormatError as error:
                     is_corrupt = _is_corrupt(reader, error)
