@@ -82,7 +82,8 @@ def read_array(data, key, path, *, components=False):
     array = np.frombuffer(data, dtype, offset=offset)
     array = array.reshape(shape, order="F" if fortran_order else "C")
     array = array.astype(dtype.newbyteorder("="), order="C")
-    signed = bool((array < 0).any())
+    # Others may be negative (offsets), or are checked with their map.
+    signed = (components or key.family == "align") and bool((array < 0).any())
     negative = f"negative values (the least is {array.min()})" if signed else ""
     if components and (len(shape) != 3 or shape[2] != 2 or min(shape) < 1):
         msg = (
@@ -91,7 +92,7 @@ def read_array(data, key, path, *, components=False):
             "(nx, ny, 2)"
         )
         raise MapFormatError(msg)
-    if key.family == "align" and signed and not components:
+    if signed and not components:
         msg = (
             f"{path} contains {negative}: the release documents its align maps as "
             "separations without a sign, and one number for each cell cannot be both "
@@ -234,11 +235,11 @@ def check_together(arrays, paths, empty_value=None):
         return
     empty = None
     if "count" in arrays:
-        if not (arrays["count"] != 0).any():
+        if not arrays["count"].any():
             empty = paths["count"], "every cell has 0 stars"
     elif is_marked([values], arrays.get("error"), empty_value).all():
         empty = paths[first], f"every cell is {empty_value:g}"
-    if empty is None and np.isnan(values).all():
+    if empty is None and np.isnan(values.flat[0]) and np.isnan(values).all():
         empty = paths[first], "every cell is NaN"
     if empty is not None:
         msg = f"{empty[0]} is an empty map: {empty[1]}"
