@@ -66,7 +66,7 @@ def read_array(data, key, path, *, components=False):
     if dtype.kind not in "iuf":
         msg = f"{path} must contain real numbers, found the dtype {_shortened(dtype)}"
         raise MapFormatError(msg)
-    if not all(0 <= length <= MAX_ARRAY_BYTES for length in shape):
+    if not all(type(n) is int and 0 <= n <= MAX_ARRAY_BYTES for n in shape):
         msg = f"{path} claims a shape that no map has: it is damaged"
         raise MapFormatError(msg)
     if not components:

@@ -223,8 +223,8 @@ def _with_data(member, info, end):
             position += length
         if position > end:
             problem = "the list of its sparse pieces is damaged"
-    if size > MAX_ARRAY_BYTES:
-        problem = f"it has {size} bytes, more than the {MAX_ARRAY_BYTES} of any map"
+    if not 0 <= size <= MAX_ARRAY_BYTES:
+        problem = f"it claims {size} bytes, expected at most {MAX_ARRAY_BYTES}"
     return member._replace(size=size, pieces=tuple(pieces), problem=problem)
 
 

@@ -227,7 +227,7 @@ def test_large_member(tmp_path, tar_member, zeropoints, npy):
         archive.addfile(other, io.BytesIO(content))
     source = ArchiveSource(path)
     assert source.read(entry_of(source, OTHER_KEY)) == content
-    with pytest.raises(MapFormatError, match=f"it has {large} bytes, more than"):
+    with pytest.raises(MapFormatError, match=f"it claims {large} bytes, expected"):
         source.read(entry_of(source, KEY))
 
 
@@ -361,6 +361,15 @@ def test_member_larger_than_the_archive(write_archive, tar_member, archive_name,
     path = write_archive(archive_name, {"x": b"x"}, [tar_member(NAME, size=size)])
     with pytest.raises(MapFormatError, match=rf"{archive_name} is truncated"):
         ArchiveSource(path)
+
+
+@pytest.mark.parametrize("size", [-1, -511])
+def test_small_negative_size(write_archive, tar_member, archive_name, size):
+    """A negative size that leads to the next header is one member's problem."""
+    path = write_archive(archive_name, {"x": b"x"}, [tar_member(NAME, size=size)])
+    source = ArchiveSource(path)
+    with pytest.raises(MapFormatError, match=f"claims {size} bytes"):
+        source.read(entry_of(source, KEY))
 
 
 def test_negative_size(write_archive, tar_member, archive_name):

@@ -764,8 +764,10 @@ def test_long_header(write_map, load):
     assert "allow_pickle" not in str(caught.value)
 
 
-@pytest.mark.parametrize("shape", [(-1, -4, 2), (-8, -1), (2, -2, -2), (2**62, 4, 2)])
-def test_negative_shapes(write_map, load, shape):
+@pytest.mark.parametrize(
+    "shape", [(-1, -4, 2), (-8, -1), (2, -2, -2), (2**62, 4, 2), (True, 8)]
+)
+def test_impossible_shapes(write_map, load, shape):
     """A shape that no array has is an error, also where components are read."""
     write_map(ALIGN, claim(shape))
     for options in ({"kind": "misalignment"}, {"components": ("dra", "ddec")}):
