@@ -27,7 +27,8 @@ _HEADER_READERS = {
 # Bytes before the length of the header ends, and of that length.
 _HEADER_WIDTHS = {(1, 0): (10, 2), (2, 0): (12, 4), (3, 0): (12, 4)}
 
-_MOST_HEADER_BYTES = 10_000
+# That of a map has 128 bytes; numpy takes seconds for some long ones that are damaged.
+_MOST_HEADER_BYTES = 1024
 _LONGEST_REASON = 200
 
 

@@ -755,13 +755,26 @@ def test_every_version_of_the_format(write_map, load, zeropoints, version):
     assert_array_equal(load().values, zeropoints())
 
 
-def test_long_header(write_map, load):
-    """A header longer than that of any map is refused without numpy's advice."""
+def npy_with_header_of(length):
+    """Return a .npy file whose header is padded to a length."""
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 4)}"
-    write_map(ZP, npy_of_header(header.ljust(20_000)))
-    with pytest.raises(MapFormatError, match=f"{ZP}.*header has 20010 bytes") as caught:
+    return npy_of_header(header.ljust(length - 10))
+
+
+@pytest.mark.parametrize("length", [1025, 20_000])
+def test_long_header(write_map, load, length):
+    """A header longer than that of any map is refused without numpy's advice."""
+    write_map(ZP, npy_with_header_of(length))
+    words = f"{ZP}.*header has {length} bytes, expected about 128"
+    with pytest.raises(MapFormatError, match=words) as caught:
         load()
     assert "allow_pickle" not in str(caught.value)
+
+
+def test_padded_header(write_map, load):
+    """A header may be padded with more spaces than numpy writes."""
+    write_map(ALIGN, npy_with_header_of(1024))
+    assert_array_equal(load("misalignment").values, np.zeros((2, 4)))
 
 
 @pytest.mark.parametrize(
@@ -777,7 +790,7 @@ def test_impossible_shapes(write_map, load, shape):
 
 def test_short_messages(write_map, load):
     """What a damaged file contains is quoted in part, without control characters."""
-    descr = [(f"\x1b[2J{n}", "<f8") for n in range(200)]
+    descr = [(f"\x1b{n}", "<f8") for n in range(40)]
     write_map(ZP, claim((2, 4), repr(descr)))
     with pytest.raises(MapFormatError, match="must contain real numbers") as caught:
         load()
