@@ -76,7 +76,7 @@ def assert_right(calibrated, zpmap):
     np.testing.assert_allclose(calibrated["ZP_AUTO"], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("field", ["0403", "0000", "0345", "2748"])
+@pytest.mark.parametrize("field", ["0403", "0000", "0345", "0695"])
 def test_a_catalog_of_a_whole_stack(make_sources, make_zpmap, field):
     """At RA 0 and near the pole, with a few bad positions, without a warning."""
     sources, zpmap = make_sources(field=field), make_zpmap(field)
