@@ -95,6 +95,10 @@ class MemberStream:
                 "archives in it"
             )
             raise KS4Error(msg)
+        if self.path.exists() and not self.path.is_file():
+            # A named pipe would block.
+            msg = f"{printable(self.path)} must be an archive of maps, found no file"
+            raise KS4Error(msg)
         with self._open() as file:
             self.size = os.fstat(file.fileno()).st_size
             head = file.read(_HEAD_BYTES)

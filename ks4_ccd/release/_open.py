@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From the paths that a library is given to its sources."""
+"""Open the sources of a library at its paths."""
 
 import os
 from pathlib import Path
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError
 from ks4_ccd.release._archive import ArchiveSource, archive_name
-from ks4_ccd.release._source import FolderSource
+from ks4_ccd.release._source import FolderSource, printable
 from ks4_ccd.release._store_file import STORE_SUFFIX
 from ks4_ccd.release._store_source import StoreSource
 
@@ -39,7 +39,7 @@ def open_sources(paths):
     Yields
     ------
     source : `FolderSource`, `ArchiveSource` or `StoreSource`
-        An archive or a store that two paths lead to comes once.
+        An archive or a store to which two paths lead is opened once.
     """
     archives_seen = set()
     for path in paths:
@@ -60,7 +60,8 @@ def open_sources(paths):
 
 def _files_in(folder):
     def refuse(error):
-        msg = f"cannot read the folder {error.filename}: {error.strerror}"
+        folder = printable(error.filename)
+        msg = f"cannot read the folder {folder}: {error.strerror}"
         raise KS4Error(msg) from error
 
     return [
@@ -78,15 +79,13 @@ def _is_archive(file):
 
 
 def _check_file(path):
+    name = printable(path)
     if not os.path.lexists(path):
-        msg = (
-            f"{path} is not there: expected a folder of maps, or an archive or a store "
-            "of them"
-        )
+        msg = f"{name} does not exist: expected a folder, an archive or a store of maps"
         raise MapNotFoundError(msg)
     if path.suffix == ".npy":
-        msg = f"{path} is a single array: give the folder that it is in"
+        msg = f"{name} is a single array: give the folder that contains it"
         raise MapFormatError(msg)
     if not path.is_file():
-        msg = f"{path} is neither a folder nor an archive nor a store of maps"
+        msg = f"{name} is neither a folder nor an archive nor a store of maps"
         raise MapFormatError(msg)

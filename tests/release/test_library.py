@@ -240,14 +240,16 @@ def test_offsets_in_the_table(write_map, tmp_path):
 def test_offset_of_one_component(write_map, load, there, lacking):
     """The component that lacks is named."""
     write_map(there)
-    with pytest.raises(MapNotFoundError, match=f"is there, its {lacking} file is not"):
+    with pytest.raises(MapNotFoundError, match=f"exists, its {lacking} file does not"):
         load("offset")
 
 
 def test_the_release_has_no_offsets(write_map, load):
     """Where there are misalignments only, the message says how to get offsets."""
     write_map(ALIGN, np.ones((5, 4)))
-    with pytest.raises(MapNotFoundError, match="no offset maps.*build_offset_map"):
+    with pytest.raises(
+        MapNotFoundError, match="no offset map exists.*build_offset_map"
+    ):
         load("offset")
 
 
@@ -491,7 +493,7 @@ def test_what_is_no_header(library):
     [
         (("0403", "R", "single", "AUTO"), r"R single \(APER5\)"),
         (("0403", "I"), r"R single \(APER5\)"),
-        (("0404", "R"), "fields there are 0403"),
+        (("0404", "R"), "fields with such maps are 0403"),
     ],
 )
 def test_missing_map(library, arguments, words):
@@ -502,7 +504,7 @@ def test_missing_map(library, arguments, words):
 
 def test_missing_kind(library):
     """The message says so when there is no map of the kind at all."""
-    with pytest.raises(MapNotFoundError, match="no misalignment maps at all"):
+    with pytest.raises(MapNotFoundError, match="no misalignment map exists"):
         library.misalignment("0403", "R")
 
 
@@ -510,7 +512,7 @@ def test_missing_values(write_map, load):
     """A map whose values lack says what there is of it."""
     write_map(ZPERR)
     with pytest.raises(
-        MapNotFoundError, match="error is there, its zp_map file is not"
+        MapNotFoundError, match="error exists, its zp_map file does not"
     ):
         load()
 
@@ -518,7 +520,7 @@ def test_missing_values(write_map, load):
 def test_only_whole_maps_are_offered(write_map, load):
     """A map without values is not among those that are there."""
     write_map("zperr_map_0403_R_single_AUTO.npy")
-    with pytest.raises(MapNotFoundError, match="no zeropoint maps at all"):
+    with pytest.raises(MapNotFoundError, match="no zeropoint map exists"):
         load()
 
 
@@ -565,7 +567,7 @@ def test_what_is_no_path(path):
 
 def test_single_array(write_map):
     """The path of a single array asks for its folder."""
-    with pytest.raises(MapFormatError, match="give the folder"):
+    with pytest.raises(MapFormatError, match="give the folder that contains it"):
         MapLibrary(write_map(ZP))
 
 
@@ -684,6 +686,15 @@ def test_archive_given_twice_is_opened_once(write_archive, tmp_path, zeropoints)
     path = write_archive("maps.tar", {ZP: zeropoints()})
     with MapLibrary([path, tmp_path, path]) as library:
         assert len(library._sources) == 2
+
+
+def test_unequal_twins_in_one_archive(write_archive, tmp_path, zeropoints):
+    """Two members of one base name that differ are an error, whichever comes last."""
+    members = {f"{n}/{ZP}": zeropoints(seed=n) for n in range(2)}
+    path = write_archive("maps.tar.gz", members)
+    with MapLibrary(path) as library:
+        with pytest.raises(MapFormatError, match=rf"0/{ZP} and .*1/{ZP} are the same"):
+            library.zeropoint("0403", "R")
 
 
 # Arrays that are not as documented

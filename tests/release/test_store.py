@@ -1142,11 +1142,13 @@ def test_readers_while_an_ingest_runs(path, write_archive, zeropoints):
         ("", "dr1.ks4maps", {}, "name the archives in it"),
         ("map.npy", "dr1.ks4maps", {}, "must be an archive"),
         ("gone.tar", "dr1.ks4maps", {}, "cannot read .*gone.tar: No such file"),
+        ("pipe.tar", "dr1.ks4maps", {}, "found no file"),
     ],
 )
 def test_bad_arguments(tmp_path, write_archive, six, archives, target, options, words):
     """A bad argument is quoted, and no store is made."""
     write_archive("maps.tar", six)
+    os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(KS4Error, match=words):
         ingest(tmp_path / archives, tmp_path / target, **options)
     assert not (tmp_path / target).exists()
