@@ -1,15 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What all calibration maps share: arrays, errors and star counts on cells."""
+"""Base class of the calibration maps: arrays on the cells of a grid."""
 
 import copy
-import math
 
 import numpy as np
 
-from ks4_ccd._arguments import as_folder, finite, one_of
+from ks4_ccd._arguments import as_folder, finite
 from ks4_ccd._cell_arrays import checked_arrays
+from ks4_ccd._map_errors import ERROR_KINDS, MapErrors
 from ks4_ccd._map_files import write_map
-from ks4_ccd._neighbours import gaussian_sum, harmonic_fill, touches
+from ks4_ccd._neighbours import harmonic_fill, touches
+from ks4_ccd._node_errors import NodeErrors
+from ks4_ccd._smoothing import smoothed_cells
 from ks4_ccd.exceptions import (
     GeometryError,
     KS4Error,
@@ -21,15 +23,10 @@ from ks4_ccd.release.names import FAMILIES, MapKey
 
 __all__ = ["ERROR_KINDS", "CalibrationMap"]
 
-ERROR_KINDS = ("scatter", "median")
 
-# The standard error of a median over that of a mean, for a normal sample.
-_MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
-
-
-class CalibrationMap:
+class CalibrationMap(MapErrors):
     """
-    What all maps share: cells with one or more components, and their stars.
+    Base class of maps: cells with one or more components, and their stars.
 
     A subclass names the components, which become attributes, and calls
     `_set_arrays` with them.
@@ -37,8 +34,8 @@ class CalibrationMap:
     Attributes
     ----------
     error : 2D `~numpy.ndarray` or `None`
-        The standard deviation of the stars of a cell about its components,
-        in their unit. 0 means unknown.
+        The standard deviation (``ddof=0``) of the stars of a cell about its
+        components, in their unit, as published. 0 means unknown.
     count : 2D `~numpy.ndarray` or `None`
         The number of stars in a cell; a cell with 0 is empty.
     valid : 2D `~numpy.ndarray` of bool
@@ -111,6 +108,7 @@ class CalibrationMap:
     def _replace(self, step, **changes):
         """Return a copy with some arrays changed; it has the same empty cells."""
         new = copy.copy(self)
+        new.__dict__.pop("_cell_errors", None)
         new._steps = (*self._steps, step)
         for name, value in changes.items():
             if isinstance(value, np.ndarray):
@@ -135,7 +133,7 @@ class CalibrationMap:
             for name, array in self._component_arrays().items()
         }
 
-    def _interpolate(self, nodes, x, y, method, power=1):
+    def _interpolate(self, nodes, x, y, method):
         try:
             x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         except (TypeError, ValueError) as error:
@@ -145,110 +143,18 @@ class CalibrationMap:
         result = np.full(x.shape, np.nan)
         along_x = self.grid.stencil(0, x[usable], method)
         along_y = self.grid.stencil(1, y[usable], method)
-        total = 0.0
-        for i, weight_x in _corners(along_x):
-            for j, weight_y in _corners(along_y):
-                total = total + nodes[i, j] * (weight_x * weight_y) ** power
-        result[usable] = total
+        nodes = nodes if isinstance(nodes, NodeErrors) else NodeErrors(nodes)
+        result[usable] = nodes.at(along_x, along_y)
         return result if result.ndim else float(result)
-
-    def error_at(self, x, y, *, method="bilinear", error_kind="scatter"):
-        """
-        Return the error of the map at positions on the image.
-
-        The error is common to all pixels of a cell: add it once to the error
-        of an aperture sum, not once a pixel.
-
-        Parameters
-        ----------
-        x, y : float or array-like
-            0-based pixel coordinates, as in `at`.
-        method : {"bilinear", "nearest", "dr1"}
-            How `at` found the value.
-        error_kind : {"scatter", "median"}
-            ``"scatter"`` is the standard deviation of single stars, as the
-            release quotes it, a property of the place that is interpolated
-            as such. ``"median"`` is the standard error of the cells'
-            medians, ``sqrt(pi / 2) * scatter / sqrt(count)``; cells being
-            independent, it is combined in quadrature with the weights of the
-            interpolation (a sum for a map whose neighbours share stars: one
-            that was smoothed, or built from a surface, as counts that are no
-            whole numbers tell).
-
-        Returns
-        -------
-        error : float or `~numpy.ndarray`
-            In the unit of the map. Where a cell's error is unknown (fewer
-            than two stars), the median scatter of the map stands in.
-
-        Raises
-        ------
-        KS4Error
-            If the map has no errors, or no counts with
-            ``error_kind="median"``.
-        """
-        error = self.cell_error(error_kind)
-        if self.errors_add(error_kind):
-            return self._interpolate(error, x, y, method)
-        return np.sqrt(self._interpolate(error**2, x, y, method, power=2))
-
-    def errors_add(self, error_kind):
-        """Return whether errors of neighbouring cells add, or their squares do."""
-        if error_kind == "scatter" or self.count is None:
-            return True
-        # No whole numbers: cells share stars, and each has a part of them.
-        return bool(np.any(self.count % 1))
-
-    def cell_error(self, error_kind="scatter"):
-        """
-        Return the error of every cell, the unknown ones filled in.
-
-        Parameters
-        ----------
-        error_kind : {"scatter", "median"}
-            As in `error_at`.
-
-        Returns
-        -------
-        error : 2D `~numpy.ndarray`
-            In the unit of the map, indexed ``[x_bin, y_bin]``, positive.
-        """
-        one_of("error_kind", error_kind, ERROR_KINDS)
-        needed = {"error": self.error}
-        if error_kind == "median":
-            needed["count"] = self.count
-        for part, array in needed.items():
-            if array is None:
-                msg = (
-                    f"{self.source or self!r} has no {part} map, which "
-                    f'error_kind="{error_kind}" needs: give its {part} array, or '
-                    'leave the error of the map out (zp_error="ignore")'
-                )
-                raise KS4Error(msg)
-        known = self._error_known()
-        if not known.any():
-            msg = f"{self.source or self!r} has no cell whose error is known"
-            raise MapFormatError(msg)
-        error = np.full(known.shape, np.median(self.error[known]))
-        error[known] = self.error[known]
-        if error_kind == "median":
-            error[known] *= _MEDIAN_OVER_MEAN / np.sqrt(self.count[known])
-        return error
-
-    def _error_known(self):
-        known = self.valid & (self.error > 0)
-        if self.count is None:
-            return known
-        # A count that is not whole is no count of one star: see `errors_add`.
-        return known & ((self.count >= 2) | (self.count % 1 > 0))
 
     def filled(self):
         """
         Return a copy of the map whose empty cells have values.
 
         They are filled from their neighbours by the smoothest surface
-        through the cells with stars. `valid` and `count` still tell which
-        cells were empty; the error of a filled cell is unknown.
+        through the cells with stars. `valid` and `count` still mark the cells
+        that were empty. Their uncertainty, by `error_at`, is no smaller than
+        that of the cells around them.
 
         Returns
         -------
@@ -261,8 +167,8 @@ class CalibrationMap:
         Return a copy of the map, averaged over neighbouring cells.
 
         Cells are averaged with Gaussian weights times their star counts, so
-        that a cell with few stars leans on its neighbours. Empty cells stay
-        empty.
+        that a cell with few stars has its value mostly from its neighbours.
+        Empty cells stay empty.
 
         Parameters
         ----------
@@ -272,8 +178,10 @@ class CalibrationMap:
         Returns
         -------
         smoothed : same class
-            With the scatter pooled in the same way, and as ``count`` the
-            effective number of stars in the average.
+            Its ``error`` is the scatter of single stars that `error_at`
+            quotes, averaged in the same way, and its ``count`` the number of
+            stars whose median would have the standard error of the average
+            (for a map without errors, the number of stars whose mean would).
 
         Raises
         ------
@@ -284,21 +192,19 @@ class CalibrationMap:
             msg = f"scale must be a positive number of cells, got {scale!r}"
             raise KS4Error(msg)
         self._require_stars()
-        stars = self.valid.astype(float) if self.count is None else self.count
-        weight = np.where(self.valid, gaussian_sum(stars, scale), 1)
-        changes = {}
-        for name, array in self._component_arrays().items():
-            mean = gaussian_sum(stars * np.where(self.valid, array, 0), scale) / weight
-            changes[name] = np.where(self.valid, mean, array)
+        smoothed = smoothed_cells(
+            self._component_arrays(),
+            self.valid,
+            self.count,
+            None if self.error is None else self._cell_errors,
+            scale,
+            shared=self._is_surface(),
+        )
+        changes = dict(smoothed.components, count=smoothed.count)
         if self.error is not None:
-            known = stars * self._error_known()
-            weight_known = gaussian_sum(known, scale)
-            pooled = gaussian_sum(known * self.error**2, scale)
-            pooled /= np.where(weight_known > 0, weight_known, 1)
-            changes["error"] = np.where(self.valid, np.sqrt(pooled), 0)
-        if self.count is not None:
-            square = np.where(self.valid, gaussian_sum(stars, scale, power=2), 1)
-            changes["count"] = np.where(self.valid, weight**2 / square, 0)
+            unknown = np.zeros(self.grid.shape)
+            changes["error"] = unknown if smoothed.error is None else smoothed.error
+        changes |= {"_covariance": smoothed.covariance, "_shares_stars": True}
         return self._replace(f"smoothed({scale:g})", **changes)
 
     def save(self, path):

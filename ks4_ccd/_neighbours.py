@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-__all__ = ["gaussian_sum", "harmonic_fill", "touches"]
+__all__ = ["gaussian_sum", "grown", "harmonic_fill", "neighbours_in", "touches"]
 
 
 def harmonic_fill(values, valid):
@@ -66,7 +66,44 @@ def touches(valid):
     return along_x[:, :-2] | along_x[:, 1:-1] | along_x[:, 2:]
 
 
-def gaussian_sum(values, scale, power=1):
+def neighbours_in(valid, *, diagonal):
+    """Return how many of the neighbours of each cell are valid."""
+    padded = np.pad(valid.astype(int), 1)
+    along_x = padded[:-2] + padded[2:]
+    count = along_x[:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return count + along_x[:, :-2] + along_x[:, 2:] if diagonal else count
+
+
+def grown(values, valid, step=0.0):
+    """
+    Return a copy of ``values`` in which cells have no less than those around them.
+
+    Parameters
+    ----------
+    values : 2D `~numpy.ndarray`
+    valid : 2D `~numpy.ndarray` of bool
+        The cells that keep their values; at least one.
+    step : float, optional
+        What each step away from the valid cells adds.
+
+    Returns
+    -------
+    grown : 2D `~numpy.ndarray`
+        A cell that is not valid has the largest value of those around it,
+        diagonals included, that are valid or closer to valid ones.
+    """
+    values = np.where(valid, values, -np.inf)
+    while not np.isfinite(values).all():
+        padded = np.pad(values, 1, constant_values=-np.inf)
+        largest = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
+        largest = np.maximum(
+            np.maximum(largest[:, :-2], largest[:, 1:-1]), largest[:, 2:]
+        )
+        values = np.where(np.isfinite(values), values, largest + step)
+    return values
+
+
+def gaussian_sum(values, scale, lag=None):
     """
     Return the sum over all cells, weighted by a Gaussian of their distance.
 
@@ -75,8 +112,9 @@ def gaussian_sum(values, scale, power=1):
     values : 2D `~numpy.ndarray`
     scale : float
         The standard deviation of the Gaussian, in cells; its peak is 1.
-    power : int, optional
-        The power of the Gaussian that is the weight.
+    lag : (int, int), optional
+        Take for weights the products of the Gaussian about a cell and that
+        about the cell ``lag`` cells further along x and y.
 
     Returns
     -------
@@ -87,7 +125,10 @@ def gaussian_sum(values, scale, power=1):
     for axis, length in enumerate(values.shape):
         farthest = min(math.ceil(5 * scale), length - 1)
         reach = np.arange(-farthest, farthest + 1)
-        weights = np.exp(-0.5 * power * (reach / scale) ** 2)
+        exponent = (reach / scale) ** 2
+        if lag is not None:
+            exponent = exponent + ((reach - lag[axis]) / scale) ** 2
+        weights = np.exp(-0.5 * exponent)
         values = correlate1d(values, weights, axis, mode="constant")
     return values
 

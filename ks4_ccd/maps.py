@@ -6,10 +6,13 @@ Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
 positions are 0-based pixel coordinates of the image that the grid covers.
 """
 
+from functools import cached_property
+
 import numpy as np
 from astropy import units as u
 
 from ks4_ccd._calibration_map import CalibrationMap
+from ks4_ccd._cell_errors import errors_of_surface
 from ks4_ccd._image_units import conversion, count_unit
 from ks4_ccd._value_map import ValueMap
 from ks4_ccd.exceptions import DirectionlessMapError, KS4Error, MapFormatError
@@ -165,6 +168,21 @@ class MisalignmentMap(ValueMap):
             )
             raise MapFormatError(msg)
 
+    def _is_surface(self):
+        # Windows are wider than cells: neighbours have most stars in common.
+        return True
+
+    @cached_property
+    def _cell_errors(self):
+        if self.error is None or self.count is None:
+            return super()._cell_errors
+        # No star was clipped, and separations are no differences of neighbours:
+        # the scatter of a cell is corrected for its degree of freedom alone.
+        known = self._error_known()
+        stars = np.where(known, np.maximum(self.count, 2), 2)
+        error = self.error * np.sqrt(stars / (stars - 1))
+        return errors_of_surface(self.valid, error, self.count, known)
+
     def positional_error(self, x, y):
         """
         Return how far off positions on the image are.
@@ -198,9 +216,9 @@ class MisalignmentMap(ValueMap):
         """No such thing: asking for it raises `DirectionlessMapError`."""
         raise _NoComponentError(_DIRECTIONLESS)
 
-    def _interpolate(self, nodes, x, y, method, power=1):
+    def _interpolate(self, nodes, x, y, method):
         method = "nearest" if method == "dr1" else method
-        return super()._interpolate(nodes, x, y, method, power)
+        return super()._interpolate(nodes, x, y, method)
 
 
 class _NoComponentError(DirectionlessMapError, AttributeError):
@@ -307,14 +325,14 @@ class OffsetMap(CalibrationMap):
         nodes = self._filled_components()
         return tuple(self._interpolate(nodes[c], x, y, method) for c in nodes)
 
-    def _interpolate(self, nodes, x, y, method, power=1):
+    def _interpolate(self, nodes, x, y, method):
         if method == "dr1":
             msg = (
                 'method must be bilinear or nearest for an OffsetMap, got "dr1": the '
                 "release has no offset maps, and so no method for them"
             )
             raise KS4Error(msg)
-        return super()._interpolate(nodes, x, y, method, power)
+        return super()._interpolate(nodes, x, y, method)
 
     def plot(self, ax=None, *, part="values", **options):
         """

@@ -71,7 +71,7 @@ def test_nearest_takes_the_cell_that_a_pixel_is_in():
 
 
 def test_components_are_treated_like_values():
-    """Filling, smoothing and errors are those of a map with one of the components."""
+    """Filling and smoothing are those of a map with one of the components."""
     offsets = random_offsets()
     x, y = np.random.default_rng(2).uniform(-5, 75, (2, 50))
     for axis, name in enumerate(("dra", "ddec")):
@@ -82,11 +82,6 @@ def test_components_are_treated_like_values():
         smoothed = offsets.smoothed(1.5)
         assert_array_equal(getattr(smoothed, name), alone.smoothed(1.5).values)
         assert_array_equal(offsets.at(x, y)[axis], alone.at(x, y))
-        for kind in ("scatter", "median"):
-            assert_array_equal(
-                offsets.error_at(x, y, error_kind=kind),
-                alone.error_at(x, y, error_kind=kind),
-            )
 
 
 def test_filled_cells_are_the_mean_of_their_neighbours():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ks4_ccd._node_errors import NodeErrors
 from ks4_ccd.exceptions import KS4Error
 
 __all__ = ["EMPTY", "UNREACHABLE", "AtSources", "sample"]
@@ -79,10 +80,9 @@ def sample(maps, x, y, *, method, error_kind, errors_needed):
             dr1 = method == "dr1"
             nodes = map_.marked()["values"] if dr1 else map_.filled().values
             cells.add((name, "value"), nodes)
-            error = _error_nodes(map_, method, error_kind, errors_needed)
-            if error is not None:
-                adds = map_.errors_add(error_kind)
-                cells.add((name, "error"), error, quadratic=not adds)
+            errors = _node_errors(map_, method, error_kind, errors_needed)
+            if errors is not None:
+                cells.add_errors((name, "error"), errors)
             if map_.count is not None:
                 cells.add_own((name, "count"), map_.count)
             flag = EMPTY * ~map_.valid + UNREACHABLE * ~map_.reachable
@@ -94,11 +94,11 @@ def sample(maps, x, y, *, method, error_kind, errors_needed):
     return {name: found[name] for name in maps}
 
 
-def _error_nodes(map_, method, error_kind, needed):
+def _node_errors(map_, method, error_kind, needed):
     if method == "dr1" and error_kind == "scatter" and map_.error is not None:
-        return map_.error
+        return NodeErrors(map_.error)
     try:
-        return map_.cell_error(error_kind)
+        return map_.node_errors(error_kind, method)
     except KS4Error:
         if needed:
             raise
@@ -113,12 +113,16 @@ class _Cells:
         self._method = method
         self._linear, self._quadratic, self._own = {}, {}, {}
 
-    def add(self, name, nodes, quadratic=False):
-        """Add an array to interpolate, itself or its square with squared weights."""
-        if quadratic and self._method == "bilinear":
-            self._quadratic[name] = nodes**2
+    def add(self, name, nodes):
+        """Add an array to interpolate."""
+        self._linear[name] = nodes
+
+    def add_errors(self, name, errors):
+        """Add uncertainties to interpolate."""
+        if errors.is_linear or self._method != "bilinear":
+            self._linear[name] = errors.at_centers()
         else:
-            self._linear[name] = nodes
+            self._quadratic[name] = errors
 
     def add_own(self, name, nodes):
         """Add an array of which the cell counts that a position is in."""
@@ -129,22 +133,18 @@ class _Cells:
         arrays = {name: np.empty(x.size) for name in (*self._linear, *self._quadratic)}
         for name, nodes in self._own.items():
             arrays[name] = np.empty(x.size, nodes.dtype)
-        linear, quadratic = map(_side_by_side, (self._linear, self._quadratic))
+        linear = _side_by_side(self._linear.values())
+        terms = _terms_side_by_side(self._quadratic.values())
         own = {name: nodes.ravel() for name, nodes in self._own.items()}
 
         for start in range(0, x.size, _BLOCK):
             rows = slice(start, start + _BLOCK)
             cell, corners = self._corners(x[rows], y[rows])
-            for names, nodes, power in (
-                (self._linear, linear, 1),
-                (self._quadratic, quadratic, 2),
-            ):
-                if names:
-                    total = _weighted(nodes, corners, power)
-                    for k, name in enumerate(names):
-                        arrays[name][rows] = total[:, k]
-            for name in self._quadratic:
-                np.sqrt(arrays[name][rows], out=arrays[name][rows])
+            _split(_weighted(linear, corners), self._linear, arrays, rows)
+            if terms:
+                variance = _weighted_pairs(terms, corners)
+                error = np.sqrt(variance, out=variance)
+                _split(error, self._quadratic, arrays, rows)
             for name, nodes in own.items():
                 np.take(nodes, cell, out=arrays[name][rows], mode="clip")
         return arrays
@@ -161,13 +161,13 @@ class _Cells:
         )
         corners = [
             (i * columns + j, weight_x * weight_y)
-            for i, weight_x in (
-                (along_x.lower, 1 - along_x.fraction),
-                (along_x.upper, along_x.fraction),
-            )
             for j, weight_y in (
                 (along_y.lower, 1 - along_y.fraction),
                 (along_y.upper, along_y.fraction),
+            )
+            for i, weight_x in (
+                (along_x.lower, 1 - along_x.fraction),
+                (along_x.upper, along_x.fraction),
             )
         ]
         return own, corners
@@ -180,14 +180,38 @@ def _count_dtype(nodes):
 
 def _side_by_side(nodes):
     """Return arrays of cells as one with a row per cell."""
-    return np.stack([a.ravel() for a in nodes.values()], axis=1) if nodes else None
+    return np.stack([array.ravel() for array in nodes], axis=1)
 
 
-def _weighted(nodes, corners, power):
+def _terms_side_by_side(errors):
+    """Return the terms of the variances of several maps, see `NodeErrors.terms`."""
+    terms = zip(*(one.terms() for one in errors), strict=True)
+    return [
+        (_side_by_side(array for array, _, _ in term), *term[0][1:]) for term in terms
+    ]
+
+
+def _split(columns, names, arrays, rows):
+    for k, name in enumerate(names):
+        arrays[name][rows] = columns[:, k]
+
+
+def _weighted(nodes, corners):
     total = None
     for cell, weight in corners:
         part = nodes.take(cell, axis=0, mode="clip")
         if weight is not None:
-            part *= (weight**power)[:, np.newaxis]
+            part *= weight[:, np.newaxis]
+        total = part if total is None else np.add(total, part, out=total)
+    return total
+
+
+def _weighted_pairs(terms, corners):
+    (cell, _), *_ = corners
+    weights = [weight for _, weight in corners]
+    total = None
+    for nodes, k, m in terms:
+        part = nodes.take(cell, axis=0, mode="clip")
+        part *= (weights[k] * weights[m])[:, np.newaxis]
         total = part if total is None else np.add(total, part, out=total)
     return total

@@ -1,12 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What identifies a map in the record of a calibration: checksum and DOI."""
+"""Checksum, DOI and mean uncertainty of a map, for the record of a calibration."""
 
 from hashlib import sha256
 
 import numpy as np
 from astropy import units as u
 
-__all__ = ["checksum_of", "doi_of"]
+from ks4_ccd.exceptions import KS4Error
+
+__all__ = ["checksum_of", "doi_of", "mean_error"]
 
 _DOI = "10.5281/zenodo.17336382"
 
@@ -55,3 +57,34 @@ def doi_of(zpmap):
     """
     from_file = zpmap.key is not None and zpmap.source is not None
     return _DOI if from_file and not any(map(len, zpmap.grid.edges)) else None
+
+
+def mean_error(zpmap, calibration):
+    """
+    Return the mean uncertainty of a map's cells, for EMAGZERO.
+
+    Parameters
+    ----------
+    zpmap : `~ks4_ccd.ZeroPointMap`
+    calibration : `~ks4_ccd.photometry._record.Calibration`
+
+    Returns
+    -------
+    error : float or `None`
+        In magnitudes, `None` if it is unknown.
+    comment : str or `None`
+        That of the card.
+    """
+    if zpmap.error is None:
+        return None, None
+    if calibration.method == "dr1":
+        # As the release writes it.
+        known = zpmap.error[zpmap.error > 0]
+        error = round(float(known.mean()), 3) if known.size else None
+        return error, "[mag] mean scatter of the cells' stars"
+    kind = calibration.error_kind or "scatter"
+    try:
+        error = zpmap.cell_error(kind)[zpmap.valid]
+    except KS4Error:
+        return None, None
+    return round(float(error.mean()), 4), f"[mag] mean uncertainty of cells ({kind})"

@@ -18,7 +18,7 @@ from ks4_ccd._pixel_storage import SCALING_CARDS
 from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Error, MapMismatchError
 from ks4_ccd.grid import METHODS
 from ks4_ccd.photometry._call_log import card_text
-from ks4_ccd.photometry._map_identity import checksum_of, doi_of
+from ks4_ccd.photometry._map_identity import checksum_of, doi_of, mean_error
 
 __all__ = [
     "Calibration",
@@ -188,9 +188,8 @@ def write(header, plan, zpmap, image_slices):
     _set(header, "MAGZERO", zeropoint, "[mag] AB zero point")
     _set(header, "PHOTREF", _RELEASED, "photometric reference")
     header.pop("EMAGZERO", None)
-    if zpmap.error is not None and zpmap.error.any():
-        error = round(float(zpmap.error[zpmap.error > 0].mean()), 3)
-        comment = "[mag] mean scatter of the cells' stars"
+    error, comment = mean_error(zpmap, calibration)
+    if error is not None:
         _set(header, "EMAGZERO", _finite("EMAGZERO", error), comment)
     if "BUNIT" in header:
         _set(header, "BUNIT", calibration.new_unit, "unit of the pixels")

@@ -131,11 +131,9 @@ class ZeroPointRows:
         else:
             marked = zpmap.marked()["values"]
             self._nodes = 10 ** (0.4 * (zeropoint - marked)) * unit_scale
-        self._error_nodes = None
+        self._node_errors = None
         if error_kind is not None:
-            error = _LN_FACTOR * zpmap.cell_error(error_kind)
-            self._errors_add = zpmap.errors_add(error_kind)
-            self._error_nodes = error if self._errors_add else error**2
+            self._node_errors = zpmap.node_errors(error_kind, method).scaled(_LN_FACTOR)
 
     def apply(
         self, data, out, uncertainty=None, kind=None, out_uncertainty=None, *, first=0
@@ -167,23 +165,23 @@ class ZeroPointRows:
                     continue
                 rows = range(start - first, stop - first)
                 factors = self._factors(segment, start - segment.start, dtype)
-                errors = self._errors(segment, start - segment.start, dtype)
-                for y, factor, error in zip(rows, factors, errors, strict=False):
+                variances = self._variances(segment, start - segment.start, dtype)
+                for y, factor, variance in zip(rows, factors, variances, strict=False):
                     np.multiply(data[y], factor, out=out[y], casting="same_kind")
                     if uncertainty is not None:
                         counts = out[y] if self._inverse else data[y]
                         planes = uncertainty[y], out_uncertainty[y]
-                        self._propagate(kind, *planes, counts, factor, error, spare)
+                        self._propagate(kind, *planes, counts, factor, variance, spare)
 
-    def _propagate(self, kind, uncertainty, out, counts, factor, error, spare):
+    def _propagate(self, kind, uncertainty, out, counts, factor, variance, spare):
         """
         Write the uncertainty of one row.
 
-        The zero point adds ``(error * counts)**2`` to the variance of the
+        The zero point adds ``variance * counts**2`` to the variance of the
         counts; reversing takes it away again.
         """
         kind = UNCERTAINTY_KINDS[kind]
-        if error is None:
+        if variance is None:
             kind.rescale(uncertainty, factor, out)
             return
         result, signal = spare
@@ -193,8 +191,9 @@ class ZeroPointRows:
             kind.rescale(uncertainty, factor, result)
             uncertainty = result
         kind.to_variance(uncertainty, out=result, casting="same_kind")
-        np.multiply(counts, error, out=signal, casting="same_kind")
-        signal *= signal
+        # In the precision of the result: squares of half floats overflow.
+        np.square(counts, out=signal, dtype=signal.dtype, casting="same_kind")
+        signal *= variance
         if self._inverse:
             result -= signal
             np.maximum(result, 0, out=result)
@@ -240,13 +239,15 @@ class ZeroPointRows:
             self._last_ratios = (segment, dtype), ratios
         return ratios
 
-    def _errors(self, segment, first, dtype):
-        """Return the error of ln(factor) of each row, or `None`, likewise."""
-        if self._error_nodes is None:
+    def _variances(self, segment, first, dtype):
+        """Yield the variance of ln(factor) of each row, or `None`."""
+        if self._node_errors is None:
             return repeat(None)
-        lower, change = self._ends(self._error_nodes, segment)
-        rows_of = self._linear_rows if self._errors_add else self._quadratic_rows
-        return rows_of(segment, first, lower, change, dtype)
+        if self._node_errors.is_linear:
+            ends = self._ends(self._node_errors.common, segment)
+            return self._linear_rows(segment, first, *ends, dtype)
+        variances = self._node_errors.between_rows(self._along_x, segment.lower)
+        return self._quadratic_rows(segment, first, variances, dtype)
 
     @staticmethod
     def _linear_rows(segment, first, lower, change, dtype):
@@ -255,30 +256,28 @@ class ZeroPointRows:
         for fraction in segment.fractions(first):
             np.multiply(change, dtype.type(fraction), out=row)
             row += lower
-            yield row
+            yield np.square(row, out=row)
 
     @staticmethod
-    def _quadratic_rows(segment, first, lower, change, dtype):
-        upper = (lower + change).astype(dtype)
-        lower = lower.astype(dtype)
+    def _quadratic_rows(segment, first, variances, dtype):
+        lower, shared, upper = variances.astype(dtype)
         row, part = np.empty((2, lower.size), dtype)
         for fraction in segment.fractions(first):
             np.multiply(lower, dtype.type((1 - fraction) ** 2), out=row)
-            np.multiply(upper, dtype.type(fraction**2), out=part)
-            row += part
-            yield np.sqrt(row, out=row)
+            row += np.multiply(shared, dtype.type(fraction * (1 - fraction)), out=part)
+            row += np.multiply(upper, dtype.type(fraction**2), out=part)
+            yield row
 
     def _ends(self, nodes, segment):
         """Return the values of a segment's lower row of cells, and the change."""
-        power = 2 if nodes is self._error_nodes and not self._errors_add else 1
-        lower = self._expand(nodes, segment.lower, power)
-        return lower, self._expand(nodes, segment.upper, power) - lower
+        lower = self._expand(nodes, segment.lower)
+        return lower, self._expand(nodes, segment.upper) - lower
 
-    def _expand(self, nodes, cell, power=1):
+    def _expand(self, nodes, cell):
         """Interpolate one row of cells to the columns of the image."""
         lower, upper, fraction = self._along_x
         nodes = nodes[:, cell]
-        return nodes[lower] * (1 - fraction) ** power + nodes[upper] * fraction**power
+        return nodes[lower] * (1 - fraction) + nodes[upper] * fraction
 
 
 def unreachable_rows(zpmap, origin, shape):

@@ -28,7 +28,6 @@ def zpmap():
     return ZeroPointMap(
         ZEROPOINT * array,
         error=ZPERR * array,
-        count=9 * array,
         grid=MapGrid((2, 2), 50),
     )
 
@@ -294,7 +293,7 @@ def test_maps_of_electrons(zpmap):
     expected = calibrate_catalog(counts("adu"), zpmap, columns="photutils", flux=True)
     array = np.ones((2, 2))
     electrons = ZeroPointMap(
-        zpmap.values, ZPERR * array, 9 * array, grid=zpmap.grid, image_unit="electron"
+        zpmap.values, ZPERR * array, grid=zpmap.grid, image_unit="electron"
     )
     options = {"columns": "photutils", "flux": True}
     result = calibrate_catalog(counts("electron"), electrons, **options)

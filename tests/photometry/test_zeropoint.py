@@ -104,11 +104,11 @@ def test_the_pull_of_a_monte_carlo_has_width_one():
     rng = np.random.default_rng(11)
     shape, grid, sigma, scatter = (30, 40), MapGrid((4, 3), 10), 20.0, 0.03
     truth = rng.uniform(200, 2000, shape)
-    error, count = np.full(grid.shape, scatter), np.full(grid.shape, 9)
+    error = np.full(grid.shape, scatter)
     pulls = []
     for _ in range(1500):
         drawn = 29.8 + scatter * rng.normal()
-        zpmap = ZeroPointMap(np.full(grid.shape, drawn), error, count, grid=grid)
+        zpmap = ZeroPointMap(np.full(grid.shape, drawn), error, grid=grid)
         counts = truth * 10 ** (0.4 * (29.8 - 30)) + rng.normal(0, sigma, shape)
         ccd = CCDData(
             counts, unit="adu", uncertainty=StdDevUncertainty(np.full(shape, sigma))
@@ -126,17 +126,15 @@ def test_the_pull_of_cells_drawn_apart_has_width_one(make_map):
     truth = rng.uniform(2e3, 2e4, (30, 40))
     y, x = np.indices(truth.shape)
     counts = truth * 10 ** (-0.4 * (30 - plain.at(x, y)))
+    uncertainty = StdDevUncertainty(np.full(truth.shape, 20.0))
+    ccd = CCDData(counts, unit="adu", uncertainty=uncertainty)
+    quoted = apply_zeropoint(ccd, plain, error_kind="median").uncertainty.array
     pulls = []
     for _ in range(1500):
-        values = plain.values + sigma * rng.normal(size=sigma.shape)
-        zpmap = ZeroPointMap(values, plain.error, plain.count, grid=plain.grid)
-        ccd = CCDData(
-            counts + rng.normal(0, 20, truth.shape),
-            unit="adu",
-            uncertainty=StdDevUncertainty(np.full(truth.shape, 20.0)),
-        )
-        result = apply_zeropoint(ccd, zpmap, error_kind="median")
-        pulls.append((result.data - truth) / result.uncertainty.array)
+        drawn = plain.values + sigma * rng.normal(size=sigma.shape)
+        noisy = CCDData(counts + rng.normal(0, 20, truth.shape), unit="adu")
+        result = apply_zeropoint(noisy, ZeroPointMap(drawn, grid=plain.grid))
+        pulls.append((result.data - truth) / quoted)
     assert np.std(pulls) == pytest.approx(1, abs=0.03)
 
 
@@ -335,6 +333,20 @@ def test_the_header_says_what_was_done(make_ccd, make_map, make_key):
     assert header["KS4ZPERR"] == "ignore", "without an uncertainty there is no error"
     assert "method=dr1" in header["APPLYZP"]
     assert all(len(keyword) <= 8 for keyword in header)
+
+
+@pytest.mark.parametrize("kind", ["scatter", "median"])
+def test_the_mean_of_the_quoted_errors_is_in_the_header(make_ccd, make_map, kind):
+    """EMAGZERO is the mean of what the pixels were given, over cells with stars."""
+    zpmap = make_map()
+    result = apply_zeropoint(make_ccd(kind="std"), zpmap, error_kind=kind)
+    expected = zpmap.cell_error(kind)[zpmap.valid].mean()
+    assert result.header["EMAGZERO"] == pytest.approx(expected, abs=6e-5)
+    ignored = apply_zeropoint(make_ccd(), zpmap, error_kind=kind).header["EMAGZERO"]
+    assert ignored == pytest.approx(zpmap.cell_error()[zpmap.valid].mean(), abs=6e-5)
+    unknown = ZeroPointMap(zpmap.values, 0 * zpmap.error, grid=zpmap.grid)
+    result = apply_zeropoint(make_ccd(meta={"EMAGZERO": 0.1}), unknown)
+    assert "EMAGZERO" not in result.header
 
 
 @pytest.mark.parametrize(
