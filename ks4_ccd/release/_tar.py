@@ -9,6 +9,7 @@ itself is damaged is it refused as a whole.
 """
 
 import posixpath
+import re
 import tarfile
 from typing import NamedTuple
 
@@ -33,6 +34,11 @@ _PROBLEMS = {
     tarfile.FIFOTYPE: "it is a named pipe",
     b"M": "it continues in another volume of the archive",
 }
+
+
+# `tar --listed-incremental` writes the time of access where newer formats have the
+# first part of a long name, and tarfile takes it for that.
+_TIME_OF_ACCESS = re.compile(r"[0-7]{11}/(?=.)")
 
 
 class TarMember(NamedTuple):
@@ -196,18 +202,24 @@ class _BoundedReads:
 
 def _member_of(info, end, earlier):
     """Return a member, `None` if it is no file; note it among the earlier ones."""
-    member = TarMember(printable(info.name), info.offset_data)
+    name = _without_time(info.name)
+    member = TarMember(printable(name), info.offset_data)
     if info.isdir() or info.type == _VOLUME_LABEL:
         return None
     if info.isreg():
         member = _with_data(member, info, end)
     elif info.islnk() or info.issym():
-        member = _with_data_of_target(member, info, earlier)
+        member = _with_data_of_target(member, name, info, earlier)
     else:
         unknown = f"its type {info.type!r} is unknown"
         member = member._replace(problem=_PROBLEMS.get(info.type, unknown))
-    earlier[_normal(info.name)] = member
+    earlier[_normal(name)] = member
     return member
+
+
+def _without_time(name):
+    match = _TIME_OF_ACCESS.match(name)
+    return name[match.end() :] if match else name
 
 
 def _with_data(member, info, end):
@@ -228,10 +240,10 @@ def _with_data(member, info, end):
     return member._replace(size=size, pieces=tuple(pieces), problem=problem)
 
 
-def _with_data_of_target(member, info, earlier):
+def _with_data_of_target(member, name, info, earlier):
     target, kind = info.linkname, "hard"
     if info.issym():
-        target, kind = posixpath.join(posixpath.dirname(info.name), target), "symbolic"
+        target, kind = posixpath.join(posixpath.dirname(name), target), "symbolic"
     found = earlier.get(_normal(target))
     if found is None:
         problem = (

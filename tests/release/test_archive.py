@@ -298,6 +298,18 @@ def gnu_tar(tmp_path):
     return make
 
 
+def test_incremental_archive(tmp_path, gnu_tar, zeropoints, npy):
+    """Links in an incremental archive of GNU tar lead to their maps."""
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    (folder / NAME).write_bytes(npy(zeropoints()))
+    os.link(folder / NAME, folder / OTHER_KEY.filename)
+    source = ArchiveSource(gnu_tar("-g", tmp_path / "snapshot", folder=folder))
+    for key in (KEY, OTHER_KEY):
+        assert source.read(entry_of(source, key)) == npy(zeropoints())
+        assert entry_of(source, key).path.endswith(f"maps.tar.gz:./{key.filename}")
+
+
 @pytest.mark.parametrize("options", FORMATS, ids=" ".join)
 def test_archives_of_gnu_tar(tmp_path, gnu_tar, zeropoints, npy, options):
     """Sparse files, volume labels and hard links of GNU tar are read."""
