@@ -389,6 +389,14 @@ def test_chunks(fetch, dest, server):
     assert holds(dest, ZP)
 
 
+def test_connection_that_ends_without_a_length(fetch, dest, server):
+    """An answer without its length that ends early is continued."""
+    server.tricks[ZP] = [sends(200, CONTENT[ZP][:HALF], Content_Length=None)]
+    fetch()
+    assert holds(dest, ZP)
+    assert server.ranges_of(ZP) == [None, f"bytes={HALF}-"]
+
+
 def link_to(part, other):
     """Put a symbolic link in the place of a partial file."""
     part.symlink_to(other)

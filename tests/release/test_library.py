@@ -697,6 +697,17 @@ def test_unequal_twins_in_one_archive(write_archive, tmp_path, zeropoints):
         library.zeropoint("0403", "R")
 
 
+@pytest.mark.parametrize(
+    "edges", [np.ones((2, 3)), np.array([[2.0, 11000.0]]), np.array([[np.nan, 5.0]])]
+)
+def test_edges_that_are_no_edges(write_map, load, edges):
+    """A file of edges has rows of an axis and a coordinate, or is named."""
+    write_map(ZP)
+    write_map("zpedge_map_0403_R_single_APER5.npy", edges)
+    with pytest.raises(MapFormatError, match="zpedge_map.*must contain the edges"):
+        load()
+
+
 # Arrays that are not as documented
 
 

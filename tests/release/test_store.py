@@ -3,6 +3,7 @@
 
 import gc
 import gzip
+import json
 import multiprocessing
 import os
 import pickle
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zlib
 from collections import Counter
 from contextlib import closing
 
@@ -26,7 +28,13 @@ from ks4_ccd.exceptions import (
     MapNotFoundError,
     StoreError,
 )
-from ks4_ccd.release import _batches, _member_stream, _store_file, store
+from ks4_ccd.release import (
+    _batches,
+    _member_stream,
+    _store_file,
+    _store_source,
+    store,
+)
 from ks4_ccd.release._store_errors import store_errors
 from ks4_ccd.release._store_source import StoreSource
 from ks4_ccd.release._store_writer import StoreWriter
@@ -143,6 +151,17 @@ def test_store_keeps_the_files(filled, six, npy):
             key = MapKey.from_filename(name.rpartition("/")[2])
             (entry,) = source.find(key)
             assert source.read(entry) == npy(array)
+
+
+@pytest.mark.parametrize("maps_of_a_task", [1, 2, 4, 6])
+def test_tasks_of_a_batch(path, write_archive, six, npy, monkeypatch, maps_of_a_task):
+    """Maps that are compressed together are all written, in their order."""
+    size = len(npy(six[zp_name(0)]))
+    monkeypatch.setattr(_batches, "_TASK_BYTES", maps_of_a_task * size)
+    report = ingest(write_archive("maps.tar.gz", six), path)
+    assert list(report.archives["written"]) == [6]
+    assert [row[0] for row in rows_of(path)] == [f"{field:04d}" for field in range(6)]
+    assert len(verify(path)) == 0
 
 
 def test_nothing_else_is_left(filled, tmp_path):
@@ -719,6 +738,43 @@ def test_old_state_of_a_field(path, write_archive, zeropoints):
         for call in (source.keys, lambda: source.find(MapKey("align", 3, "R"))):
             with pytest.raises(StoreError, match="maps of field '0003'"):
                 call()
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"{", b"{}", b"[" * 100_000])
+def test_root_of_another_kind(with_parts, text):
+    """A root that has the right checksum and the wrong content is damage, too."""
+    content = b"%08x " % zlib.crc32(text) + text
+    change(with_parts, f"UPDATE root SET content = x'{content.hex()}'")
+    with MapLibrary(with_parts) as library, pytest.raises(StoreError, match="fields"):
+        library.zeropoint("0001", "R")
+    assert "list of its fields" in verify(with_parts)["problem"][0]
+
+
+def test_commit_during_a_lookup(with_parts, monkeypatch):
+    """A lookup is repeated if an ingest commits in the middle, but not for ever."""
+    parse_root, commits = _store_source.parse_root, []
+
+    def parse_and_commit(rows, path):
+        root = parse_root(rows, path)
+        if len(commits) < most:
+            commits.append(root["version"])
+            root |= {"version": root["version"] + 1}
+            content = json.dumps(root).encode()
+            content = b"%08x " % zlib.crc32(content) + content
+            row = f"version = {root['version']}, content = x'{content.hex()}'"
+            change(with_parts, f"UPDATE root SET {row}")
+            root = parse_root(rows, path)
+        return root
+
+    monkeypatch.setattr(_store_source, "parse_root", parse_and_commit)
+    most = 3
+    with MapLibrary(with_parts) as library:
+        assert library.zeropoint("0001", "R").count is not None
+    assert len(commits) == 3
+    most = 1000
+    words = "changes too fast"
+    with MapLibrary(with_parts) as library, pytest.raises(StoreError, match=words):
+        library.zeropoint("0001", "R")
 
 
 def test_map_that_disappeared(with_parts):
