@@ -1,18 +1,32 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The zero point that the magnitudes of a catalog contain."""
+"""The zero points that the magnitudes of a catalog contain."""
 
 import math
+import re
 
 from astropy import units as u
 
 from ks4_ccd._arguments import finite
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["MATCHED", "SEXTRACTOR", "contained_zeropoint"]
+__all__ = [
+    "CONTAINED",
+    "MATCHED",
+    "SEXTRACTOR",
+    "contained_zeropoint",
+    "zeropoint_columns",
+]
 
 # In the meta of a table: of match_catalogs, and of SExtractor (in FITS_LDAC in the
 # image's header, MAG_ZEROPOINT of its configuration).
 MATCHED, SEXTRACTOR = "MATCHMZP", "SEXMGZPT"
+# Of calibrate_catalog: the zero point that the magnitudes contained before. Now they
+# contain those of maps.
+CONTAINED = "KS4ZPMZP"
+# ZP_AUTO and ZPERR_AUTO of the pipeline, zp_auto_r or R_ZP_AUTO of databases.
+_COLUMN = re.compile(
+    r"(.*_)?zp(err|flag)?((fwhm|aper\d*|auto)?_.*|fwhm|aper\d+|auto)?", re.IGNORECASE
+)
 # SExtractor writes four decimals.
 _TOLERANCE = 1e-3
 
@@ -64,6 +78,11 @@ def contained_zeropoint(meta, given, fluxes):
             )
             raise KS4Error(msg)
     return given or 0.0
+
+
+def zeropoint_columns(table):
+    """Return the columns with the zero points of maps that a catalog has."""
+    return list(filter(_COLUMN.fullmatch, table.colnames))
 
 
 def _plain(given):

@@ -42,13 +42,17 @@ class PixelsAndSky:
     """
 
     def __init__(self, x, y, ra, dec, frame, *, is_sized=False):
-        every = max(1, len(x) // _SAMPLE)
-        own = np.stack([x, y], axis=1)[::every]
-        self._sky = np.stack([ra, dec], axis=1)[::every]
-        there = np.stack(frame.pixels(*self._sky.T), axis=1)
-        known = np.isfinite(own).all(axis=1) & np.isfinite(there).all(axis=1)
         self.frame, self._is_sized = frame, is_sized
-        self.own, self.there = own[known], there[known]
+        # Chosen among those that have positions: any pattern of the others is possible.
+        on_sky = np.isfinite(ra) & np.isfinite(dec)
+        rows = _some_of(on_sky)
+        self._sky = np.stack([ra[rows], dec[rows]], axis=1)
+        rows = _some_of(on_sky & np.isfinite(x) & np.isfinite(y))
+        there = np.stack(frame.pixels(ra[rows], dec[rows]), axis=1)
+        # NaN on the far side of the sky.
+        known = np.isfinite(there).all(axis=1)
+        self.own = np.stack([x[rows], y[rows]], axis=1)[known]
+        self.there = there[known]
 
     def __len__(self):
         return len(self.own)
@@ -170,3 +174,9 @@ class PixelsAndSky:
         """Return how many sources are exceptions, 0 if they are a few of many."""
         off = np.count_nonzero(self.distances(origin) > _TOLERANCE)
         return int(off) if off > _FEW * len(self) else 0
+
+
+def _some_of(chosen):
+    """Return the rows of a mask, or some thousand of them."""
+    rows = np.flatnonzero(chosen)
+    return rows[:: max(1, len(rows) // _SAMPLE)]

@@ -4,12 +4,19 @@
 import numpy as np
 
 from ks4_ccd._arguments import one_of
+from ks4_ccd._magnitude_zeropoint import CONTAINED, zeropoint_columns
 from ks4_ccd.build._stars import MatchedStars
-from ks4_ccd.exceptions import KS4Error, MapMismatchError
+from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Error, MapMismatchError
 from ks4_ccd.grid import MapGrid
 from ks4_ccd.release.names import BANDS, MODE_ALIASES, MapKey
 
-__all__ = ["RECIPES", "check_zeropoints", "map_key", "stars_and_grid"]
+__all__ = [
+    "RECIPES",
+    "check_zeropoints",
+    "map_key",
+    "refuse_calibrated",
+    "stars_and_grid",
+]
 
 RECIPES = ("default", "dr1")
 # Where there are edges, half a cell without interpolation is to be short.
@@ -55,6 +62,36 @@ def stars_and_grid(
         )
         raise MapMismatchError(msg)
     return stars, grid
+
+
+def refuse_calibrated(sources):
+    """
+    Refuse magnitudes that contain the zero points of maps.
+
+    Without a constant such as 30 they would give a map of constants.
+
+    Parameters
+    ----------
+    sources : `~ks4_ccd.sources.Sources`
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If the table has columns of zero points, or the record of a calibration.
+    """
+    if sources.columns.fluxes:
+        return
+    found = [f"column {name}" for name in zeropoint_columns(sources.table)]
+    if CONTAINED in sources.table.meta:
+        found.append(f"{CONTAINED} in its meta")
+    if found:
+        msg = (
+            "the catalog was calibrated before: expected instrumental magnitudes to "
+            f"make zero points from, found {', '.join(found)}. Give the catalog as it "
+            "was measured, or subtract these zero points; then remove or rename what "
+            "was found"
+        )
+        raise AlreadyCalibratedError(msg)
 
 
 def check_zeropoints(values, count, stars, aperture):

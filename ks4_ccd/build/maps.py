@@ -9,6 +9,7 @@ from ks4_ccd.build._inputs import (
     RECIPES,
     check_zeropoints,
     map_key,
+    refuse_calibrated,
     stars_and_grid,
 )
 from ks4_ccd.build._placement import check_placement
@@ -93,6 +94,9 @@ dict, optional
 
     Raises
     ------
+    AlreadyCalibratedError
+        If magnitudes contain the zero points of maps: the table has columns of
+        them (ZP_AP), or the record of a calibration.
     KS4Error
         If columns are missing, fewer than three stars are usable, or an
         argument is not allowed.
@@ -135,6 +139,7 @@ dict, optional
     stars, grid = stars_and_grid(
         matched, image_shape, band, *source, shape, recipe, edges, _PHOTOMETRIC
     )
+    refuse_calibrated(stars.sources)
     check_placement(stars, grid, field)
     made = _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
     return next(made)
@@ -303,7 +308,7 @@ mag_zeropoint
 
     Raises
     ------
-    KS4Error, GeometryError, MapMismatchError
+    AlreadyCalibratedError, KS4Error, GeometryError, MapMismatchError
         As in `build_zeropoint_map`.
     """
     key = map_key(field, band, mode)
@@ -318,6 +323,7 @@ mag_zeropoint
         amplifier_edges,
         _PHOTOMETRIC,
     )
+    refuse_calibrated(stars.sources)
     check_placement(stars, grid, field)
     finer = None
     if shape is not None:

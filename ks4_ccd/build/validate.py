@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ks4_ccd._arguments import finite, one_of
 from ks4_ccd._table_columns import plain_column
-from ks4_ccd.build._inputs import RECIPES, stars_and_grid
+from ks4_ccd.build._inputs import RECIPES, refuse_calibrated, stars_and_grid
 from ks4_ccd.build._placement import check_placement
 from ks4_ccd.build._quoted import scatter_of, trend_of
 from ks4_ccd.build._residuals import Residuals
@@ -156,6 +156,8 @@ dict, optional
     stars, _ = stars_and_grid(
         matched, image_shape, band, *source.values(), shape, recipe, edges, (55, 55)
     )
+    if kind == "zeropoint" and not isinstance(calibration, Real):
+        refuse_calibrated(stars.sources)
     if getattr(calibration, "key", None) is not None:
         check_placement(stars, calibration.grid, calibration.key.field)
     residuals = Residuals(stars, kind, aperture, mode)

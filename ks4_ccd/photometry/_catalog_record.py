@@ -1,12 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The record of a calibration in the meta of a catalog."""
 
-import re
-
 from astropy import units as u
 
 import ks4_ccd
-from ks4_ccd._magnitude_zeropoint import MATCHED, SEXTRACTOR
+from ks4_ccd._magnitude_zeropoint import (
+    CONTAINED,
+    MATCHED,
+    SEXTRACTOR,
+    zeropoint_columns,
+)
 from ks4_ccd._table_columns import unit_of
 from ks4_ccd.astrometry._offset_record import is_corrected, record_sources
 from ks4_ccd.exceptions import AlreadyCalibratedError
@@ -18,12 +21,6 @@ __all__ = ["is_corrected", "refuse_second", "refuse_second_correction", "write"]
 # The keywords of images: a catalog may have the header of one in its meta.
 _MAP, _TIMES = "KS4ZPMAP", "KS4ZPNUM"
 _OFFSET_MAP = "KS4OFMAP"
-# Only catalogs have it: the zero point that the magnitudes contained before.
-_CONTAINED = "KS4ZPMZP"
-# ZP_AUTO and ZPERR_AUTO of the pipeline, zp_auto_r or R_ZP_AUTO of databases.
-_ZEROPOINT = re.compile(
-    r"(.*_)?zp(err|flag)?((fwhm|aper\d*|auto)?_.*|fwhm|aper\d+|auto)?", re.IGNORECASE
-)
 
 
 def refuse_second(sources, recalibrate):
@@ -51,10 +48,10 @@ def refuse_second(sources, recalibrate):
                 "magnitudes or counts: it is calibrated already"
             )
             raise AlreadyCalibratedError(msg)
-    found = list(filter(_ZEROPOINT.fullmatch, table.colnames))
-    contained = found or _CONTAINED in table.meta
+    found = zeropoint_columns(table)
+    contained = found or CONTAINED in table.meta
     if contained and not sources.columns.fluxes:
-        record = [key for key in (_MAP, _CONTAINED) if key in table.meta]
+        record = [key for key in (_MAP, CONTAINED) if key in table.meta]
         where = [f"column {name}" for name in found]
         where += [f"{key} in its meta" for key in record]
         msg = (
@@ -128,7 +125,7 @@ def write(meta, maps, method, error_kind, offsets, contained):
     meta[_TIMES] = times
     meta["KS4ZPVER"] = ks4_ccd.__version__
     if contained is not None:
-        meta[_CONTAINED] = contained
+        meta[CONTAINED] = contained
         # They describe the magnitudes as they were.
         for keyword in (MATCHED, SEXTRACTOR):
             meta.pop(keyword, None)

@@ -13,10 +13,16 @@ from ks4_ccd import (
     build_misalignment_map,
     build_offset_map,
     build_zeropoint_map,
+    cross_validate,
     simulate_field,
 )
 from ks4_ccd.cli import main
-from ks4_ccd.exceptions import GeometryError, KS4Error, MapMismatchError
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    GeometryError,
+    KS4Error,
+    MapMismatchError,
+)
 
 STACK = (22000, 22000)
 AMPLIFIERS = np.arange(1, 16) * 1375.0 - 1, [10999.0]
@@ -607,6 +613,23 @@ def test_zero_points_of_no_camera(make_stars, recipe, contained):
     table["MAG_AUTO"] -= contained
     with pytest.raises(MapMismatchError, match="mag_zeropoint=30 was subtracted"):
         build(table, mag_zeropoint=30, **options)
+
+
+@pytest.mark.parametrize("mag_zeropoint", [None, 30])
+@pytest.mark.parametrize("recorded", ["column", "meta"])
+def test_calibrated_magnitudes_make_no_map(make_stars, recorded, mag_zeropoint):
+    """Their map would be constant, at the zero point that is subtracted."""
+    table = make_stars(n=45)
+    table["MAG_AUTO"] += 30
+    if recorded == "column":
+        table["zp_auto_r"] = 30.0
+    else:
+        table.meta["KS4ZPMZP"] = 0.0
+    for made in (build_zeropoint_map, build_maps, cross_validate):
+        options = {} if made is build_maps else {"aperture": "AUTO"}
+        with pytest.raises(AlreadyCalibratedError, match="(zp_auto_r|KS4ZPMZP)"):
+            made(table, (1000, 1000), band="R", mag_zeropoint=mag_zeropoint, **options)
+    build_offset_map(table, (1000, 1000), band="R", shape=(2, 2))
 
 
 @pytest.mark.parametrize("zeropoint", [10.1, 49.9])

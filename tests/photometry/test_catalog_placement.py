@@ -205,6 +205,20 @@ def test_without_sky_positions_the_placement_is_assumed(make_sources, make_zpmap
         calibrate_catalog(sources, zpmap)
 
 
+@pytest.mark.parametrize("name", ["X_IMAGE", "ALPHA_J2000"])
+def test_any_sources_may_lack_a_position(make_sources, zpmap, name):
+    """The others are compared, whichever they are."""
+    sources = make_sources(4000)
+    sources[name][::4] = np.nan
+    calibrated = calibrate_catalog(sources, zpmap)
+    known = np.isfinite(sources["X_IMAGE"])
+    expected = zpmap.at(sources["TRUE_X"][known], sources["TRUE_Y"][known])
+    np.testing.assert_allclose(calibrated["ZP_AUTO"][known], expected, rtol=1e-12)
+    sources["Y_IMAGE"] = SHAPE[0] + 1 - sources["Y_IMAGE"]
+    with pytest.raises(GeometryError, match="contradict each other"):
+        calibrate_catalog(sources, zpmap)
+
+
 def test_the_field_may_be_given_or_in_the_meta(make_sources, make_zpmap):
     """For a map without key: nothing is known of sources that are elsewhere."""
     zpmap = make_zpmap(keyed=False)
