@@ -154,7 +154,7 @@ def column_in(table, name, unit):
     table : `~astropy.table.Table`
     name : str
     unit : `~astropy.units.Unit`
-        Which a column without a unit is taken to be in.
+        Which a column without a unit, or with a blank one, is taken to be in.
 
     Returns
     -------
@@ -167,7 +167,8 @@ def column_in(table, name, unit):
     """
     values = plain_column(table, name)
     own = unit_of(table[name])
-    if own is None or own == unit:
+    # VOTables and ECSV files may have units that are blank.
+    if own is None or own in (unit, u.dimensionless_unscaled):
         return values
     try:
         return own.to(unit, values)
@@ -195,8 +196,6 @@ def pixel_column(table, name):
     KS4Error
         If the column has a unit that is not that of pixels.
     """
-    if unit_of(table[name]) == u.dimensionless_unscaled:
-        return plain_column(table, name)
     return column_in(table, name, u.pix)
 
 

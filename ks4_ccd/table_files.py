@@ -4,6 +4,8 @@
 import gzip
 import re
 import warnings
+import zlib
+from io import BytesIO
 from itertools import takewhile
 
 import numpy as np
@@ -56,7 +58,8 @@ def read_table(path):
     Raises
     ------
     KS4Error
-        If the file does not exist, ends too early or is not a table.
+        If the file does not exist, ends too early, contradicts the checksum of
+        gzip, or is not a table.
 
     Warns
     -----
@@ -81,7 +84,7 @@ def read_table(path):
             msg = f"{path} is empty"
             raise KS4Error(msg)
         if start.startswith(_FITS):
-            return _read_fits(path)
+            return _read_fits(path, _decompressed(path))
         if start.startswith(b"#") and _SEXTRACTOR_LINE.match(start.decode("latin-1")):
             return _read_sextractor(path)
         if path.suffix.lower() in _FORMATS or votable.is_votable(str(path)):
@@ -112,10 +115,29 @@ def _start_of(path):
     return start
 
 
-def _read_fits(path):
+def _decompressed(path):
+    """Return a FITS file to read from: astropy stops before the checksum of gzip."""
+    with open(path, "rb") as file:
+        if file.read(2) != _GZIP:
+            return path
+    try:
+        with gzip.open(path) as file:
+            return BytesIO(file.read())
+    except EOFError as error:
+        msg = f"{path} is truncated"
+        raise KS4Error(msg) from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        msg = (
+            f"{path} is damaged: expected gzip data that agree with their checksum, "
+            f"found others ({error}); copy it again"
+        )
+        raise KS4Error(msg) from error
+
+
+def _read_fits(path, source):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with fits.open(path, memmap=False) as hdus:
+        with fits.open(source, memmap=False) as hdus:
             numbers = [number for number, hdu in enumerate(hdus) if _is_table(hdu)]
             if any(sign in str(w.message) for w in caught for sign in _BROKEN):
                 msg = f"{path} is truncated: it ends before its last table does"

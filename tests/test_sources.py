@@ -355,7 +355,7 @@ def test_pixels_in_arcsec():
 
 
 @pytest.mark.parametrize(
-    "unit", ["deg", "[deg]", "degrees", "DEGREE", "Deg", "degree", "DEG"]
+    "unit", ["deg", "[deg]", "degrees", "DEGREE", "Deg", "degree", "DEG", ""]
 )
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "dict"])
 def test_units_of_angles_in_files(unit, suffix, tmp_path):

@@ -366,3 +366,24 @@ def test_folder_that_is_not_there(tmp_path):
     """A file that cannot be written is named."""
     with pytest.raises(KS4Error, match="cannot write .*a.fits"):
         write_table(catalog(), tmp_path / "none" / "a.fits")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-2000], "is truncated"),
+        (lambda data: data[:-8] + b"\0" + data[-7:], "is damaged: expected gzip data"),
+    ],
+    ids=["cut", "checksum"],
+)
+def test_damaged_gzip(tmp_path, change, message):
+    """A compressed table is read to its checksum, which astropy leaves out."""
+    rng = np.random.default_rng(1)
+    Table({"MAG_AUTO": rng.normal(size=3000)}).write(tmp_path / "whole.fits")
+    data = gzip.compress((tmp_path / "whole.fits").read_bytes())
+    path = tmp_path / "stars.fits.gz"
+    path.write_bytes(data)
+    assert len(read_table(path)) == 3000
+    path.write_bytes(change(data))
+    with pytest.raises(KS4Error, match=message):
+        read_table(path)
