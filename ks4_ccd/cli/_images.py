@@ -116,7 +116,8 @@ def add_calibration_options(verb):
         "--error-kind",
         choices=("scatter", "median"),
         default="scatter",
-        help="that error: the scatter of a cell's stars, or that of their median",
+        help="that error: how far a star lies from the map (scatter), or the standard "
+        "error of the map's value (median)",
     )
     verb.add_argument(
         "--uncalibrated",

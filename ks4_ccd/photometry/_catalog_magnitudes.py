@@ -147,8 +147,8 @@ class Magnitudes:
 
 
 _ERRORS = {
-    "scatter": "standard deviation of a cell's stars",
-    "median": "standard error of their median",
+    "scatter": "standard deviation of stars about it",
+    "median": "standard error of its value",
 }
 
 
