@@ -200,6 +200,19 @@ def test_cells_of_one_star_have_the_errors_of_their_neighbours():
     assert_allclose(zpmap.cell_error("scatter"), SIGMA * np.sqrt(2), rtol=0.1)
 
 
+def test_a_scatter_of_zero_is_unknown_whatever_the_count():
+    """A cell of six stars without a scatter has that of the others."""
+    zpmap = clipped(np.full((25, 20), 6), np.random.default_rng(23))
+    error = zpmap.error.copy()
+    error[::3] = 0
+    other = ZeroPointMap(zpmap.values, error, zpmap.count, grid=zpmap.grid)
+    whole = zpmap.count == 6
+    found, expected = (
+        np.sqrt(np.mean(m.cell_error()[::3][whole[::3]] ** 2)) for m in (other, zpmap)
+    )
+    assert found == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("shape", "count"), [((1, 1), 1), ((2, 2), 1), ((3, 1), 1), ((5, 5), 1)]
 )
