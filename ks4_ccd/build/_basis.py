@@ -5,11 +5,14 @@ from math import comb
 
 import numpy as np
 
-__all__ = ["SurfaceBasis", "regions_of", "trend_columns"]
+__all__ = ["SurfaceBasis", "regions_of", "trend_columns", "variance_of"]
 
 _CUBIC = 3
 _NODES_OF_TREND = 8
 _STARS_PER_NODE = 10
+_ROWS_AT_ONCE = 2048
+# (1 / (1.5 pi))**2: a length of 1.5 images, in units of that of a half wave.
+_LONGEST = 0.045
 
 
 class SurfaceBasis:
@@ -26,18 +29,15 @@ class SurfaceBasis:
         The borders of regions along x and y, 0-based pixel coordinates.
     degree : int or `None`
         Of the polynomials; `None` has none.
-    order : {1, 2}
-        Which differences of coefficients the penalty is on.
     """
 
-    def __init__(self, image_shape, n_knots, edges, degree, order):
+    def __init__(self, image_shape, n_knots, edges, degree):
         self._lengths = image_shape[1], image_shape[0]
         self.area = image_shape[0] * image_shape[1]
         self._n_knots = n_knots
         self._n_axis = n_knots + _CUBIC
         self._edges = edges
         self._degree = degree
-        self._order = order
         self.n_spline = self._n_axis**2
         self.has_regions = degree is not None
         # How far apart splines are that overlap, in this order.
@@ -73,12 +73,28 @@ class SurfaceBasis:
             return splines
         return sparse.hstack([splines, self._polynomials(x, y)]).tocsr()
 
-    def penalty(self):
-        """Return the matrix of the roughness of the splines, 0 for polynomials."""
+    def roughness(self, order):
+        """
+        Return the matrix of the roughness of the splines, 0 of a constant alone.
+
+        Parameters
+        ----------
+        order : {1, 2, 3}
+            Of the derivatives that are rough; those of lower orders count as in
+            a field that changes over its whole length (Lindgren et al. 2011, J. R.
+            Stat. Soc. B 73, 423).
+        """
+        unit = (self._n_knots / np.pi) ** 2
+        return sum(
+            comb(order, k) * _LONGEST ** (order - k) * unit ** (k - 1) * self._square(k)
+            for k in range(1, order + 1)
+        ).tocsc()
+
+    def _square(self, order):
+        """Return the sum of the squares of the differences of an order."""
         from scipy import sparse
 
-        order = self._order
-        total = sum(
+        return sum(
             comb(order, k)
             * sparse.kron(
                 _squared_differences(self._n_axis, order - k),
@@ -86,9 +102,6 @@ class SurfaceBasis:
             )
             for k in range(order + 1)
         )
-        n_regions = (len(self._edges[0]) + 1) * (len(self._edges[1]) + 1)
-        n_others = 0 if self._degree is None else n_regions * self._n_terms()
-        return sparse.block_diag([total, sparse.csc_array((n_others, n_others))])
 
     def _splines(self, position, length):
         """Return which four splines are not 0 at positions, and their values."""
@@ -153,12 +166,10 @@ def trend_columns(property_):
 
     Returns
     -------
-    columns : sparse array
+    columns : 2D `~numpy.ndarray`
         A row a star, a column a function, none if all stars are alike or few:
         with as many functions as stars, nothing would be left for the surface.
     """
-    from scipy import sparse
-
     number = min(_NODES_OF_TREND, property_.size // _STARS_PER_NODE)
     nodes = np.unique(np.quantile(property_, np.linspace(0, 1, max(number, 1))))
     # The first tent is left out: with it, they would add up to a constant.
@@ -166,7 +177,39 @@ def trend_columns(property_):
         np.interp(property_, nodes, np.arange(nodes.size) == k)
         for k in range(1, nodes.size)
     ]
-    return sparse.csr_array(np.reshape(tents, (-1, property_.size)).T)
+    columns = np.reshape(tents, (-1, property_.size)).T
+    return columns - columns.mean(axis=0)
+
+
+def variance_of(rows, covariance):
+    """
+    Return the variance of sums of functions.
+
+    Parameters
+    ----------
+    rows : sparse array
+        A row for each sum, with few entries.
+    covariance : 2D `~numpy.ndarray`
+        Of the coefficients of the functions.
+
+    Returns
+    -------
+    variance : 1D `~numpy.ndarray`
+    """
+    rows = rows.tocsr()
+    numbers = np.diff(rows.indptr)
+    most = max(numbers.max(initial=0), 1)
+    filled = np.arange(most) < numbers[:, None]
+    columns = np.zeros(filled.shape, dtype=np.intp)
+    values = np.zeros(filled.shape)
+    columns[filled], values[filled] = rows.indices, rows.data
+    variance = np.empty(len(numbers))
+    for start in range(0, variance.size, _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        c, v = columns[part], values[part]
+        entries = covariance[c[:, :, None], c[:, None, :]]
+        variance[part] = np.einsum("ni,nij,nj->n", v, entries, v, optimize=True)
+    return np.maximum(variance, 0)
 
 
 def _in_region(position, index, edges, length):

@@ -7,6 +7,7 @@ __all__ = ["star_sigma"]
 
 _STARS_PER_BIN = 30
 _MOST_BINS = 20
+_ROUNDS = 3
 _TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
 
 
@@ -45,8 +46,13 @@ def star_sigma(residuals, errors, used):
         floor = max(np.mean(variance) - np.mean(mean_square), 0.0)
     else:
         columns = np.column_stack([mean_square, np.ones(n_bins)])
-        # The scatter of a variance is proportional to it.
-        (factor, floor), _ = nnls(columns / variance[:, None], np.ones(n_bins))
+        # The scatter of a variance is proportional to its expectation: to what is
+        # found last, for with its own value low ones would count too much.
+        expected = np.full(n_bins, np.median(variance))
+        for _ in range(_ROUNDS):
+            found, _ = nnls(columns / expected[:, None], variance / expected)
+            expected = np.maximum(columns @ found, least)
+        factor, floor = found
     return np.sqrt(np.maximum(factor * errors**2 + floor, least))
 
 

@@ -39,9 +39,17 @@ class LocalResiduals:
 
     def __call__(self, x, y):
         """Return the mean residual at pixel coordinates, 0 where it may be noise."""
-        if self._residuals.size <= _NEAREST:
-            return np.zeros(x.size)
-        distance, star = self._tree.query(np.column_stack([x, y]), _NEAREST)
+        return self._means(*self._nearest(np.column_stack([x, y])))
+
+    def _nearest(self, positions):
+        """Return the distances and the numbers of the nearest stars."""
+        number = min(_NEAREST, self._residuals.size)
+        near = self._tree.query(positions, number)
+        return tuple(part.reshape(len(positions), number) for part in near)
+
+    def _means(self, distance, star):
+        if star.shape[1] < _NEAREST:
+            return np.zeros(len(star))
         weight = np.exp(-0.5 * (distance / self._scale) ** 2) + 1e-12
         weight /= self._sigma[star] ** 2
         weight /= weight.sum(axis=1, keepdims=True)

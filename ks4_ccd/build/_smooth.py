@@ -3,17 +3,21 @@
 
 import numpy as np
 
-from ks4_ccd._neighbours import gaussian_sum
 from ks4_ccd.build._basis import regions_of
+from ks4_ccd.build._process import fit_process
 from ks4_ccd.build._stars import usable_errors
 from ks4_ccd.build._surface import fit_surface
 from ks4_ccd.build.cells import cell_members, clipped_statistics
+from ks4_ccd.grid import MapGrid
 
 __all__ = ["misalignment_cells", "offset_cells", "zeropoint_cells"]
 
 _WIDEST_SEPARATION = 0.5 / 3600  # degrees, where positions are better than that
 _EMPTY_ZEROPOINT = 30.0
-_STARS_OF_SCATTER = 50
+# From as many stars on, one surface; fewer leave open which.
+_MANY_STARS = 500
+_CELLS_OF_DEVIATION = 44  # along an axis
+_MOST_PARTS, _MOST_POSITIONS = 4, 220  # of a cell, and of a map, along an axis
 _STARS_OF_WINDOW = 8
 _REACH = 1.5  # mean distances of stars
 _WINDOWS = (2, 4, 8)  # cells of padding
@@ -78,11 +82,8 @@ def offset_cells(stars, grid):
     x, y = stars.x[used], stars.y[used]
     # Positions are as uncertain as brightness is.
     errors = usable_errors(stars.sources.magnitude_errors("AUTO")[used])
-    surfaces = [
-        fit_surface(x, y, part[used], errors, grid.image_shape, grid.edges)
-        for part in stars.offsets
-    ]
-    return _cells(surfaces, x, y, grid)
+    fields = [_fit(x, y, part[used], errors, grid) for part in stars.offsets]
+    return _cells(fields, grid)
 
 
 def zeropoint_cells(stars, apertures, grid, mode, misalignment):
@@ -122,16 +123,9 @@ def zeropoint_cells(stars, apertures, grid, mode, misalignment):
             usable_errors(stars.sources.magnitude_errors(aperture)[here]),
             stars.reference_error[here],
         )
-        surface = fit_surface(
-            x,
-            y,
-            difference[here],
-            errors,
-            grid.image_shape,
-            grid.edges,
-            trend=stars.reference[here],
-        )
-        values, error, count = _cells([surface], x, y, grid)
+        trend = stars.reference[here]
+        field = _fit(x, y, difference[here], errors, grid, trend)
+        values, error, count = _cells([field], grid)
         yield np.where(count > 0, values, _EMPTY_ZEROPOINT), error, count
 
 
@@ -149,52 +143,81 @@ def _region(x, y, edges):
     return i * (len(edges[1]) + 1) + j
 
 
-def _cells(surfaces, x, y, grid):
-    """
-    Return the values of surfaces in cells, their scatter and star count.
+def _fit(x, y, values, errors, grid, trend=None):
+    """Return the field through stars, which need not be many."""
+    fit = fit_process if x.size < _MANY_STARS else fit_surface
+    return fit(x, y, values, errors, grid.image_shape, grid.edges, trend)
 
-    The count is the number of stars whose median would be as good as the
-    surface is: what makes ``error_kind="median"`` its standard error.
+
+def _cells(fields, grid):
     """
-    centers = (p.ravel() for p in np.meshgrid(*grid.centers(), indexing="ij"))
-    center_x, center_y = centers
-    values, variances, squares = [], [], 0.0
-    for surface in surfaces:
-        value, error = surface.at(center_x, center_y)
-        values.append(value.reshape(grid.shape))
-        variances.append(error**2)
-        squares = squares + np.where(surface.used, surface.residuals**2, np.nan)
-    used = np.isfinite(squares)
-    variance = np.mean(variances, axis=0).reshape(grid.shape)
-    scatter = _local_scatter(x[used], y[used], squares[used] / len(surfaces), grid)
-    count = _MEDIAN_OVER_MEAN * scatter**2 / np.maximum(variance, 1e-30)
+    Return the values of fields in cells, their scatter and star count.
+
+    The count is the number of stars whose median would be as good as the map
+    is: what makes ``error_kind="median"`` its standard error.
+    """
+    values, errors, scatters = zip(*(_gridded(f, grid) for f in fields), strict=True)
+    error, scatter = (
+        np.sqrt(np.mean(np.square(part), axis=0)) for part in (errors, scatters)
+    )
+    count = _MEDIAN_OVER_MEAN * (scatter / np.maximum(error, 1e-15)) ** 2
     # Stars without any scatter tell nothing of errors, yet there are stars.
     count = np.where(count > 0, count, 1.0)
-    empty = ~_near_stars(x[used], y[used], grid)
+    x, y = (np.concatenate([getattr(f, axis) for f in fields]) for axis in "xy")
+    empty = ~_near_stars(x, y, fields[0].x.size, grid)
     for part in (*values, scatter, count):
         part[empty] = 0
     return (*values, scatter, count)
 
 
-def _local_scatter(x, y, squares, grid):
-    """Return the root mean square of residuals around each cell."""
-    i, j = grid.cell_of(x, y)
-    sums, numbers = np.zeros((2, *grid.shape))
-    np.add.at(sums, (i, j), squares)
-    np.add.at(numbers, (i, j), 1)
-    density = numbers.mean()
-    scale = max(0.5, np.sqrt(_STARS_OF_SCATTER / (4 * np.pi * density)))
-    weight = gaussian_sum(numbers, scale)
-    total = gaussian_sum(sums, scale)
-    everywhere = np.mean(squares)
-    known = weight > 1
-    local = np.where(known, total / np.where(known, weight, 1), everywhere)
-    return np.sqrt(local)
+def _gridded(field, grid):
+    """Return a field in cells, its uncertainty, and the scatter of stars about it."""
+    values = field.mesh(*grid.centers())
+    coarse = MapGrid.for_image(_coarse(grid), grid.image_shape, grid.edges)
+    deviation = field.mesh_deviation(*coarse.centers())
+    everywhere = [p.ravel() for p in np.meshgrid(*grid.centers(), indexing="ij")]
+    deviation = _interpolated(deviation, coarse, *everywhere).reshape(grid.shape)
+    # Between the centres of cells, a map departs from the field.
+    error = np.hypot(deviation, _departure(field, values, grid))
+    return values, error, np.hypot(error, np.median(field.sigma))
 
 
-def _near_stars(x, y, grid):
+def _coarse(grid):
+    """Return the shape of a grid fine enough for uncertainties."""
+    return tuple(
+        min(n, max(_CELLS_OF_DEVIATION, 3 * (len(edges) + 1)))
+        for n, edges in zip(grid.shape, grid.edges, strict=True)
+    )
+
+
+def _departure(field, values, grid):
+    """Return the root mean square over each cell of what interpolation is off by."""
+    parts = max(1, min(_MOST_PARTS, int(_MOST_POSITIONS / max(grid.shape))))
+    fractions = (np.arange(parts) + 0.5) / parts - 0.5
+    x, y = (
+        (center[:, None] + size * fractions).ravel()
+        for center, size in zip(grid.centers(), grid.cell_size, strict=True)
+    )
+    everywhere = [p.ravel() for p in np.meshgrid(x, y, indexing="ij")]
+    off = _interpolated(values, grid, *everywhere) - field.mesh(x, y).ravel()
+    square = (off**2).reshape(grid.shape[0], parts, grid.shape[1], parts)
+    return np.sqrt(square.mean(axis=(1, 3)))
+
+
+def _interpolated(nodes, grid, x, y):
+    """Return what a map of these values has at positions."""
+    along_x, along_y = grid.stencil(0, x), grid.stencil(1, y)
+    p, q = along_x.fraction, along_y.fraction
+    lower, upper = (
+        (1 - p) * nodes[along_x.lower, j] + p * nodes[along_x.upper, j]
+        for j in (along_y.lower, along_y.upper)
+    )
+    return (1 - q) * lower + q * upper
+
+
+def _near_stars(x, y, number, grid):
     """Return which cells have a star in or around them, as stars are spaced."""
-    area = grid.image_shape[0] * grid.image_shape[1] / x.size
+    area = grid.image_shape[0] * grid.image_shape[1] / number
     reach = np.maximum(grid.cell_size, _REACH * np.sqrt(area))
     _, cell = cell_members(x, y, grid, padding=tuple(reach))
     near = np.zeros(grid.shape[0] * grid.shape[1], dtype=bool)

@@ -110,16 +110,17 @@ dict, optional
 
     Notes
     -----
-    The default recipe fits a surface to all stars at once: a penalised cubic
-    spline, whose smoothness is chosen by five-fold cross-validation, plus
-    polynomials in the regions between ``edges``, whose degree is chosen
-    likewise; without ``edges``, plus the mean residual of nearby stars where it is
-    significant. Stars weigh by their errors (measured, and of the reference),
-    scaled and with a floor so that they explain the scatter of stars of equal
-    errors. How zero points depend on the brightness of stars is fitted along
-    and taken out: the map is that of the median star. From fewer than 50 stars
-    comes one value for all cells. A cell without a star
-    within 1.5 times the mean distance of stars is empty.
+    The default recipe fits a surface to all stars at once: an average of
+    penalised cubic splines, weighted by five-fold cross-validation, plus
+    polynomials in the regions between ``edges``, whose degree is chosen in the
+    same way; without ``edges``, plus the mean residual of nearby stars where it
+    is significant. From fewer than 500 stars, it is an average of Gaussian
+    processes, weighted by their probability. Stars are weighted by their
+    uncertainties (measured, and of the reference), scaled and with a floor so
+    that they explain the scatter of stars of equal uncertainties. A trend with
+    the brightness of stars is fitted simultaneously and removed: the map refers
+    to a star of median magnitude. A cell without a star within 1.5 times the
+    mean distance of stars is empty.
 
     ``"dr1"`` takes the median of each cell's stars after clipping at 2 sigma,
     and cuts separations as the pipeline does, comparing degrees with arcsec.

@@ -144,7 +144,7 @@ def test_zero_points_on_real_stars(ks4_data, aperture, edges, limit):
     assert np.std((zpmap.at(x, y) - true)[starry]) < limit
 
 
-@pytest.mark.parametrize(("edges", "limit"), [(None, 9.5), (CHIPS, 3)])
+@pytest.mark.parametrize(("edges", "limit"), [(None, 9.0), (CHIPS, 3)])
 def test_positions_on_real_stars(ks4_data, edges, limit):
     """What the offset map leaves of the truth, in mas RMS."""
     matched, x, y, _, wrong = truth_of(ks4_data)
@@ -368,7 +368,7 @@ def test_units_of_separations_and_offsets(make_stars):
         other[name] = (table[name] * u.arcsec).to(u.mas)
     options = {"band": "R", "shape": (20, 20)}
     made = [build_offset_map(t, (1000, 1000), **options) for t in (table, other)]
-    assert_allclose(made[1].dra, made[0].dra, atol=1e-12)
+    assert_allclose(made[1].dra, made[0].dra, atol=1e-9)
     other["sep"] = np.array(table["sep"]) * u.s
     with pytest.raises(KS4Error, match="sep: expected deg"):
         build(other)
@@ -411,10 +411,10 @@ def test_three_stars_are_enough(make_stars, edges):
     assert np.abs(zpmap.values[zpmap.valid] - 30).max() < 0.02
 
 
-def test_few_stars_give_a_constant(make_stars):
+def test_few_stars_give_little_structure(make_stars):
     """A surface through each of twenty stars would be off between them."""
     zpmap = build(make_stars(20, noise=0.02))
-    assert np.ptp(zpmap.values[zpmap.valid]) < 1e-3
+    assert np.std(zpmap.values[zpmap.valid]) < 0.02 / 2
     assert zpmap.values[zpmap.valid].mean() == pytest.approx(30, abs=0.02)
     assert np.median(zpmap.error[zpmap.valid]) == pytest.approx(0.02, rel=0.5)
 
