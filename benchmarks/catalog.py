@@ -14,8 +14,16 @@ import argparse
 import numpy as np
 from _race import race, report
 from astropy.table import Table
+from astropy.wcs import WCS
 
-from ks4_ccd import MapGrid, MapKey, MisalignmentMap, ZeroPointMap, calibrate_catalog
+from ks4_ccd import (
+    MapGrid,
+    MapKey,
+    MisalignmentMap,
+    ZeroPointMap,
+    calibrate_catalog,
+    field_center,
+)
 from ks4_ccd.release.names import APERTURES
 
 SIZE = 22000
@@ -43,6 +51,13 @@ def make_maps(rng):
 def make_table(rows, rng):
     """Return a catalog as SExtractor writes it, one magnitude in fifty missing."""
     x, y = rng.uniform(0.5, SIZE + 0.5, (2, rows)).astype(np.float32)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    center = field_center("0403")
+    wcs.wcs.crval = center.ra.deg, center.dec.deg
+    wcs.wcs.crpix = (SIZE + 1) / 2, (SIZE + 1) / 2
+    wcs.wcs.cdelt = -0.4 / 3600, 0.4 / 3600
+    ra, dec = wcs.wcs_pix2world(x, y, 1)
     magnitudes = rng.normal(-9, 2, (rows, 5)).astype(np.float32)
     errors = rng.uniform(0.001, 0.3, (rows, 5)).astype(np.float32)
     missing = rng.random((rows, 5)) < 0.02
@@ -50,8 +65,8 @@ def make_table(rows, rng):
     return Table(
         {
             "NUMBER": np.arange(rows),
-            "ALPHA_J2000": rng.uniform(121, 123, rows),
-            "DELTA_J2000": rng.uniform(-72.5, -71.5, rows),
+            "ALPHA_J2000": ra,
+            "DELTA_J2000": dec,
             "X_IMAGE": x,
             "Y_IMAGE": y,
             "MAG_AUTO": magnitudes[:, 4],
