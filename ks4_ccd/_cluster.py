@@ -90,8 +90,9 @@ def _signals_deferred():
     """
     Raise what signals raise when the block is left, not in the midst of it.
 
-    Processes that are started in it never get SIGINT and SIGHUP, which a terminal
-    sends to all processes of a command.
+    Processes that are started in it never receive SIGINT and SIGHUP, which a
+    terminal sends to all processes of a command, and SIGTERM only once they run:
+    a cluster whose processes end while they start may wait for them forever.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -110,9 +111,9 @@ def _signals_deferred():
     mask = None
     if hasattr(signal, "pthread_sigmask"):
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-        # Its start unblocks SIGINT: not later, when processes are started.
+        # Its start unblocks the others: not later, when processes are started.
         resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         yield
     finally:
