@@ -21,8 +21,14 @@ import numpy as np
 from _race import race, report
 from astropy.io import fits
 
-from ks4_ccd import MapGrid, MapKey, MapLibrary, ZeroPointMap, calibrate_many
-from ks4_ccd._cluster import workers_for
+from ks4_ccd import (
+    MapGrid,
+    MapKey,
+    MapLibrary,
+    ZeroPointMap,
+    calibrate_many,
+)
+from ks4_ccd.survey._cluster import workers_for
 
 CELLS = 55
 IMAGES = 16

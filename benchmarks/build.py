@@ -22,7 +22,7 @@ from astropy.stats import sigma_clip
 from astropy.table import Table
 
 from ks4_ccd import build_maps
-from ks4_ccd.release.names import APERTURES
+from ks4_ccd.ks4.names import APERTURES
 
 SIZE, CELLS = 22000, 55
 

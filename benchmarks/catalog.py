@@ -24,7 +24,7 @@ from ks4_ccd import (
     calibrate_catalog,
     field_center,
 )
-from ks4_ccd.release.names import APERTURES
+from ks4_ccd.ks4.names import APERTURES
 
 SIZE = 22000
 CELLS = 55

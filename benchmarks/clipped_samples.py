@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Print the table of `ks4_ccd._clipped_samples`, by Monte Carlo.
+Print the table of `ks4_ccd.maps._clipped_samples`, by Monte Carlo.
 
 Run as ``python benchmarks/clipped_samples.py [--stars 4e6]``: that many normal
 stars for each number of stars before clipping, which takes minutes.
@@ -10,7 +10,7 @@ import argparse
 
 import numpy as np
 
-from ks4_ccd.build.cells import clipped_statistics
+from ks4_ccd.mapmaking.cells import clipped_statistics
 
 LEFT = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 20, 24, 32, 48)
 LARGEST = 110

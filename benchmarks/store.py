@@ -24,7 +24,7 @@ import numpy as np
 from _race import race, report
 
 from ks4_ccd import MapLibrary, ingest, verify
-from ks4_ccd.release.names import APERTURES, BANDS, MODES
+from ks4_ccd.ks4.names import APERTURES, BANDS, MODES
 
 PHOTOMETRIC = {
     "zp": "KS4_DR1_ZeroPoint_Maps",

@@ -2,76 +2,109 @@
 """
 The calibration maps of the KMTNet Synoptic Survey, for astropy.
 
-Public names are imported when they are first used. Importing the package
-imports `astropy.nddata` and registers ``format="ks4"`` for `CCDData.read
-<astropy.nddata.CCDData>` and ``CCDData.write``.
+All public names are imported here. ``format="ks4"`` of `CCDData.read
+<astropy.nddata.CCDData>` and ``CCDData.write`` is registered as well.
 """
 
-from importlib import import_module
-
-from ks4_ccd._early_exit import exit_early_from_command
-
-__version__ = "0.1.0"
-
-# Public name: the module that defines it.
-_HOMES = {
-    "AlreadyCalibratedError": "exceptions",
-    "DirectionlessMapError": "exceptions",
-    "DownloadError": "exceptions",
-    "GeometryError": "exceptions",
-    "KS4Error": "exceptions",
-    "KS4Warning": "exceptions",
-    "MapFormatError": "exceptions",
-    "MapMismatchError": "exceptions",
-    "MapNotFoundError": "exceptions",
-    "StoreError": "exceptions",
-    "MapGrid": "grid",
-    "MisalignmentMap": "maps",
-    "OffsetMap": "maps",
-    "ZeroPointMap": "maps",
-    "MapKey": "release.names",
-    "field_center": "release.tiling",
-    "field_of": "release.tiling",
-    "field_flags": "release.quality",
-    "MapLibrary": "release.library",
-    "fetch": "release.fetch",
-    "ingest": "release.store",
-    "verify": "release.store",
-    "apply_zeropoint": "photometry.zeropoint",
-    "remove_zeropoint": "photometry.zeropoint",
-    "calibrate_file": "photometry.stream",
-    "calibrate_catalog": "photometry.catalog",
-    "calibrate_many": "batch",
-    "LookupDistortion": "astrometry.distortion",
-    "add_lookup_tables": "astrometry.wcs",
-    "apply_offsets": "astrometry.wcs",
-    "correct_wcs": "astrometry.correction",
-    "match_catalogs": "build.match",
-    "build_maps": "build.maps",
-    "build_misalignment_map": "build.maps",
-    "build_offset_map": "build.maps",
-    "build_zeropoint_map": "build.maps",
-    "cross_validate": "build.validate",
-    "simulate_field": "simulate",
-}
-
-__all__ = ["__version__", *_HOMES]
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__():
-    return sorted(__all__)
-
+# ruff: noqa: E402 (Ctrl-C is handled from here on)
+from ks4_ccd.cli._early_exit import exit_early_from_command
 
 exit_early_from_command()
 
-# Registers format="ks4".
-import_module("ks4_ccd.astrometry.nddata_io")
+from importlib.metadata import version
+
+import ks4_ccd.astrometry.connect  # noqa: F401 (registers format="ks4")
+from ks4_ccd.astrometry.correction import correct_wcs
+from ks4_ccd.astrometry.distortion import LookupDistortion
+from ks4_ccd.astrometry.wcs import add_lookup_tables, apply_offsets
+from ks4_ccd.catalogs.calibration import calibrate_catalog
+from ks4_ccd.catalogs.columns import SourceColumns
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    DirectionlessMapError,
+    DownloadError,
+    GeometryError,
+    KS4Error,
+    KS4Warning,
+    MapFormatError,
+    MapMismatchError,
+    MapNotFoundError,
+    StoreError,
+)
+from ks4_ccd.ks4.quality import field_flags, in_dr1
+from ks4_ccd.ks4.tiling import field_center, field_of
+from ks4_ccd.library.download import fetch
+from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.library.store import IngestReport, ingest, verify
+from ks4_ccd.mapmaking.builders import (
+    build_maps,
+    build_misalignment_map,
+    build_offset_map,
+    build_zeropoint_map,
+)
+from ks4_ccd.mapmaking.matching import match_catalogs
+from ks4_ccd.mapmaking.reference import ReferenceColumns, read_reference
+from ks4_ccd.mapmaking.validation import Validation, cross_validate
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
+from ks4_ccd.maps.misalignment import MisalignmentMap
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
+from ks4_ccd.photometry.stream import calibrate_file
+from ks4_ccd.photometry.zeropoint import apply_zeropoint, remove_zeropoint
+from ks4_ccd.plotting import plot_map, plot_offsets
+from ks4_ccd.simulation.field import SimulatedField, simulate_field
+from ks4_ccd.survey.batch import calibrate_many
+
+__version__ = version("ks4_ccd")
+
+__all__ = [
+    "AlreadyCalibratedError",
+    "DirectionlessMapError",
+    "DownloadError",
+    "GeometryError",
+    "IngestReport",
+    "KS4Error",
+    "KS4Warning",
+    "LookupDistortion",
+    "MapFormatError",
+    "MapGrid",
+    "MapKey",
+    "MapLibrary",
+    "MapMismatchError",
+    "MapNotFoundError",
+    "MisalignmentMap",
+    "OffsetMap",
+    "ReferenceColumns",
+    "SimulatedField",
+    "SourceColumns",
+    "StoreError",
+    "Validation",
+    "ZeroPointMap",
+    "__version__",
+    "add_lookup_tables",
+    "apply_offsets",
+    "apply_zeropoint",
+    "build_maps",
+    "build_misalignment_map",
+    "build_offset_map",
+    "build_zeropoint_map",
+    "calibrate_catalog",
+    "calibrate_file",
+    "calibrate_many",
+    "correct_wcs",
+    "cross_validate",
+    "fetch",
+    "field_center",
+    "field_flags",
+    "field_of",
+    "in_dr1",
+    "ingest",
+    "match_catalogs",
+    "plot_map",
+    "plot_offsets",
+    "read_reference",
+    "remove_zeropoint",
+    "simulate_field",
+    "verify",
+]

@@ -6,12 +6,17 @@ Every error names the file or the argument that caused it, what was
 expected and what came instead. Catch `KS4Error` to catch them all.
 """
 
+import math
+
+import numpy as np
 from astropy.utils.exceptions import AstropyUserWarning
 
 __all__ = [
     "AlreadyCalibratedError",
+    "BrokenArchiveError",
     "DirectionlessMapError",
     "DownloadError",
+    "FileWriteError",
     "GeometryError",
     "KS4Error",
     "KS4Warning",
@@ -19,6 +24,8 @@ __all__ = [
     "MapMismatchError",
     "MapNotFoundError",
     "StoreError",
+    "finite",
+    "one_of",
 ]
 
 
@@ -60,3 +67,41 @@ class StoreError(KS4Error):
 
 class DownloadError(KS4Error, OSError):
     """A file of the release could not be fetched."""
+
+
+def one_of(name, value, allowed):
+    """Return ``value`` if it is one of the allowed ones, else raise `KS4Error`."""
+    known = isinstance(value, str | None) and value in allowed
+    if not known:
+        msg = f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}"
+        raise KS4Error(msg)
+    return value
+
+
+def finite(name, value):
+    """Return ``value`` as a float if it is one finite number, else raise `KS4Error`."""
+    try:
+        number = float(value) if np.ndim(value) == 0 else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        msg = f"{name} must be a finite number, got {value!r}"
+        raise KS4Error(msg)
+    return number
+
+
+class FileWriteError(KS4Error, OSError):
+    """A file cannot be written, or already exists."""
+
+
+class BrokenArchiveError(MapFormatError):
+    """
+    An archive cannot be read to its end.
+
+    ``is_corrupt`` is whether its checksums are wrong, so that any of its
+    members may be; otherwise it was cut off.
+    """
+
+    def __init__(self, message, is_corrupt):
+        super().__init__(message)
+        self.is_corrupt = is_corrupt

@@ -8,20 +8,24 @@ show them and ``pyplot.savefig`` saves them.
 
 import numpy as np
 
-from ks4_ccd._arrows import draw_arrows, pale
-from ks4_ccd._figures import (
-    EMPTY_COLOR,
-    add_colorbar,
-    current_axes,
-    extent_of,
-    hatch_empty,
-    new_figure,
-    robust_limits,
-    tidy,
-)
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["plot_calibration", "plot_map", "plot_offsets"]
+__all__ = [
+    "EMPTY_COLOR",
+    "add_colorbar",
+    "current_axes",
+    "draw_arrows",
+    "draw_residuals",
+    "extent_of",
+    "hatch_empty",
+    "new_figure",
+    "pale",
+    "plot_calibration",
+    "plot_map",
+    "plot_offsets",
+    "robust_limits",
+    "tidy",
+]
 
 _PARTS = ("values", "error", "count")
 _COLORMAPS = {"values": "viridis", "error": "magma", "count": "cividis"}
@@ -339,3 +343,332 @@ def _draw_histograms(ax, residuals):
     ax.set_box_aspect(1)
     ax.legend(title="RMS [mmag]", frameon=False, fontsize="small", loc="upper left")
     tidy(ax)
+
+
+EMPTY_COLOR = "0.82"
+_INK = "0.25"
+
+
+_WITHOUT_MATPLOTLIB = "figures need matplotlib: pip install 'ks4_ccd[plot]'"
+
+
+def current_axes():
+    """Return the current axes of pyplot, which are created if there are none."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise KS4Error(_WITHOUT_MATPLOTLIB) from error
+    return plt.gca()
+
+
+def new_figure(size):
+    """Return a figure that needs no display and is not registered with pyplot."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise KS4Error(_WITHOUT_MATPLOTLIB) from error
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def robust_limits(values, *, symmetric=False):
+    """Return limits that a few outliers do not set."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, [1, 99])
+    if symmetric:
+        reach = max(abs(low), abs(high)) or 1.0
+        return -reach, reach
+    if low == high:
+        pad = 0.5 if low == 0 else 0.01 * abs(low)
+        return low - pad, high + pad
+    return low, high
+
+
+def tidy(ax):
+    """Draw ticks and frame lightly."""
+    ax.tick_params(direction="out", length=3, color=_INK, labelcolor=_INK)
+    for spine in ax.spines.values():
+        spine.set_color("0.6")
+
+
+def extent_of(grid):
+    """Return the outer edges of the cells in 0-based pixel coordinates."""
+    limits = []
+    for n, size, origin in zip(grid.shape, grid.cell_size, grid.origin, strict=True):
+        limits += [origin - 1, origin - 1 + n * size]
+    return limits
+
+
+def hatch_empty(ax, grid, valid):
+    """Hatch the cells without stars."""
+    from matplotlib.collections import PolyCollection
+
+    if valid.all():
+        return
+    left, _, bottom, _ = extent_of(grid)
+    width, height = grid.cell_size
+    i, j = np.nonzero(~valid)
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+    place = (np.column_stack([i, j])[:, np.newaxis] + corners) * (width, height)
+    place += np.array([left, bottom])
+    hatched = PolyCollection(
+        place,
+        facecolor=EMPTY_COLOR,
+        edgecolor="0.55",
+        linewidth=0,
+        hatch="/////",
+        label="no stars",
+        zorder=2,
+    )
+    ax.add_collection(hatched, autolim=False)
+
+
+def add_colorbar(ax, image, label, values=None):
+    """Draw a colour bar that shows if ``values`` pass its ends."""
+    extend = "neither"
+    if values is not None and values.size:
+        below, above = values.min() < image.norm.vmin, values.max() > image.norm.vmax
+        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
+            int(below), int(above)
+        ]
+    bar = ax.figure.colorbar(
+        image, ax=ax, label=label, extend=extend, fraction=0.046, pad=0.02
+    )
+    bar.outline.set_edgecolor("0.6")
+    bar.ax.tick_params(length=3, color=_INK, labelcolor=_INK)
+    bar.formatter.set_useOffset(False)
+    bar.update_ticks()
+
+
+_MOST_ARROWS = 25  # along an axis
+
+
+def pale(name):
+    """Return a colormap without its dark end, on which arrows would be lost."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps[name](np.linspace(0.0, 0.62, 256)))
+
+
+def draw_arrows(ax, offset_map, unit, scale):
+    """Draw an arrow for each block of cells, and a key of their length."""
+    block = max(1, -(-max(offset_map.grid.shape) // _MOST_ARROWS))
+    x, y = np.meshgrid(*offset_map.grid.centers(), indexing="ij")
+    x, y, dra, ddec = (
+        _block_means(array, np.asarray(offset_map.valid), block)
+        for array in (x, y, offset_map.dra, offset_map.ddec)
+    )
+    if not x.size:
+        return
+    typical = np.percentile(np.hypot(dra, ddec), 95) or 1.0
+    spacing = block * min(offset_map.grid.cell_size)
+    arrows = ax.quiver(
+        x,
+        y,
+        -dra,
+        ddec,
+        angles="xy",
+        scale_units="xy",
+        scale=typical / (1.4 * spacing),
+        pivot="middle",
+        width=0.003,
+        color="#1b1b3a",
+        zorder=3,
+    )
+    shown = _round_number(scale * typical)
+    ax.quiverkey(
+        arrows,
+        0.03,
+        1.035,
+        # The key is drawn along x in the units of the arrows.
+        shown / scale,
+        f"{shown:g} {unit} to add (north up, east left)",
+        labelpos="E",
+        fontproperties={"size": "small"},
+        coordinates="axes",
+    )
+
+
+def _block_means(array, valid, block):
+    """Return the means over the valid cells of blocks that have any, 1D."""
+    columns, rows = array.shape
+    padding = (0, -columns % block), (0, -rows % block)
+    blocks = (array.shape[0] + padding[0][1]) // block, block, -1, block
+    total, number = (
+        np.pad(part, padding).reshape(blocks).sum(axis=(1, 3))
+        for part in (np.where(valid, array, 0.0), valid.astype(float))
+    )
+    return total[number > 0] / number[number > 0]
+
+
+def _round_number(value):
+    """Return the largest of 1, 2 and 5 times a power of ten up to ``value``."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return max(step for step in (1, 2, 5) if step * power <= value * 1.0001) * power
+
+
+_POINTS, _LINE, _BELL = "#5b7c99", "#c0392b", "#222222"
+_STEP = 0.5  # mag
+_FEWEST = 5  # stars in a step
+_TO_SIGMA = 1.4826
+_DRAWN_SIGMAS = 6
+_AXES = {"mag": "residual", "ra": "along RA", "dec": "along Dec"}
+
+
+def draw_residuals(
+    stars, maps, *, extent, scale, unit, scatter, pull_width, title, figure=None
+):
+    """
+    Draw what a validation found.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.Table`
+        ``magnitude``, ``residual``, ``pull``, ``published``.
+    maps : dict
+        For each axis of residuals the medians in cells, ``[x_bin, y_bin]``.
+    extent : tuple of float
+        The edges of the image, ``(left, right, bottom, top)``.
+    scale : float
+        What residuals are multiplied by.
+    unit : str
+        Theirs, after that.
+    scatter, pull_width : float
+        Of the published selection: the widths of the normal distributions
+        that are drawn (that of pulls is 1 wide, this is for the legend).
+    title : str
+    figure : `~matplotlib.figure.Figure`, optional
+
+    Returns
+    -------
+    figure : `~matplotlib.figure.Figure`
+    """
+    if figure is None:
+        figure = new_figure((12.0, 8.6))
+    figure.suptitle(title, fontsize="large")
+    published = stars["published"].value
+    residual = scale * stars["residual"].value
+    reach = _DRAWN_SIGMAS * scatter if scatter > 0 else robust_limits(residual)[1]
+    reach = reach if np.isfinite(reach) and reach > 0 else 1.0
+    upper, lower = figure.subfigures(2, 1)
+    by_magnitude, histogram = upper.subplots(1, 2, width_ratios=(2, 1))
+    *map_axes, pulls = lower.subplots(1, len(maps) + 1)
+    _draw_by_magnitude(by_magnitude, stars, residual, published, reach, unit)
+    _draw_histogram(
+        histogram,
+        residual[published],
+        scatter,
+        reach,
+        label=f"residual [{unit}]",
+        legend=f"normal, 0 ± {scatter:.2f} {unit}",
+    )
+    limits = robust_limits(np.array(list(maps.values())), symmetric=True)
+    for ax, (axis, medians) in zip(map_axes, maps.items(), strict=True):
+        _draw_map(ax, medians, extent, limits, f"median {_AXES[axis]} [{unit}]")
+    pull = stars["pull"].value
+    pull = pull[published & np.isfinite(pull)]
+    _draw_histogram(
+        pulls,
+        pull,
+        1.0,
+        5.0,
+        label="pull",
+        legend=f"normal, 0 ± 1 (found {pull_width:.2f})",
+    )
+    return figure
+
+
+def _draw_by_magnitude(ax, stars, residual, published, reach, unit):
+    magnitude = stars["magnitude"].value
+    for chosen, color, label in (
+        (~published, "0.75", "other stars"),
+        (published, _POINTS, "published selection"),
+    ):
+        if chosen.any():
+            ax.plot(
+                magnitude[chosen],
+                np.clip(residual[chosen], -reach, reach),
+                ".",
+                color=color,
+                markersize=3,
+                markeredgewidth=0,
+                alpha=0.6,
+                label=label,
+                rasterized=True,
+            )
+    places, medians, widths = _in_steps(magnitude[published], residual[published])
+    if places.size:
+        ax.fill_between(
+            places,
+            medians - widths,
+            medians + widths,
+            color=_LINE,
+            alpha=0.18,
+            linewidth=0,
+            zorder=3,
+            label="its scatter",
+        )
+        ax.plot(places, medians, "o-", color=_LINE, ms=4, zorder=4, label="median")
+    ax.axhline(0, color="0.3", linewidth=0.8, zorder=2)
+    ax.set(
+        xlabel="reference magnitude [mag]",
+        ylabel=f"calibrated - reference [{unit}]",
+        ylim=(-1.04 * reach, 1.04 * reach),
+    )
+    if len(stars):
+        low, high = np.percentile(magnitude, [0.1, 99.9])
+        ax.set_xlim(low - 0.2, high + 0.2)
+    ax.legend(frameon=False, fontsize="small", ncols=4, loc="upper left", markerscale=2)
+    tidy(ax)
+
+
+def _in_steps(magnitude, residual):
+    """Return the middles, medians and scatters of steps of magnitude."""
+    number = np.floor(magnitude / _STEP).astype(int)
+    rows = []
+    for step in np.unique(number):
+        values = residual[number == step]
+        if values.size >= _FEWEST:
+            median = np.median(values)
+            width = _TO_SIGMA * np.median(np.abs(values - median))
+            rows.append((np.median(magnitude[number == step]), median, width))
+    return np.reshape(rows, (-1, 3)).T
+
+
+def _draw_histogram(ax, values, width, reach, *, label, legend):
+    bins = np.linspace(-reach, reach, 61)
+    if values.size:
+        ax.hist(np.clip(values, -reach, reach), bins=bins, color=_POINTS, alpha=0.7)
+        if width > 0:
+            x = np.linspace(-reach, reach, 301)
+            total = values.size * (bins[1] - bins[0])
+            bell = np.exp(-0.5 * (x / width) ** 2) / (np.sqrt(2 * np.pi) * width)
+            ax.plot(x, total * bell, color=_BELL, linewidth=1.3, label=legend)
+            ax.legend(frameon=False, fontsize="small", loc="upper left")
+            ax.set_ylim(top=1.25 * ax.get_ylim()[1])
+    ax.axvline(0, ymax=0.8, color="0.3", linewidth=0.8)
+    ax.set(xlabel=label, ylabel="stars", xlim=(-reach, reach))
+    tidy(ax)
+
+
+def _draw_map(ax, medians, extent, limits, label):
+    # Arrays are [x_bin, y_bin], images [y, x].
+    drawn = ax.imshow(
+        np.ma.masked_invalid(medians).T,
+        origin="lower",
+        extent=extent,
+        cmap="RdBu_r",
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation="nearest",
+    )
+    ax.set_facecolor(EMPTY_COLOR)
+    ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
+    tidy(ax)
+    add_colorbar(ax, drawn, label, medians[np.isfinite(medians)])

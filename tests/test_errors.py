@@ -17,10 +17,10 @@ from ks4_ccd import (
     ZeroPointMap,
     build_maps,
 )
-from ks4_ccd import _cell_errors as cell_errors
-from ks4_ccd._clipped_samples import clipped_sample
-from ks4_ccd.build._stars import MatchedStars
-from ks4_ccd.build.cells import clipped_statistics
+from ks4_ccd.mapmaking._stars import MatchedStars
+from ks4_ccd.mapmaking.cells import clipped_statistics
+from ks4_ccd.maps import _cell_errors as cell_errors
+from ks4_ccd.maps._clipped_samples import clipped_sample
 
 SIGMA = 0.02
 TRUE = 30.0
@@ -289,7 +289,7 @@ def test_errors_are_derived_once(make_map, monkeypatch):
     calls = []
     original = cell_errors.errors_of_cells
     monkeypatch.setattr(
-        "ks4_ccd._map_errors.errors_of_cells",
+        "ks4_ccd.maps.errors.errors_of_cells",
         lambda *arguments: calls.append(1) or original(*arguments),
     )
     zpmap = make_map((9, 9))

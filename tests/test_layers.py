@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The architecture: imports point one way, and `import ks4_ccd` is light."""
+"""The rooms of the package: what each may import, and what stays private to it."""
 
 import ast
 import subprocess
@@ -12,193 +12,265 @@ import ks4_ccd
 
 PACKAGE = Path(ks4_ccd.__file__).parent
 
-# From the lowest level to the highest. A module imports from its own row and
-# from those above it in this list. "name.*" stands for a package and all in it,
-# but for modules that an earlier row names.
-ROWS = (
-    ("exceptions", "_early_exit"),
-    (
-        "_arguments",
-        "_arrows",
-        "_calibration_map",
-        "_cell_arrays",
-        "_cell_errors",
-        "_clipped_samples",
-        "_figures",
-        "_content",
-        "_datasum",
-        "_files",
-        "_hdu_choice",
-        "_image_units",
-        "_magnitude_zeropoint",
-        "_map_errors",
-        "_map_files",
-        "_mask_files",
-        "_neighbours",
-        "_node_errors",
-        "_pixel_storage",
-        "_plane_rows",
-        "_residual_figure",
-        "_smoothing",
-        "_source_columns",
-        "_source_image",
-        "_stored_hdu",
-        "_table_columns",
-        "_targets",
-        "_uncertainty_headers",
-        "_value_map",
-        "_votable",
-        "grid",
-        "plotting",
-        "release",
-        "release._gzip",
-        "release.names",
-        "release.quality",
-        "release.tiling",
-        "sources",
-        "table_files",
+# Room: the rooms, or single modules of rooms, that it may import from.
+ALLOWED = {
+    "exceptions": (),
+    "files": ("exceptions",),
+    "surfaces": ("exceptions",),
+    "plotting": ("exceptions",),
+    "maps": ("exceptions", "files", "surfaces"),
+    "ks4": ("exceptions", "maps.key"),
+    "library": ("exceptions", "files", "maps", "ks4"),
+    "astrometry": ("exceptions", "files", "maps", "ks4"),
+    "photometry": ("exceptions", "files", "maps", "ks4", "library", "astrometry"),
+    "catalogs": (
+        *("exceptions", "files", "maps", "ks4", "library", "astrometry"),
+        "photometry.options",
     ),
-    ("maps",),
-    ("release.*", "footprint", "_sky_placement", "_source_placement"),
-    ("build.*",),
-    ("photometry.*", "astrometry.*"),
-    ("simulate", "_camera", "_field_files", "_sky", "_stack_header"),
-    (
-        "batch",
-        "_batch_plan",
-        "_batch_task",
-        "_cluster",
-        "_manifest",
-        "_run_lock",
-        "_worker_start",
+    "mapmaking": ("exceptions", "files", "maps", "ks4", "surfaces", "catalogs"),
+    "survey": (
+        *("exceptions", "files", "maps", "ks4", "library", "astrometry"),
+        *("photometry", "catalogs", "mapmaking"),
     ),
-    ("demo",),
-    ("cli.*",),
-)
-
-# Leaves that may import these modules of the package and no other.
-LEAVES = {
-    "plotting": {"_arrows", "_figures", "exceptions"},
-    "_arrows": set(),
-    "_figures": {"exceptions"},
-    "_residual_figure": {"_figures"},
+    "simulation": (
+        *("exceptions", "files", "maps", "ks4", "library", "astrometry"),
+        *("photometry", "catalogs", "mapmaking", "survey", "surfaces", "plotting"),
+    ),
+    "cli": (
+        *("exceptions", "files", "maps", "ks4", "library", "astrometry"),
+        *("photometry", "catalogs", "mapmaking", "survey", "surfaces", "plotting"),
+        "simulation",
+    ),
+    # `python -m ks4_ccd`
+    "__main__": ("cli",),
 }
+# Any room may draw, by an import inside a function.
+DRAWN_BY_ALL = "plotting"
+MOST_FOLDERS, MOST_FILES = 12, 4
 
-LONGEST_MODULE = 400
+
+def module_name(path, package):
+    """Return the dotted name of a file below the package, "" for its __init__."""
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def modules():
-    """Return the dotted names of all modules below the package, and their files."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[-1] == "__init__":
-            parts = parts[:-1]
-        if parts:
-            found[".".join(parts)] = path
+def modules_in(package):
+    """Return the files of a package by the dotted names of its modules."""
+    return {module_name(path, package): path for path in sorted(package.rglob("*.py"))}
+
+
+# ruff: noqa: D102
+class Imports(ast.NodeVisitor):
+    """Collect the modules of the package that a module imports, at any depth."""
+
+    def __init__(self, name, path, modules, package):
+        self.found = set()  # (module, private name or None, is inside a function)
+        self._modules, self._package = modules, package
+        self._parts = [package, *filter(None, name.split("."))]
+        if path.name != "__init__.py":
+            self._parts.pop()
+        self._depth = 0
+        self.visit(ast.parse(path.read_text(encoding="utf-8")))
+
+    def visit_FunctionDef(self, node):
+        self._depth += 1
+        self.generic_visit(node)
+        self._depth -= 1
+
+    def visit_If(self, node):
+        test = node.test
+        name = getattr(test, "id", getattr(test, "attr", None))
+        for child in node.orelse if name == "TYPE_CHECKING" else [node]:
+            self.generic_visit(child)
+
+    def visit_Import(self, node):
+        for alias in node.names:
+            self._add(alias.name, None)
+
+    def visit_ImportFrom(self, node):
+        source = node.module or ""
+        if node.level:
+            above = self._parts[: len(self._parts) - node.level + 1]
+            source = ".".join([*above, *filter(None, [source])])
+        for alias in node.names:
+            self._add(source, alias.name)
+
+    def _add(self, source, name):
+        if source != self._package and not source.startswith(f"{self._package}."):
+            return
+        inside = source.removeprefix(self._package).lstrip(".")
+        full = f"{inside}.{name}".lstrip(".") if name else inside
+        if full in self._modules and full != inside:
+            inside, name = full, None
+        self.found.add((inside, name, self._depth > 0))
+
+
+def room_of(module):
+    """Return the first part of a dotted name."""
+    return module.partition(".")[0]
+
+
+def violations(package, allowed=ALLOWED):
+    """Return what a package does against the rules, one sentence each."""
+    modules = modules_in(package)
+    found = []
+    for name, path in modules.items():
+        room = room_of(name)
+        if not name:
+            # The package itself hands out the public names of all rooms.
+            continue
+        if room not in allowed:
+            found.append(f"{name}: the room {room} is not listed")
+            continue
+        for target, imported, is_inner in sorted(
+            Imports(name, path, modules, package.name).found, key=str
+        ):
+            other = room_of(target)
+            if not target:
+                found.append(f"{name} imports {imported} from the package itself")
+            elif other == room or (other == DRAWN_BY_ALL and is_inner):
+                continue
+            elif not any(f"{target}.".startswith(f"{a}.") for a in allowed[room]):
+                found.append(f"{name} imports {target}")
+            elif any(
+                part.startswith("_") for part in [*target.split("."), imported or ""]
+            ):
+                found.append(f"{name} imports the private {target} {imported or ''}")
     return found
 
 
-MODULES = modules()
-
-
-def row_of(module):
-    """Return the row of a module, `None` if it has none."""
-    for number, names in enumerate(ROWS):
-        for name in names:
-            package = name.removesuffix(".*")
-            inside = name.endswith(".*") and module.startswith(f"{package}.")
-            if inside or module == package:
-                return number
-    return None
-
-
-def imports_of(path, module):
-    """Return the names below the package that a file imports, at any depth."""
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            source = node.module or ""
-            if node.level:
-                above = ["ks4_ccd", *filter(None, package.split("."))]
-                above = above[: len(above) - node.level + 1]
-                source = ".".join([*above, *filter(None, [source])])
-            names |= {f"{source}.{alias.name}" for alias in node.names}
-    prefix = "ks4_ccd."
-    inside = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
-    # `from ks4_ccd.maps import ZeroPointMap` imports the module `maps`
-    return {
-        name if name in MODULES else name.rpartition(".")[0] or name for name in inside
+def circles(package):
+    """Return the modules that import each other at import time, in groups."""
+    modules = modules_in(package)
+    arrows = {
+        name: {
+            target
+            for target, _, is_inner in Imports(name, path, modules, package.name).found
+            if target in modules and target != name and not is_inner
+        }
+        for name, path in modules.items()
     }
+    # What imports nothing that is left is in no circle.
+    while True:
+        free = {name for name, targets in arrows.items() if not targets & set(arrows)}
+        if not free:
+            return sorted(arrows)
+        arrows = {name: t for name, t in arrows.items() if name not in free}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_module_has_a_row(module):
-    """Every module has its place in the architecture."""
-    assert row_of(module) is not None, f"give {module} a row in ROWS"
+def test_rooms_import_what_they_may():
+    """No arrow between rooms but those listed, and nothing private across rooms."""
+    assert violations(PACKAGE) == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module):
-    """No module imports from a row below its own."""
-    imported = imports_of(MODULES[module], module) - {"__version__"}
-    strangers = imported - set(MODULES)
-    assert not strangers, "import from the module that defines it, not from ks4_ccd"
-    rows = {name: row_of(name) for name in imported}
-    below = [name for name, row in rows.items() if row is None or row > row_of(module)]
-    assert not below
+def test_no_circles():
+    """No module imports itself by way of others."""
+    assert circles(PACKAGE) == []
 
 
-@pytest.mark.parametrize("module", LEAVES)
-def test_leaves_import_little(module):
-    """A leaf depends on nothing of the package but what is listed."""
-    if module not in MODULES:
-        pytest.skip(f"there is no module {module}")
-    assert imports_of(MODULES[module], module) <= LEAVES[module]
+def test_rooms_have_no_circle():
+    """The rooms listed above can be put into an order."""
+    left = {room: {room_of(a) for a in allowed} for room, allowed in ALLOWED.items()}
+    # Keys of maps are below the facts of the survey, which are below no map.
+    left["ks4"].discard("maps")
+    while left:
+        free = [room for room, allowed in left.items() if not allowed & set(left)]
+        assert free, f"these rooms import each other: {sorted(left)}"
+        for room in free:
+            del left[room]
 
 
-def test_relative_imports_are_resolved(tmp_path):
-    """The parser sees through relative imports and imports in functions."""
-    path = tmp_path / "zeropoint.py"
-    path.write_text(
-        "def f():\n    from ..maps import ZeroPointMap\n    from . import b\n"
+def test_top_level_is_small():
+    """A newcomer takes in the top of the package at a glance."""
+    entries = [p for p in PACKAGE.iterdir() if p.name != "__pycache__"]
+    folders = sorted(p.name for p in entries if p.is_dir())
+    files = sorted(p.name for p in entries if p.suffix == ".py")
+    assert len(folders) <= MOST_FOLDERS, folders
+    assert len(files) <= MOST_FILES, files
+
+
+@pytest.fixture
+def make_package(tmp_path):
+    """A factory of packages with some modules."""
+
+    def make(**texts):
+        package = tmp_path / "ks4_ccd"
+        for name in ("__init__", *ALLOWED):
+            if "__init__" in name or f"{name}.py" in texts:
+                continue
+        for name, text in {"__init__": "", **texts}.items():
+            path = package / f"{name.replace('__in__', '/')}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return package
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "words"),
+    [
+        ("maps__in__grid", "from ks4_ccd.files.tables import read_table", None),
+        ("files__in__tables", "from ks4_ccd.maps.grid import MapGrid", "maps.grid"),
+        ("ks4__in__names", "from ks4_ccd.catalogs.columns import a", "catalogs"),
+        ("ks4__in__names", "from ks4_ccd.maps.key import MapKey", None),
+        ("ks4__in__names", "from ks4_ccd.maps.grid import MapGrid", "maps.grid"),
+        ("ks4__in__tiling", "import ks4_ccd.plotting", "plotting"),
+        ("ks4__in__tiling", "def f():\n    from ks4_ccd.plotting import a", None),
+        ("photometry__in__rows", "from ks4_ccd.astrometry import wcs", None),
+        ("photometry__in__rows", "from ks4_ccd.astrometry import _tables", "private"),
+        ("photometry__in__rows", "from ks4_ccd.astrometry.wcs import _f", "private"),
+        ("astrometry__in__wcs", "def f():\n    from ks4_ccd.cli import a", "cli"),
+        ("astrometry__in__wcs", "from ..photometry.stream import a", "photometry"),
+        ("maps__in__base", "from ks4_ccd import ZeroPointMap", "the package itself"),
+        (
+            "maps__in__base",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+            "    from ks4_ccd.cli import a\n",
+            None,
+        ),
+        ("attic__in__old", "", "not listed"),
+    ],
+)
+def test_violations_are_found(make_package, module, text, words):
+    """Each forbidden arrow is found, and no other."""
+    others = {
+        "files__in__tables": "read_table = 1",
+        "maps__in__grid": "MapGrid = 1",
+        "maps__in__key": "MapKey = 1",
+        "catalogs__in__columns": "a = 1",
+        "astrometry__in__wcs": "_f = 1",
+        "astrometry__in___tables": "",
+        "photometry__in__stream": "a = 1",
+        "cli__in____init__": "a = 1",
+        "plotting": "a = 1",
+    }
+    found = violations(make_package(**others | {module: text}))
+    if words is None:
+        assert found == []
+    else:
+        assert len(found) == 1
+        assert words in found[0]
+
+
+def test_circles_are_found(make_package):
+    """Modules that import each other are found, those that do not are not."""
+    package = make_package(
+        maps__in__a="from ks4_ccd.maps.b import x",
+        maps__in__b="from ks4_ccd.maps import c",
+        maps__in__c="import ks4_ccd.maps.a",
+        maps__in__d="from ks4_ccd.maps.a import y",
+        maps__in__e="def f():\n    from ks4_ccd.maps.e import g",
     )
-    found = imports_of(path, "photometry.zeropoint")
-    assert "maps" in found
-    assert found == {"maps", "photometry"}
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_module_is_short(module):
-    """A module that passes 400 lines is two modules."""
-    text = MODULES[module].read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= LONGEST_MODULE
+    assert circles(package) == ["maps.a", "maps.b", "maps.c", "maps.d"]
 
 
 def test_import_is_light():
-    """`import ks4_ccd` loads `astropy.nddata`, and nothing heavy besides."""
-    heavy = ("matplotlib", "scipy", "ccdproc", "dask", "asdf", "gwcs", "reproject")
-    code = (
-        "import sys, astropy.nddata; before = set(sys.modules); import ks4_ccd;"
-        f"print(*(set({heavy}) & (set(sys.modules) - before)))"
-    )
+    """`import ks4_ccd` loads no optional dependency and neither dask nor matplotlib."""
+    heavy = ("matplotlib", "dask", "distributed", "pyarrow", "astroquery", "lsdb")
+    code = f"import sys, ks4_ccd; print(*(set({heavy}) & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
-
-
-def test_public_names_are_there():
-    """Every name in `__all__` can be had, and `dir` shows it."""
-    for name in ks4_ccd.__all__:
-        assert getattr(ks4_ccd, name) is not None
-    assert set(ks4_ccd.__all__) <= set(dir(ks4_ccd))
-
-
-def test_unknown_name():
-    """A name that does not exist is an AttributeError, lazy imports or not."""
-    with pytest.raises(AttributeError, match="no_such_name"):
-        ks4_ccd.no_such_name  # noqa: B018

@@ -8,10 +8,12 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ks4_ccd.exceptions import KS4Error
-from ks4_ccd.grid import MapGrid
-from ks4_ccd.maps import MisalignmentMap, OffsetMap, ZeroPointMap
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
+from ks4_ccd.maps.misalignment import MisalignmentMap
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.plotting import plot_calibration, plot_map, plot_offsets
-from ks4_ccd.release.names import MapKey
 
 pytest.importorskip("matplotlib")
 

@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Offset maps as steps of a world coordinate system."""
+"""Where an image lies on a map, and offset maps as steps of its WCS."""

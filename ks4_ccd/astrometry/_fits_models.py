@@ -4,7 +4,7 @@
 import numpy as np
 from astropy.modeling import Model, Parameter
 
-from ks4_ccd.astrometry import _displacement
+from ks4_ccd.astrometry import distortion as _displacement
 
 __all__ = ["FITSPixelToSky", "FITSSkyToPixel"]
 

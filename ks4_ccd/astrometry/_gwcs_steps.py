@@ -9,7 +9,11 @@ from gwcs import coordinate_frames as frames
 
 from ks4_ccd.astrometry._fits_models import FITSPixelToSky
 from ks4_ccd.astrometry._offset_pixels import celestial_frame
-from ks4_ccd.exceptions import AlreadyCalibratedError, GeometryError, KS4Warning
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    GeometryError,
+    KS4Warning,
+)
 
 __all__ = ["ALIGNED", "check_inverse", "steps_of_fits", "steps_of_gwcs"]
 

@@ -3,12 +3,12 @@
 
 from astropy.nddata import CCDData
 
-from ks4_ccd.astrometry import _offset_record
-from ks4_ccd.astrometry._offset_record import record
+from ks4_ccd.astrometry import offset_record as _offset_record
+from ks4_ccd.astrometry.offset_record import record
+from ks4_ccd.astrometry.placement import check_belongs, find_origin
 from ks4_ccd.astrometry.wcs import add_lookup_tables
 from ks4_ccd.exceptions import GeometryError, KS4Error
-from ks4_ccd.footprint import check_belongs, find_origin
-from ks4_ccd.maps import require_offsets
+from ks4_ccd.maps.offset import require_offsets
 
 __all__ = ["correct_wcs", "corrected", "record"]
 

@@ -9,9 +9,7 @@ from astropy import units as u
 from astropy.wcs import WCS, DistortionLookupTable
 from gwcs import coordinate_frames as frames
 
-from ks4_ccd._arguments import finite
 from ks4_ccd.astrometry._anchored import AnchoredWCS
-from ks4_ccd.astrometry._fits_cards import reason_of
 from ks4_ccd.astrometry._gwcs_steps import (
     ALIGNED,
     check_inverse,
@@ -20,10 +18,16 @@ from ks4_ccd.astrometry._gwcs_steps import (
 )
 from ks4_ccd.astrometry._offset_pixels import pixel_offsets
 from ks4_ccd.astrometry.distortion import LookupDistortion
-from ks4_ccd.exceptions import AlreadyCalibratedError, GeometryError, KS4Error
-from ks4_ccd.footprint import find_origin
-from ks4_ccd.grid import MapGrid
-from ks4_ccd.maps import require_offsets
+from ks4_ccd.astrometry.placement import find_origin
+from ks4_ccd.astrometry.tables import reason_of
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    GeometryError,
+    KS4Error,
+    finite,
+)
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.offset import require_offsets
 
 __all__ = ["add_lookup_tables", "apply_offsets", "lookup_distortion"]
 

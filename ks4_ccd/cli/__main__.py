@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""`python -m ks4_ccd.cli` is `ks4-ccd`."""
+"""Run the command `ks4-ccd` as ``python -m ks4_ccd.cli``."""
 
 import sys
 

@@ -4,8 +4,10 @@
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from ks4_ccd.batch import calibrate_many
-from ks4_ccd.cli._images import add_calibration_options, calibration_options
+from ks4_ccd.cli._images import (
+    add_calibration_options,
+    calibration_options,
+)
 from ks4_ccd.cli._options import (
     add_verb,
     complain,
@@ -14,6 +16,7 @@ from ks4_ccd.cli._options import (
 )
 from ks4_ccd.cli._signals import report_signal
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.survey.batch import calibrate_many
 
 __all__ = ["add_batch"]
 

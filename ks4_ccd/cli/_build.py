@@ -3,9 +3,7 @@
 
 from pathlib import Path
 
-import ks4_ccd
-from ks4_ccd._source_columns import PRESETS
-from ks4_ccd.build._inputs import RECIPES
+from ks4_ccd.catalogs.columns import PRESETS
 from ks4_ccd.cli._options import (
     add_edges,
     add_epochs,
@@ -16,7 +14,10 @@ from ks4_ccd.cli._options import (
     reference_columns,
 )
 from ks4_ccd.exceptions import KS4Error
-from ks4_ccd.release.names import BANDS, MODES, MapKey
+from ks4_ccd.ks4.names import BANDS, MODES
+from ks4_ccd.mapmaking.builders import RECIPES, build_maps, build_misalignment_map
+from ks4_ccd.mapmaking.matching import match_catalogs
+from ks4_ccd.maps.key import MapKey
 
 __all__ = ["add_build"]
 
@@ -128,7 +129,7 @@ def _build(arguments):
     }
     misalignment = None
     if arguments.single is not None:
-        misalignment = ks4_ccd.build_misalignment_map(
+        misalignment = build_misalignment_map(
             _matched(arguments.single, arguments),
             (rows, columns),
             **options,
@@ -139,7 +140,7 @@ def _build(arguments):
             recipe=arguments.recipe,
         )
     matched = _matched(arguments.catalog, arguments)
-    maps = ks4_ccd.build_maps(
+    maps = build_maps(
         matched,
         (rows, columns),
         **options,
@@ -159,7 +160,7 @@ def _build(arguments):
 
 
 def _matched(catalog, arguments):
-    return ks4_ccd.match_catalogs(
+    return match_catalogs(
         catalog,
         arguments.reference,
         arguments.radius,

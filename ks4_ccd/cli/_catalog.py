@@ -4,14 +4,14 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from ks4_ccd._source_columns import PRESETS
+from ks4_ccd.catalogs.columns import PRESETS
 from ks4_ccd.cli._options import (
     add_mag_zeropoint,
     add_verb,
     file_name,
     open_library,
 )
-from ks4_ccd.release.names import BANDS, MODES
+from ks4_ccd.ks4.names import BANDS, MODES
 
 __all__ = ["add_catalog"]
 
@@ -140,8 +140,8 @@ def add_catalog(verbs):
 
 
 def _catalog(arguments):
-    from ks4_ccd.photometry.catalog import calibrate_catalog
-    from ks4_ccd.table_files import read_table, write_table
+    from ks4_ccd.catalogs.calibration import calibrate_catalog
+    from ks4_ccd.files.tables import read_table, write_table
 
     source = Path(arguments.table)
     target = _target_of(source) if arguments.out is None else Path(arguments.out)

@@ -5,8 +5,8 @@ import argparse
 import os
 import sys
 import warnings
+from importlib.metadata import version
 
-import ks4_ccd
 from ks4_ccd.cli import (
     _batch,
     _build,
@@ -93,7 +93,7 @@ def _parser():
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=ks4_ccd.__version__)
+    parser.add_argument("--version", action="version", version=version("ks4_ccd"))
     parser.add_argument(
         "--debug", action="store_true", help="show where in the code an error arose"
     )

@@ -4,11 +4,7 @@
 import shlex
 import sys
 
-from ks4_ccd.cli._options import (
-    add_verb,
-    complain,
-    file_name,
-)
+from ks4_ccd.cli._options import add_verb, complain, file_name
 
 __all__ = ["add_fetch"]
 
@@ -42,7 +38,7 @@ def add_fetch(verbs):
 
 
 def _fetch(arguments):
-    from ks4_ccd.release.fetch import fetch
+    from ks4_ccd.library.download import fetch
 
     try:
         paths = fetch(arguments.families or None, arguments.out)

@@ -4,9 +4,6 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from ks4_ccd._files import make_folder
-from ks4_ccd._image_units import as_gain
-from ks4_ccd._targets import targets_of
 from ks4_ccd.cli._options import (
     add_map_options,
     add_verb,
@@ -16,8 +13,11 @@ from ks4_ccd.cli._options import (
     open_library,
 )
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.files.units import as_gain
+from ks4_ccd.files.writing import make_folder
+from ks4_ccd.ks4.names import BANDS
 from ks4_ccd.photometry.stream import calibrate_file
-from ks4_ccd.release.names import BANDS
+from ks4_ccd.survey.targets import targets_of
 
 __all__ = [
     "add_calibrate",
@@ -152,7 +152,7 @@ def calibration_options(arguments):
 
 
 def _demo(arguments):
-    from ks4_ccd.demo import run_demo
+    from ks4_ccd.simulation.demo import run_demo
 
     run_demo(arguments.out, seed=arguments.seed)
 

@@ -5,8 +5,8 @@ import argparse
 import sys
 
 from ks4_ccd.exceptions import KS4Error
-from ks4_ccd.release.library import MapLibrary
-from ks4_ccd.release.names import APERTURES, MODES
+from ks4_ccd.ks4.names import APERTURES, MODES
+from ks4_ccd.library.library import MapLibrary
 
 __all__ = [
     "add_edges",

@@ -5,7 +5,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ks4_ccd._figures import new_figure
 from ks4_ccd.cli._options import (
     add_map_options,
     add_verb,
@@ -13,8 +12,9 @@ from ks4_ccd.cli._options import (
     open_library,
 )
 from ks4_ccd.exceptions import KS4Error
-from ks4_ccd.release.library import MapLibrary
-from ks4_ccd.release.names import BANDS
+from ks4_ccd.ks4.names import BANDS
+from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.plotting import new_figure
 
 __all__ = ["add_field", "add_maps", "add_plot"]
 
@@ -122,8 +122,8 @@ def _plot(arguments):
 
 
 def _field(arguments):
-    from ks4_ccd.release.quality import field_flags, in_dr1
-    from ks4_ccd.release.tiling import field_center, field_of, tile_name
+    from ks4_ccd.ks4.quality import field_flags, in_dr1
+    from ks4_ccd.ks4.tiling import field_center, field_of, tile_name
 
     position = _position(arguments.ra, arguments.dec)
     field = field_of(position)

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 
-from ks4_ccd._early_exit import exit_at_once
+from ks4_ccd.cli._early_exit import exit_at_once
 
 __all__ = ["Signals", "Terminated", "report_signal"]
 

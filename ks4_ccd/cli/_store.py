@@ -1,12 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The verbs of the store: ingest and verify."""
 
-from ks4_ccd.cli._options import (
-    add_verb,
-    complain,
-    file_name,
-)
-from ks4_ccd.release.store import ingest, verify
+from ks4_ccd.cli._options import add_verb, complain, file_name
+from ks4_ccd.library.store import ingest, verify
 
 __all__ = ["add_ingest", "add_verify"]
 

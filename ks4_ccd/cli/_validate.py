@@ -1,9 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """The verb that tells how good calibrated magnitudes and positions are."""
 
-import ks4_ccd
-from ks4_ccd._source_columns import PRESETS
-from ks4_ccd.build._inputs import RECIPES
+from ks4_ccd.catalogs.columns import PRESETS
 from ks4_ccd.cli._options import (
     add_edges,
     add_epochs,
@@ -15,7 +13,10 @@ from ks4_ccd.cli._options import (
     reference_columns,
 )
 from ks4_ccd.exceptions import KS4Error
-from ks4_ccd.release.names import APERTURES, BANDS, MODES
+from ks4_ccd.ks4.names import APERTURES, BANDS, MODES
+from ks4_ccd.mapmaking.builders import RECIPES
+from ks4_ccd.mapmaking.matching import match_catalogs
+from ks4_ccd.mapmaking.validation import cross_validate
 
 __all__ = ["add_validate"]
 
@@ -132,7 +133,7 @@ def _validate(arguments):
         msg = "--maps needs --field, to find the maps of the catalog"
         raise KS4Error(msg)
     columns, rows = arguments.image_size
-    matched = ks4_ccd.match_catalogs(
+    matched = match_catalogs(
         arguments.catalog,
         arguments.reference,
         arguments.radius,
@@ -146,7 +147,7 @@ def _validate(arguments):
     mode = "single" if arguments.mode == "single" else "dual"
     by_aperture = arguments.kind == "zeropoint"
     for aperture in arguments.aperture if by_aperture else ["AUTO"]:
-        validation = ks4_ccd.cross_validate(
+        validation = cross_validate(
             matched,
             (rows, columns),
             band=arguments.band,

@@ -11,17 +11,17 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 
-from ks4_ccd._image_units import conversion
-from ks4_ccd._pixel_storage import blank_value
 from ks4_ccd.exceptions import GeometryError, KS4Error
-from ks4_ccd.maps import ZeroPointMap
-from ks4_ccd.photometry._plan import (
+from ks4_ccd.files.pixels import blank_value
+from ks4_ccd.files.units import conversion
+from ks4_ccd.maps.zeropoint import ZeroPointMap
+from ks4_ccd.photometry._record import Calibration
+from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
+from ks4_ccd.photometry.options import (
     require_zeropoints,
     result_dtype,
     uncalibrated_rows,
 )
-from ks4_ccd.photometry._record import Calibration
-from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
 
 __all__ = ["check_types", "result_mask", "transform"]
 

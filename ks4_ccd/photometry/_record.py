@@ -4,6 +4,7 @@
 import math
 import re
 from contextlib import suppress
+from importlib.metadata import version
 from numbers import Integral, Real
 from typing import NamedTuple
 
@@ -11,20 +12,30 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
-import ks4_ccd
-from ks4_ccd._calibration_map import ERROR_KINDS
-from ks4_ccd._image_units import conversion, parse_unit
-from ks4_ccd._pixel_storage import SCALING_CARDS
-from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Error, MapMismatchError
-from ks4_ccd.grid import METHODS
-from ks4_ccd.photometry._call_log import card_text
-from ks4_ccd.photometry._map_identity import checksum_of, doi_of, mean_error
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    KS4Error,
+    MapMismatchError,
+)
+from ks4_ccd.files.pixels import SCALING_CARDS
+from ks4_ccd.files.units import conversion, parse_unit
+from ks4_ccd.ks4.calibrated import (
+    RECORD,
+    RELEASED,
+    TIMES,
+    calibration_in,
+    next_time,
+    times_in,
+)
+from ks4_ccd.ks4.record import doi_of
+from ks4_ccd.maps.errors import ERROR_KINDS
+from ks4_ccd.maps.grid import METHODS
+from ks4_ccd.maps.identity import checksum_of, mean_error
+from ks4_ccd.photometry._log import card_text
 
 __all__ = [
     "Calibration",
-    "calibration_in",
     "erase",
-    "next_time",
     "read",
     "refuse_second",
     "write",
@@ -40,11 +51,9 @@ _KEYWORDS = {
     "KS4ZPUNI": ("unit", "unit before calibration"),
     "KS4ZPNEW": ("new_unit", "unit after calibration"),
 }
-_TIMES = "KS4ZPNUM"
 _VERSION = "KS4ZPVER"
 _CHECKSUM = "KS4ZPSUM"
 _DOI = "KS4ZPDOI"
-_RECORD = (*_KEYWORDS, _TIMES, _VERSION, _CHECKSUM, _DOI)
 
 # Keyword that calibration changes: where its former value is kept.
 _KEPT = {
@@ -73,9 +82,6 @@ _MEASURED |= {
     for aperture, short in _APERTURES.items()
 }
 
-# What the release's own function writes, and no other step of the pipeline does.
-_RELEASED = "GAIA DR3"
-
 
 _UNIT_IN_COMMENT = re.compile(r"\s*\[([^\]]*)\]\s*")
 
@@ -90,32 +96,6 @@ class Calibration(NamedTuple):
     unit_scale: float
     unit: str
     new_unit: str
-
-
-def calibration_in(header):
-    """
-    Return which calibration a header records.
-
-    Parameters
-    ----------
-    header : `~astropy.io.fits.Header` or mapping
-
-    Returns
-    -------
-    calibration : str or `None`
-        Words for a message; `None` if there is no record.
-    """
-    if "KS4ZPMAP" in header:
-        # Those of a catalog have a map for each aperture.
-        first, *more = str(header["KS4ZPMAP"]).split(", ")
-        return f"with {first}{f' and {len(more)} more' if more else ''} (KS4ZPMAP)"
-    parts = [keyword for keyword in _RECORD if keyword in header]
-    if parts:
-        return f"as {', '.join(parts)} record"
-    reference = str(header.get("PHOTREF", "")).strip().upper()
-    if reference == _RELEASED and "EMAGZERO" in header:
-        return f"by the release (PHOTREF {_RELEASED}, EMAGZERO)"
-    return None
 
 
 def refuse_second(header, recalibrate):
@@ -136,30 +116,6 @@ def refuse_second(header, recalibrate):
         raise AlreadyCalibratedError(msg)
 
 
-def next_time(header):
-    """
-    Return how many calibrations there are with the one to come.
-
-    Raises
-    ------
-    KS4Error
-        If KS4ZPNUM is not a number of calibrations.
-    """
-    return _times(header, 0) + 1
-
-
-def _times(header, default):
-    times = header.get(_TIMES, default)
-    known = isinstance(times, Real) and not isinstance(times, bool)
-    if not known or times % 1 or times < default:
-        msg = (
-            f"expected a number of calibrations in {_TIMES}, found {times!r}: the "
-            "record of the calibration was changed"
-        )
-        raise KS4Error(msg)
-    return int(times)
-
-
 def write(header, plan, zpmap, image_slices):
     """
     Record in a header, in place, that its image was calibrated.
@@ -167,7 +123,7 @@ def write(header, plan, zpmap, image_slices):
     Parameters
     ----------
     header : `~astropy.io.fits.Header` or mapping
-    plan : `~ks4_ccd.photometry._plan.Plan`
+    plan : `~ks4_ccd.photometry.options.Plan`
     zpmap : `~ks4_ccd.ZeroPointMap`
     image_slices : tuple of slice
         The cells of the map that the image lies on.
@@ -186,7 +142,7 @@ def write(header, plan, zpmap, image_slices):
             _keep(header, keyword, kept)
     zeropoint = _finite("MAGZERO", plan.unit_zeropoint)
     _set(header, "MAGZERO", zeropoint, "[mag] AB zero point")
-    _set(header, "PHOTREF", _RELEASED, "photometric reference")
+    _set(header, "PHOTREF", RELEASED, "photometric reference")
     header.pop("EMAGZERO", None)
     error, comment = mean_error(zpmap, calibration)
     if error is not None:
@@ -202,8 +158,8 @@ def write(header, plan, zpmap, image_slices):
     doi = doi_of(zpmap)
     if doi is not None:
         _set(header, _DOI, doi, "release that the map is from")
-    _set(header, _TIMES, times, "number of calibrations")
-    _set(header, _VERSION, ks4_ccd.__version__, "version of ks4_ccd")
+    _set(header, TIMES, times, "number of calibrations")
+    _set(header, _VERSION, version("ks4_ccd"), "version of ks4_ccd")
 
 
 def _finite(keyword, value):
@@ -309,7 +265,7 @@ def read(header, zpmap):
             f"no {', '.join(missing)}"
         )
         raise KS4Error(msg)
-    times = _times(header, 1)
+    times = times_in(header, 1)
     if times != 1:
         msg = (
             f"the image was calibrated {times} times (KS4ZPNUM), one map on "
@@ -338,7 +294,7 @@ def read(header, zpmap):
 
 def erase(header):
     """Remove the record from a header, in place, and restore what it replaced."""
-    for keyword in _RECORD:
+    for keyword in RECORD:
         header.pop(keyword, None)
     for keyword, kept in _MEASURED.items():
         header.pop(keyword, None)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ks4_ccd._neighbours import harmonic_fill
+from ks4_ccd.maps.fill import harmonic_fill
 
 __all__ = ["UNCERTAINTY_KINDS", "ZeroPointRows", "unreachable_rows"]
 

@@ -9,17 +9,20 @@ from astropy import units as u
 from astropy.io import fits
 from tqdm import tqdm
 
-from ks4_ccd._files import as_path, check_suffix, written_whole
-from ks4_ccd._image_units import bunit_of
-from ks4_ccd._mask_files import refuse_mask
-from ks4_ccd._source_image import SourceImage
-from ks4_ccd._uncertainty_headers import UTYPES, uncertainty_factor
-from ks4_ccd.astrometry._fits_cards import put_tables, without_tables
-from ks4_ccd.footprint import check_belongs, find_origin
-from ks4_ccd.maps import CalibrationMap
+from ks4_ccd.astrometry.placement import check_belongs, find_origin
+from ks4_ccd.astrometry.tables import put_tables, without_tables
+from ks4_ccd.files.images import SourceImage, refuse_mask
+from ks4_ccd.files.planes import TargetPlanes
+from ks4_ccd.files.uncertainties import UTYPES, uncertainty_factor
+from ks4_ccd.files.units import bunit_of
+from ks4_ccd.files.writing import as_path, check_suffix, written_whole
+from ks4_ccd.ks4.header import band_of, field_in
+from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.maps.base import CalibrationMap
 from ks4_ccd.photometry import _record
-from ks4_ccd.photometry._call_log import log_call
-from ks4_ccd.photometry._plan import (
+from ks4_ccd.photometry._log import log_call
+from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
+from ks4_ccd.photometry.options import (
     check_choices,
     plan,
     require_zeropoints,
@@ -27,10 +30,6 @@ from ks4_ccd.photometry._plan import (
     uncalibrated_rows,
     warn_flags,
 )
-from ks4_ccd.photometry._planes import TargetPlanes
-from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
-from ks4_ccd.release.header import band_of, field_in
-from ks4_ccd.release.library import MapLibrary
 
 __all__ = ["calibrate_file"]
 
@@ -209,7 +208,8 @@ def _correct(image, header, offsets, mode, origin):
     if offsets is None:
         return header, []
     # What it needs takes a second to import.
-    from ks4_ccd.astrometry.correction import corrected, record
+    from ks4_ccd.astrometry.correction import corrected
+    from ks4_ccd.astrometry.offset_record import record
 
     offset_map = _find_offsets(offsets, header, mode)
     wcs = corrected(image.wcs, header, image.shape, offset_map, origin)

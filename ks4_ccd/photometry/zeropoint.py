@@ -5,13 +5,17 @@ from numbers import Real
 
 from astropy import units as u
 
-from ks4_ccd._image_units import refuse_other_bunit
+from ks4_ccd.astrometry.placement import check_belongs, find_origin
 from ks4_ccd.exceptions import KS4Error, MapMismatchError
-from ks4_ccd.footprint import check_belongs, find_origin
+from ks4_ccd.files.units import refuse_other_bunit
 from ks4_ccd.photometry import _record
-from ks4_ccd.photometry._call_log import check_log, log_call
-from ks4_ccd.photometry._pixels import check_types, result_mask, transform
-from ks4_ccd.photometry._plan import check_choices, plan, warn_flags
+from ks4_ccd.photometry._log import check_log, log_call
+from ks4_ccd.photometry._pixels import (
+    check_types,
+    result_mask,
+    transform,
+)
+from ks4_ccd.photometry.options import check_choices, plan, warn_flags
 
 __all__ = ["apply_zeropoint", "remove_zeropoint"]
 

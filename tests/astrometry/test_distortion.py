@@ -14,7 +14,12 @@ from astropy.wcs import WCS, DistortionLookupTable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ks4_ccd import GeometryError, KS4Warning, LookupDistortion, MapFormatError
+from ks4_ccd import (
+    GeometryError,
+    KS4Warning,
+    LookupDistortion,
+    MapFormatError,
+)
 
 STEP, FIRST = (20.0, 30.0), (9.0, 14.0)
 

@@ -21,8 +21,9 @@ from ks4_ccd import (
     calibrate_file,
     remove_zeropoint,
 )
-from ks4_ccd.photometry._map_identity import checksum_of, doi_of
-from ks4_ccd.table_files import read_table, write_table
+from ks4_ccd.files.tables import read_table, write_table
+from ks4_ccd.ks4.record import doi_of
+from ks4_ccd.maps.identity import checksum_of
 
 MEASURED = {
     "ZPFWHM": 28.932,
@@ -298,11 +299,12 @@ def test_what_is_not_finite_in_a_header_is_kept(make_ccd, make_map):
 
 def test_keys_of_the_release_have_kept_names_of_eight_characters():
     """No two measurements share one."""
-    from ks4_ccd.photometry._record import _KEPT, _MEASURED, _RECORD
+    from ks4_ccd.ks4.calibrated import RECORD
+    from ks4_ccd.photometry._record import _KEPT, _MEASURED
 
     kept = [*_KEPT.values(), *_MEASURED.values()]
-    assert len(set(kept) | set(_RECORD)) == len(kept) + len(_RECORD)
-    assert all(len(keyword) <= 8 for keyword in (*kept, *_RECORD))
+    assert len(set(kept) | set(RECORD)) == len(kept) + len(RECORD)
+    assert all(len(keyword) <= 8 for keyword in (*kept, *RECORD))
 
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "xml", "parquet"])

@@ -19,9 +19,9 @@ from ks4_ccd import (
     ZeroPointMap,
     calibrate_file,
 )
-from ks4_ccd import _batch_task as batch_task
+from ks4_ccd.files.planes import TargetPlanes
 from ks4_ccd.photometry import stream
-from ks4_ccd.photometry._planes import TargetPlanes
+from ks4_ccd.survey import _task as batch_task
 
 SHAPE = (40, 60)
 FACTOR = np.float32(10**0.04)

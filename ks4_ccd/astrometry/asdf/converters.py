@@ -15,7 +15,11 @@ from asdf_astropy.converters.transform.core import (
 )
 
 from ks4_ccd.astrometry.asdf import _checks
-from ks4_ccd.astrometry.asdf._wcs_nodes import block, wcs_from_node, wcs_to_node
+from ks4_ccd.astrometry.asdf._wcs_nodes import (
+    block,
+    wcs_from_node,
+    wcs_to_node,
+)
 
 __all__ = ["FITSModelConverter", "LookupDistortionConverter"]
 

@@ -1,0 +1,233 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Register the format "ks4" of astropy's unified I/O for CCDData.
+
+``CCDData.read(path, format="ks4")`` and ``ccd.write(path, format="ks4")`` do
+what astropy's own FITS format does, and keep the lookup tables of the WCS.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits, registry
+from astropy.nddata import (
+    CCDData,
+    InverseVariance,
+    StdDevUncertainty,
+    VarianceUncertainty,
+)
+from astropy.wcs import WCS
+
+from ks4_ccd.astrometry.offset_record import forget_lost
+from ks4_ccd.astrometry.tables import (
+    check_tables,
+    put_wcs,
+    reason_of,
+    take_wcs,
+    without_tables,
+)
+from ks4_ccd.exceptions import KS4Error, KS4Warning
+from ks4_ccd.files.images import SourceImage
+from ks4_ccd.files.uncertainties import uncertainty_factor
+from ks4_ccd.files.units import bunit_of, parse_unit
+from ks4_ccd.files.writing import check_suffix, written_whole
+
+__all__ = ["read_ccd", "write_ccd"]
+
+_UNCERTAINTIES = {
+    "std": StdDevUncertainty,
+    "var": VarianceUncertainty,
+    "ivar": InverseVariance,
+}
+
+
+def read_ccd(path, *, unit=None, mask="find", hdu=None):
+    """
+    Read a KS4 image, or a part of one.
+
+    Parameters
+    ----------
+    path : path-like
+        The FITS file, compressed (gzip, bzip2, xz, fpack) or not. Its image is
+        read with the extensions UNCERT, MASK and PSFIMAGE.
+    unit : `~astropy.units.Unit` or str, optional
+        The unit of the pixels; by default that of BUNIT, and adu without it,
+        as in the stacks of the release.
+    mask : "find", `None` or path-like, optional
+        ``"find"`` reads the extension MASK or else the mask file beside the
+        image, which for NAME.fits is NAME.mask.fits, also compressed. `None`
+        reads no mask. A path is that of a mask; pixels that are not 0 in it
+        are masked.
+    hdu : int, str or tuple of (str, int), optional
+        The image to read, in a file that contains several of one shape: see
+        `~ks4_ccd.calibrate_file`.
+
+    Returns
+    -------
+    ccd : `~astropy.nddata.CCDData`
+        Its WCS has the lookup tables of the file; its header is without the
+        cards of the WCS.
+
+    Raises
+    ------
+    KS4Error
+        If a file cannot be read, the unit is unknown, or the lookup tables
+        are not complete.
+    GeometryError
+        If the image is not 2D, or a mask or uncertainty has another shape.
+
+    Warns
+    -----
+    KS4Warning
+        If the header records corrected positions (KS4OFMAP) whose lookup
+        tables are lost: the record is left out.
+    """
+    path = Path(path)
+    with SourceImage(path, hdu, mask=mask) as image:
+        header = image.header
+        check_tables(header, image.hdus, path)
+        unit = _unit_of(header, unit, path)
+        wcs, header = take_wcs(header, image.hdus)
+        forget_lost(header, wcs, path)
+        uncertainty = psf = None
+        if image.uncertainty is not None:
+            uncertainty = _uncertainty_of(image, unit)
+        if image.psf is not None:
+            psf = _whole(image, image.psf)
+        data = _whole(image, image.image)
+        mask = image.read_mask(0, image.shape[0]) if image.has_mask else None
+        image.finish()
+        return CCDData(
+            data,
+            unit=unit,
+            mask=mask,
+            uncertainty=uncertainty,
+            meta=header,
+            wcs=wcs,
+            psf=psf,
+        )
+
+
+def _whole(image, hdu):
+    return image.read(hdu, 0, hdu.shape[0])
+
+
+def _unit_of(header, unit, path):
+    if unit is None:
+        return bunit_of(header, path, remedy="give unit=") or u.adu
+    try:
+        return parse_unit(unit) if isinstance(unit, str) else u.Unit(unit)
+    except (ValueError, TypeError) as error:
+        msg = f"expected a unit such as adu or nJy as unit, got {unit!r}: {error}"
+        raise KS4Error(msg) from error
+
+
+def _uncertainty_of(image, unit):
+    kind = image.uncertainty_kind
+    header = image.uncertainty.header
+    factor = uncertainty_factor(header, kind, unit, image.path)
+    array = _whole(image, image.uncertainty)
+    if factor != 1:
+        array = array * factor
+    return _UNCERTAINTIES[kind](array)
+
+
+def write_ccd(ccd, path, *, overwrite=False):
+    """
+    Write an image with the lookup tables of its WCS.
+
+    Parameters
+    ----------
+    ccd : `~astropy.nddata.CCDData`
+        It is not changed.
+    path : path-like
+        The file, uncompressed FITS. It appears whole or not at all.
+    overwrite : bool, optional
+        Replace a file that is there.
+
+    Raises
+    ------
+    KS4Error
+        If the image cannot be written so that it could be read again: an
+        uncertainty of another kind or unit, a lookup table for one axis
+        only, or one that is not finite.
+    OSError
+        If the file already exists, or cannot be written; a `KS4Error`, too.
+
+    Warns
+    -----
+    KS4Warning
+        If the lookup tables of the image's WCS were not read.
+
+    Notes
+    -----
+    The primary HDU has the image, the extensions MASK, UNCERT and PSFIMAGE
+    what their names say, as astropy writes them. The lookup tables are the
+    extensions WCSDVARR (D2IMARR), versions 1 and 2, and
+    ``WCS(header, fobj=hdulist)`` finds them.
+    """
+    path = Path(path)
+    check_suffix(path)
+    bare = CCDData(
+        ccd.data,
+        unit=ccd.unit,
+        mask=None if ccd.mask is None else np.broadcast_to(ccd.mask, ccd.shape),
+        uncertainty=None if ccd.uncertainty is None else ccd.uncertainty,
+        meta=ccd.meta,
+        psf=ccd.psf,
+    )
+    try:
+        hdus = bare.to_hdu()
+    except ValueError as error:
+        msg = f"cannot write {path}: {error}"
+        raise KS4Error(msg) from error
+    header = without_tables(hdus[0].header)
+    header["BUNIT"] = bare.unit.to_string()
+    own, header = take_wcs(header)
+    wcs = own if ccd.wcs is None else ccd.wcs
+    if ccd.wcs is None and "CPDIS1" in hdus[0].header:
+        msg = (
+            f"{path}: the image has no WCS, and its header has the cards of lookup "
+            "tables (CPDIS1), which astropy's own FITS format did not read: the file "
+            "has the WCS without them"
+        )
+        warnings.warn(msg, KS4Warning, stacklevel=4)
+    if wcs is not None:
+        header, tables = _header_with_wcs(header, wcs, path)
+        hdus.extend(tables)
+    hdus[0].header = header
+    header.set("EXTEND", True, after=f"NAXIS{ccd.data.ndim}")
+    with written_whole(path, overwrite) as partial:
+        hdus.writeto(partial, output_verify="exception")
+
+
+def _header_with_wcs(header, wcs, path):
+    """Return a header with the cards of a WCS, and its tables."""
+    if not isinstance(wcs, WCS):
+        msg = (
+            f"cannot write {path}: ccd.wcs must be an astropy.wcs.WCS, got "
+            f"{type(wcs).__module__}.{type(wcs).__name__}"
+        )
+        raise KS4Error(msg)
+    try:
+        # Once more, as a reader will see it: astropy adds cards on reading,
+        # MJD-OBS to DATE-OBS for one, and they must not move by that.
+        once = header.copy()
+        tables = put_wcs(once, wcs)
+        seen, header = take_wcs(once, fits.HDUList([fits.PrimaryHDU(), *tables]))
+        if seen is None and any(wcs.wcs.ctype):
+            msg = f"cannot write {path}: no WCS could be read from the cards of ccd.wcs"
+            raise KS4Error(msg)
+        # Without CTYPE there is no WCS to a reader: the cards are all there is.
+        return header, tables if seen is None else put_wcs(header, seen)
+    except (ValueError, ArithmeticError, fits.VerifyError) as error:
+        msg = f"cannot write {path}: ccd.wcs is not usable: {reason_of(error)}"
+        raise KS4Error(msg) from error
+
+
+# There is no identifier: the format is used only where it is asked for.
+with registry.delay_doc_updates(CCDData):
+    registry.register_reader("ks4", CCDData, read_ccd, force=True)
+    registry.register_writer("ks4", CCDData, write_ccd, force=True)

@@ -1,2 +1,0 @@
-# Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From star tables to maps."""

@@ -1,0 +1,212 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The magnitudes of a catalog in one aperture, calibrated."""
+
+import math
+import warnings
+
+import numpy as np
+from astropy import units as u
+
+from ks4_ccd.catalogs._columns import NewColumn
+from ks4_ccd.catalogs.columns import counts_column
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    KS4Warning,
+    MapMismatchError,
+)
+from ks4_ccd.photometry.options import result_dtype
+
+__all__ = ["Magnitudes", "refuse_impossible", "warn_missing"]
+
+_LN_FACTOR = 0.4 * math.log(10)
+_NANOJANSKY = (1 * u.nJy).to_value(u.ABmag)
+# Between the brightest star and the faintest source that any telescope has detected.
+_BRIGHTEST, _FAINTEST = 0.0, 30.0
+_SAMPLE = 10_000
+
+
+class Magnitudes:
+    """
+    The calibrated magnitudes in an aperture, with errors.
+
+    Parameters
+    ----------
+    sources : `~ks4_ccd.catalogs.sources.Sources`
+    aperture : str
+    at : `~ks4_ccd.catalogs._values.AtSources`
+        What the aperture's map says at the sources.
+    unusable : 1D `~numpy.ndarray` of bool
+        Sources that are not calibrated, because they have no position.
+    masked : 1D `~numpy.ndarray` of bool
+        Sources whose result is masked, those among them.
+    error_kind : {"scatter", "median"} or `None`
+        What the error of the map is; `None` leaves it out.
+    unit : `~astropy.units.UnitBase`, optional
+        The unit of images that the map holds for.
+
+    Attributes
+    ----------
+    aperture : str
+    missing : 1D `~numpy.ndarray` of bool
+        Which sources have no magnitude in the catalog.
+    """
+
+    def __init__(self, sources, aperture, at, unusable, masked, error_kind, unit=u.adu):
+        self.aperture = aperture
+        self._sources = sources
+        self._at = at
+        self._error_kind = error_kind
+        self._unit = unit
+        self._place = sources.place_of(aperture)
+        self._error_place = sources.place_of_error(aperture)
+        self._dtype = result_dtype(sources.table[self._place[0]].dtype)
+        magnitude = sources.magnitudes(aperture, unit)
+        self.missing = ~np.isfinite(magnitude)
+        self._masked = masked
+        self._unusable = unusable
+        # What has no value is not left under the mask for somebody to find.
+        magnitude[self.missing | unusable] = np.nan
+        magnitude += at.value
+        self._magnitude = magnitude
+        self._error = None
+        if self._error_place is not None:
+            self._error = sources.magnitude_errors(aperture, unit)
+            self._error[np.isnan(magnitude)] = np.nan
+            if error_kind is not None:
+                np.hypot(self._error, at.error, out=self._error)
+
+    def medians(self, every=1):
+        """Return the median calibrated magnitude, and zero point, of some sources."""
+        magnitude, zeropoint = self._magnitude[::every], self._at.value[::every]
+        used = np.isfinite(magnitude) & ~self._masked[::every]
+        if not used.any():
+            return np.nan, np.nan
+        return np.median(magnitude[used]), np.median(zeropoint[used])
+
+    def columns(self):
+        """Yield the columns of magnitude and error, and what they are made from."""
+        name = self.aperture
+        places = self._place, self._error_place
+        if self._sources.columns.fluxes:
+            places = None, None
+        what = f"AB magnitude, aperture {name}"
+        yield self._column(f"MAG_{name}", self._magnitude, "mag", what), places[0]
+        if self._error is not None:
+            how = "including" if self._error_kind else "without"
+            what = f"error of MAG_{name}, {how} that of the zero point"
+            yield self._column(f"MAGERR_{name}", self._error, "mag", what), places[1]
+
+    def zeropoint_columns(self):
+        """Yield the columns of the zero point, its error and its stars."""
+        name, at, mask = self.aperture, self._at, self._masked
+        what = f"AB zero point of MAG_{name}"
+        yield NewColumn(f"ZP_{name}", at.value, "mag", what, mask)
+        if at.error is not None:
+            kind = "median" if self._error_kind == "median" else "scatter"
+            what = f"error of ZP_{name}: {_ERRORS[kind]}"
+            yield NewColumn(f"ZPERR_{name}", at.error, "mag", what, mask)
+        if at.count is not None:
+            count = np.where(self._unusable, 0, at.count)
+            what = f"stars of the source's cell behind ZP_{name}"
+            yield NewColumn(f"NUMPHOTO_{name}", count, None, what)
+
+    def flux_columns(self):
+        """Yield the columns of the flux and its error, from counts if there are."""
+        if self._sources.columns.fluxes:
+            flux, error = self._from_counts()
+        else:
+            # Absurd magnitudes have no flux: they are masked.
+            with np.errstate(over="ignore", invalid="ignore"):
+                flux = 10 ** (-0.4 * (self._magnitude - _NANOJANSKY))
+                error = None if self._error is None else _LN_FACTOR * flux * self._error
+        name = self.aperture
+        yield self._column(f"FLUX_{name}", flux, "nJy", f"flux, aperture {name}")
+        if error is not None:
+            what = f"error of FLUX_{name}"
+            yield self._column(f"FLUXERR_{name}", error, "nJy", what)
+
+    def _from_counts(self):
+        """Return fluxes, which negative counts have as well, and their errors."""
+        table, at = self._sources.table, self._at
+        factor = 10 ** (-0.4 * (at.value - _NANOJANSKY))
+        factor[self._unusable] = np.nan
+        flux = counts_column(table, *self._place, self._unit) * factor
+        if self._error_place is None:
+            return flux, None
+        error = counts_column(table, *self._error_place, self._unit) * factor
+        if self._error_kind is not None:
+            np.hypot(error, _LN_FACTOR * flux * at.error, out=error)
+        return flux, error
+
+    def _column(self, name, values, unit, description):
+        """Return a column, masked where it has no value or must not have one."""
+        with np.errstate(over="ignore"):
+            values = values.astype(self._dtype)
+        mask = self._masked | ~np.isfinite(values)
+        return NewColumn(name, values, unit, description, mask)
+
+
+_ERRORS = {
+    "scatter": "standard deviation of stars about it",
+    "median": "standard error of its value",
+}
+
+
+def warn_missing(magnitudes):
+    """Warn of apertures in which no source has a magnitude."""
+    empty = [m.aperture for m in magnitudes if m.missing.size and m.missing.all()]
+    if empty:
+        msg = (
+            f"no source has a magnitude in {', '.join(empty)}: all are NaN, masked, "
+            "90 or more in absolute value (99, -99), or fluxes not above 0"
+        )
+        warnings.warn(msg, KS4Warning, stacklevel=3)
+
+
+def refuse_impossible(magnitudes, sources):
+    """
+    Refuse magnitudes that no catalog has.
+
+    Parameters
+    ----------
+    magnitudes : iterable of `Magnitudes`
+    sources : `~ks4_ccd.catalogs.sources.Sources`
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If the median magnitude in an aperture is fainter than 30.
+    MapMismatchError
+        If it is brighter than 0.
+    """
+    every = max(1, len(sources) // _SAMPLE)
+    for one in magnitudes:
+        # Some thousand sources of a million are enough, unless they are doubtful.
+        if _BRIGHTEST <= one.medians(every)[0] <= _FAINTEST:
+            continue
+        median, zeropoint = one.medians()
+        if not (median < _BRIGHTEST or median > _FAINTEST):
+            continue
+        own, name = median - zeropoint, sources.place_of(one.aperture)[0]
+        msg = (
+            f"column {name}: expected a median calibrated magnitude between "
+            f"{_BRIGHTEST:g} and {_FAINTEST:g}, found {median:.2f} in aperture "
+            f"{one.aperture} ({own:.2f}, and a zero point of {zeropoint:.2f}); "
+        )
+        contained = sources.mag_zeropoint
+        if sources.columns.fluxes:
+            msg += "give fluxes in counts of an image that the map is for"
+            raise MapMismatchError(msg)
+        if median > _FAINTEST:
+            msg += (
+                "the magnitudes contain a zero point already: give that of the "
+                "measurement (mag_zeropoint=30 or --mag-zeropoint 30 for SExtractor's "
+                "MAG_ZEROPOINT 30), and do not calibrate a published catalog"
+            )
+            raise AlreadyCalibratedError(msg)
+        msg += (
+            f"mag_zeropoint={contained:g} was subtracted: is it in the magnitudes?"
+            if contained
+            else "is the map one of zero points of such magnitudes?"
+        )
+        raise MapMismatchError(msg)

@@ -1,0 +1,262 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Which maps calibrate a catalog: found in a library, or given, and compared."""
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import nullcontext
+from typing import NamedTuple
+
+from ks4_ccd.astrometry.placement import check_belongs
+from ks4_ccd.exceptions import (
+    KS4Error,
+    KS4Warning,
+    MapMismatchError,
+    MapNotFoundError,
+)
+from ks4_ccd.ks4.header import band_of, field_in, frame_shape, says
+from ks4_ccd.ks4.names import APERTURES
+from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.misalignment import MisalignmentMap
+from ks4_ccd.maps.offset import OffsetMap, require_offsets
+from ks4_ccd.photometry.options import require_zeropoints
+
+__all__ = ["CatalogMaps", "find_maps"]
+
+_IGNORE = "ignore"
+_KINDS = {MisalignmentMap: "misalignment", OffsetMap: "offsets"}
+
+
+class CatalogMaps(NamedTuple):
+    """
+    The maps for a catalog.
+
+    Attributes
+    ----------
+    zeropoints : dict
+        A `~ks4_ccd.ZeroPointMap` for each aperture to calibrate.
+    misalignment : `~ks4_ccd.MisalignmentMap` or `None`
+    offsets : `~ks4_ccd.OffsetMap` or `None`
+    """
+
+    zeropoints: dict
+    misalignment: MisalignmentMap | None = None
+    offsets: OffsetMap | None = None
+
+    @property
+    def key(self):
+        """The key of a zero-point map, `None` if none has one."""
+        return next((m.key for m in self.zeropoints.values() if m.key), None)
+
+
+class _Wanted(NamedTuple):
+    """What the maps of a library are looked up by."""
+
+    field: str
+    band: str
+    mode: str
+    image_shape: tuple | None
+
+    def find(self, load, *more):
+        """Return the map that a method of a library loads, `None` without one."""
+        try:
+            return load(*self[:3], *more, image_shape=self.image_shape)
+        except MapNotFoundError:
+            return None
+
+
+def find_maps(
+    given, sources, *, field, band, mode, misalignment, offsets, smooth, use_offsets
+):
+    """
+    Return the maps that calibrate a catalog.
+
+    Parameters
+    ----------
+    given : `~ks4_ccd.MapLibrary`, path-like, map, mapping or iterable
+        As in `~ks4_ccd.calibrate_catalog`.
+    sources : `~ks4_ccd.catalogs.sources.Sources`
+    field, band, mode, misalignment, offsets, smooth
+        As in `~ks4_ccd.calibrate_catalog`.
+    use_offsets : bool
+        Whether an offset map is used that only happens to be in the library.
+
+    Returns
+    -------
+    maps : `CatalogMaps`
+
+    Raises
+    ------
+    KS4Error
+        If no aperture of the catalog has a map, or maps contradict each other
+        or the catalog.
+
+    Warns
+    -----
+    KS4Warning
+        If some apertures have no map.
+    """
+    meta = sources.table.meta
+    if isinstance(given, Iterator):
+        given = list(given)
+    if _are_maps(given):
+        found = _sorted_out(given, sources.apertures)
+    else:
+        wanted = _wanted(meta, field, band, mode)
+        found = _from_library(given, sources, wanted)
+        if not use_offsets:
+            found = found._replace(offsets=None)
+    if misalignment is not None:
+        found = found._replace(misalignment=_require_misalignment(misalignment))
+    if isinstance(offsets, str) and offsets == _IGNORE:
+        found = found._replace(offsets=None)
+    elif offsets is not None:
+        offset_map = _find_offsets(offsets, lambda: _wanted(meta, field, band, mode))
+        found = found._replace(offsets=offset_map)
+    _refuse_contradictions(found, meta, field, band)
+    if smooth is not None:
+        smoothed = {a: zpmap.smoothed(smooth) for a, zpmap in found.zeropoints.items()}
+        found = found._replace(zeropoints=smoothed)
+    _warn_without_map(sources.apertures, found.zeropoints)
+    return found
+
+
+def _are_maps(given):
+    """Return whether these are maps, not what names a library."""
+    if isinstance(given, Mapping | CalibrationMap):
+        return True
+    # A path among maps is an error that the sorting reports.
+    return isinstance(given, Collection) and any(
+        isinstance(member, CalibrationMap) for member in given
+    )
+
+
+def _sorted_out(maps, apertures):
+    """Return maps by what they are for."""
+    if isinstance(maps, Mapping):
+        zeropoints = {name: require_zeropoints(zpmap) for name, zpmap in maps.items()}
+        return CatalogMaps(_of_the_catalog(zeropoints, apertures))
+    by_name = {}
+    for map_ in [maps] if isinstance(maps, CalibrationMap) else maps:
+        name = _KINDS.get(type(map_))
+        if name is None:
+            name = _aperture_of(require_zeropoints(map_), apertures)
+        if name in by_name:
+            msg = f"two maps are given for {name}: one is enough"
+            raise KS4Error(msg)
+        by_name[name] = map_
+    others = {name: by_name.pop(name, None) for name in _KINDS.values()}
+    return CatalogMaps(_of_the_catalog(by_name, apertures), **others)
+
+
+def _aperture_of(zpmap, apertures):
+    if zpmap.key is not None:
+        return zpmap.key.aperture
+    if len(apertures) == 1:
+        return apertures[0]
+    msg = (
+        f"{zpmap!r} has no key that tells its aperture: give a dict, such as "
+        f"{{{(apertures or APERTURES)[-1]!r}: zpmap}}"
+    )
+    raise KS4Error(msg)
+
+
+def _of_the_catalog(zeropoints, apertures):
+    """Return the maps of apertures that the catalog has, in its order."""
+    chosen = {a: zeropoints[a] for a in apertures if a in zeropoints}
+    if not chosen:
+        msg = (
+            f"no map is of an aperture of the catalog: it has "
+            f"{', '.join(apertures) or 'none'}, the maps are of "
+            f"{', '.join(map(str, zeropoints)) or 'none'}"
+        )
+        raise MapNotFoundError(msg)
+    return chosen
+
+
+def _wanted(meta, field, band, mode):
+    missing = {}
+    if field is None and not says(meta, "FIELD1", "FIELD2"):
+        missing["field="] = "FIELD1"
+    if band is None and not says(meta, "FILTER"):
+        missing["band="] = "FILTER"
+    if missing:
+        options, keywords = " and ".join(missing), " and ".join(missing.values())
+        msg = (
+            f"the catalog does not say which maps it needs: give {options}, or set "
+            f"{keywords} in its meta"
+        )
+        raise MapMismatchError(msg)
+    return _Wanted(
+        field_in(meta) if field is None else field,
+        band_of(meta) if band is None else band,
+        mode,
+        frame_shape(meta),
+    )
+
+
+def _from_library(given, sources, wanted):
+    is_open = isinstance(given, MapLibrary)
+    with nullcontext(given) if is_open else MapLibrary(given) as library:
+        named = [a for a in sources.apertures if a in APERTURES]
+        zeropoints = {a: wanted.find(library.zeropoint, a) for a in named}
+        zeropoints = {a: zpmap for a, zpmap in zeropoints.items() if zpmap}
+        if not zeropoints and named:
+            # Its message tells what there is.
+            library.zeropoint(*wanted[:3], named[0])
+        return CatalogMaps(
+            _of_the_catalog(zeropoints, sources.apertures),
+            wanted.find(library.misalignment),
+            wanted.find(library.offset),
+        )
+
+
+def _find_offsets(offsets, wanted):
+    if isinstance(offsets, CalibrationMap):
+        return require_offsets(offsets)
+    is_open = isinstance(offsets, MapLibrary)
+    with nullcontext(offsets) if is_open else MapLibrary(offsets) as library:
+        *words, image_shape = wanted()
+        return library.offset(*words, image_shape=image_shape)
+
+
+def _require_misalignment(map_):
+    if not isinstance(map_, MisalignmentMap):
+        msg = f"misalignment must be a MisalignmentMap, got {type(map_).__name__}"
+        raise KS4Error(msg)
+    return map_
+
+
+def _refuse_contradictions(found, meta, field, band):
+    said = {"FIELD1": field, "FILTER": band}
+    others = [map_ for map_ in (found.misalignment, found.offsets) if map_]
+    first = next(iter(found.zeropoints.values()))
+    frame = first.grid.image_shape, first.grid.origin
+    for map_ in [*found.zeropoints.values(), *others]:
+        for header in (meta, said):
+            check_belongs(header, map_.key)
+        if (map_.grid.image_shape, map_.grid.origin) != frame:
+            msg = (
+                f"maps of one catalog are of two images: {first.name} covers "
+                f"{frame[0]} (rows, columns) from {frame[1]}, {map_.name} covers "
+                f"{map_.grid.image_shape} from {map_.grid.origin}"
+            )
+            raise MapMismatchError(msg)
+        if found.key is None or map_.key is None:
+            continue
+        for part in ("field", "band", "mode"):
+            own, expected = getattr(map_.key, part), getattr(found.key, part)
+            # The astrometry of both modes is that of mode single.
+            if own != expected and (part != "mode" or map_ not in others):
+                msg = f"maps of one catalog are of two {part}s: {found.key}, {map_.key}"
+                raise MapMismatchError(msg)
+
+
+def _warn_without_map(apertures, zeropoints):
+    without = [aperture for aperture in apertures if aperture not in zeropoints]
+    if without:
+        msg = (
+            f"there is no map for the apertures {', '.join(without)} of the catalog: "
+            "their magnitudes are left as they are"
+        )
+        warnings.warn(msg, KS4Warning, stacklevel=4)

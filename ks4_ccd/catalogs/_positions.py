@@ -1,0 +1,261 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Positions of the sources of a catalog: on the map, and on the sky."""
+
+import warnings
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+from ks4_ccd.astrometry.placement import (
+    check_inside,
+    check_stack_size,
+    given_origin,
+    ltv_origin,
+    refuse_contradiction,
+    refuse_other_pixels,
+)
+from ks4_ccd.catalogs.columns import column_in, unit_of
+from ks4_ccd.catalogs.placement import PixelsAndSky
+from ks4_ccd.exceptions import GeometryError, KS4Warning
+from ks4_ccd.ks4.frame import StackFrame
+from ks4_ccd.ks4.header import frame_shape
+
+__all__ = ["corrected_columns", "has_sky", "is_off_image", "positions_on_map"]
+
+
+def positions_on_map(sources, grid, origin, field, *, is_keyed):
+    """
+    Return where sources are on the grid of a map.
+
+    Parameters
+    ----------
+    sources : `~ks4_ccd.catalogs.sources.Sources`
+    grid : `~ks4_ccd.MapGrid`
+    origin : tuple of float, `~astropy.nddata.Cutout2D` or `None`
+        Where the image of the catalog begins: by default at the origin that
+        LTV1 and LTV2 in the table's meta record, and without them at the
+        map's first pixel.
+    field : str, int or `None`
+        The field of the map, or of the catalog.
+    is_keyed : bool
+        Whether it is that of the map.
+
+    Returns
+    -------
+    x, y : 1D `~numpy.ndarray`
+        0-based pixel coordinates, 0 where a source has no position.
+    known : 1D `~numpy.ndarray` of bool
+        Which sources have one.
+
+    Raises
+    ------
+    MapMismatchError
+        If most of the sources are off the stack of the map's field.
+    GeometryError
+        If pixel positions and sky positions contradict each other.
+
+    Warns
+    -----
+    KS4Warning
+        If the placement follows from the sky positions alone, or is only
+        assumed.
+    """
+    x, y = sources.positions()
+    meta = sources.table.meta
+    refuse_other_pixels(meta)
+    check_stack_size(meta, grid)
+    ltv = None if origin is not None else ltv_origin(meta)
+    if origin is not None:
+        place, by = given_origin(origin), "origin="
+    elif ltv is not None:
+        place, by = ltv, "LTV1 and LTV2 of its meta"
+    else:
+        place, by = (0.0, 0.0), "counting from the first pixel of the stack"
+    frame = StackFrame.of(field, grid)
+    if frame is not None:
+        is_given = origin is not None
+        if is_keyed and hasattr(origin, "wcs"):
+            refuse_contradiction(origin.wcs, origin.shape, frame, place, by)
+        place, by = _verified(sources, x, y, frame, place, by, is_given, is_keyed)
+    if place != (0, 0):
+        check_inside(place, (1, 1), grid, by)
+        x, y = x + place[0], y + place[1]
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.all():
+        x, y = (np.where(known, position, 0) for position in (x, y))
+    return x, y, known
+
+
+def _verified(sources, x, y, frame, place, by, is_given, is_keyed):
+    """Return the placement that the sky positions confirm, or that they give."""
+    positions = None
+    if has_sky(sources):
+        is_sized = frame_shape(sources.table.meta) is not None
+        positions = PixelsAndSky(x, y, *sources.sky(), frame, is_sized=is_sized)
+        if is_keyed:
+            positions.check_field()
+        elif not positions.is_in_field:
+            # FIELD1 of another survey, perhaps: nothing is known of where it is.
+            return place, by
+    if not positions:
+        if len(x) and not is_given:
+            _warn(
+                f"the catalog has no sky positions to confirm where its image lies on "
+                f"the stack of field {frame.field}: it is placed by {by}. If that is "
+                f"right, give origin={_shown(place)}"
+            )
+        return place, by
+    if positions.agree(place):
+        off = positions.far_apart(place)
+        if off:
+            _warn(
+                f"{off} of {len(positions)} sources have pixel positions and sky "
+                "positions that differ by more than 3 pixels on the stack: they are "
+                "calibrated by their pixel positions"
+            )
+        return place, by
+    found = positions.origin
+    if is_given or found is None:
+        raise GeometryError(_contradiction(positions, place, by))
+    _warn(
+        "the pixel positions of the catalog do not count from the first pixel of the "
+        f"stack of field {frame.field}: by the sky positions its image begins at "
+        f"{_shown(found)} there, and is placed so. Give origin={_shown(found)} if that "
+        "is right"
+    )
+    return found, "the sky positions of its sources"
+
+
+def _contradiction(positions, place, by):
+    msg = (
+        "pixel positions and sky positions of the sources contradict each other. "
+        f"Placed by {by}, {positions.described(place)}. "
+    )
+    rows, columns = positions.frame.grid.image_shape
+    other, shift = positions.other_stack, positions.shift
+    if other is not None:
+        return msg + (
+            f"The catalog may be of a whole stack of {other[1]} x {other[0]} pixels, "
+            f"the map covers {columns} x {rows}: give the library image_shape={other} "
+            f"(--image-size {other[1]} {other[0]}), or for a cut-out of the larger "
+            f"stack origin={_shown(shift)}"
+        )
+    if shift is not None:
+        return msg + (
+            f"By the sky positions the image of the catalog begins at {_shown(shift)} "
+            f"on the stack of {columns} x {rows} pixels that the map covers: give that "
+            "as origin= (--origin) if it is right, or correct the sky positions. The "
+            "size of the stack follows from image_shape (--image-size)"
+        )
+    return msg + (
+        "The image of the catalog does not have the pixels of the stack (0.4 arcsec, "
+        "north up, east left): measure the stack itself, or a cut-out of it. If the "
+        "sky positions are wrong, correct or remove them"
+    )
+
+
+def _warn(message):
+    # The call of calibrate_catalog.
+    warnings.warn(message, KS4Warning, stacklevel=5)
+
+
+def _shown(place):
+    return f"({place[0]:g}, {place[1]:g})"
+
+
+def is_off_image(x, y, grid):
+    """Return which positions are beyond the outermost pixels of the map's image."""
+    off = np.zeros(x.shape, dtype=bool)
+    for axis, position in enumerate((x, y)):
+        # The first pixel, like all others, reaches half a pixel around its centre.
+        first = grid.origin[axis] - 0.5
+        length = grid.shape[axis] * grid.cell_size[axis]
+        off |= (position < first) | (position > first + length)
+    return off
+
+
+def corrected_columns(sources, offsets, x, y, known, method):
+    """
+    Return the columns of the sky coordinates, corrected.
+
+    Parameters
+    ----------
+    sources : `~ks4_ccd.catalogs.sources.Sources`
+    offsets : `~ks4_ccd.OffsetMap`
+    x, y : 1D `~numpy.ndarray`
+        Where the sources are on the map.
+    known : 1D `~numpy.ndarray` of bool
+        Which of them have a position: no other moves.
+    method : {"bilinear", "nearest"}
+
+    Returns
+    -------
+    columns : dict
+        New values of each column, in its unit: of all that hold coordinates.
+
+    Raises
+    ------
+    KS4Error
+        If the catalog has no sky coordinates.
+    """
+    names = sources.table.colnames
+    pairs = [
+        (ra, dec)
+        for ra, dec in zip(
+            _names(sources.columns.ra), _names(sources.columns.dec), strict=False
+        )
+        if ra in names and dec in names
+    ]
+    table = sources.table
+    frames = [
+        name
+        for name in _names(sources.columns.sky)
+        if name in names and isinstance(table[name], SkyCoord)
+    ]
+    if not pairs and not frames:
+        # Its message names what was expected.
+        sources.column("ra" if sources.columns.ra else "sky")
+    dra, ddec = (
+        np.where(known, np.radians(offset / 3600), 0)
+        for offset in offsets.at(x, y, method)
+    )
+    columns = {}
+    for pair in pairs:
+        angles = (column_in(table, name, u.deg) for name in pair)
+        for name, angle in zip(pair, _moved(*angles, dra, ddec), strict=True):
+            unit = unit_of(table[name])
+            columns[name] = angle if unit is None else (angle * u.deg).to_value(unit)
+    for name in frames:
+        old = table[name]
+        ra, dec = _moved(old.icrs.ra.deg, old.icrs.dec.deg, dra, ddec)
+        moved = SkyCoord(ra, dec, unit="deg", frame="icrs")
+        columns[name] = moved.transform_to(old.frame.replicate_without_data())
+    return columns
+
+
+def _moved(ra, dec, dra, ddec):
+    """
+    Move positions in degrees by small angles in radians, east and north.
+
+    The vector to the moved position, with its longitude counted from the old
+    one, knows no singularity at the poles.
+    """
+    dec = np.radians(dec)
+    cosine, sine = np.cos(dec), np.sin(dec)
+    towards = cosine - ddec * sine
+    moved_ra = (ra + np.degrees(np.arctan2(dra, towards))) % 360
+    moved_dec = np.arctan2(sine + ddec * cosine, np.hypot(towards, dra))
+    return moved_ra, np.degrees(moved_dec)
+
+
+def _names(names):
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def has_sky(sources):
+    """Return whether a catalog has sky coordinates."""
+    # photutils writes a column of None if the image had no WCS.
+    coordinates = sources.has("sky") and sources.table[sources.column("sky")]
+    has_columns = sources.has("ra") and sources.has("dec")
+    return isinstance(coordinates, SkyCoord) or has_columns

@@ -1,0 +1,138 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The record of a calibration in the meta of a catalog."""
+
+from importlib.metadata import version
+
+from astropy import units as u
+
+from ks4_ccd.astrometry.offset_record import (
+    is_corrected,
+    record_sources,
+)
+from ks4_ccd.catalogs.columns import unit_of
+from ks4_ccd.exceptions import AlreadyCalibratedError
+from ks4_ccd.files.magnitudes import (
+    CONTAINED,
+    MATCHED,
+    SEXTRACTOR,
+    zeropoint_columns,
+)
+from ks4_ccd.ks4.calibrated import calibration_in, next_time
+from ks4_ccd.ks4.record import doi_of
+from ks4_ccd.maps.identity import checksum_of
+
+__all__ = ["refuse_second", "refuse_second_correction", "write"]
+
+# The keywords of images: a catalog may have the header of one in its meta.
+_MAP, _TIMES = "KS4ZPMAP", "KS4ZPNUM"
+_OFFSET_MAP = "KS4OFMAP"
+
+
+def refuse_second(sources, recalibrate):
+    """
+    Raise if a catalog has been calibrated, unless its image is meant.
+
+    Parameters
+    ----------
+    sources : `~ks4_ccd.catalogs.sources.Sources`
+    recalibrate : bool
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If a column is in AB magnitudes or physical fluxes; if magnitudes
+        contain zero points according to the table's record or its columns; or
+        if there is a record of another calibration and ``recalibrate`` is false.
+    """
+    table = sources.table
+    for aperture in sources.apertures:
+        name, _ = sources.place_of(aperture)
+        if _is_physical(unit_of(table[name])):
+            msg = (
+                f"column {name} is in {table[name].unit}, not in instrumental "
+                "magnitudes or counts: it is calibrated already"
+            )
+            raise AlreadyCalibratedError(msg)
+    found = zeropoint_columns(table)
+    contained = found or CONTAINED in table.meta
+    if contained and not sources.columns.fluxes:
+        record = [key for key in (_MAP, CONTAINED) if key in table.meta]
+        where = [f"column {name}" for name in found]
+        where += [f"{key} in its meta" for key in record]
+        msg = (
+            "the catalog was calibrated before: expected instrumental magnitudes, "
+            f"found {', '.join(where)}. A second zero point is never added on top, and "
+            "recalibration from the published zero points is left to a later version. "
+            "Where magnitudes contain these zero points, subtract them; then remove "
+            "or rename what was found"
+        )
+        raise AlreadyCalibratedError(msg)
+    recorded = calibration_in(table.meta)
+    if recalibrate or not (found or recorded):
+        return
+    if recorded:
+        msg = f"the catalog, or the image of it, was calibrated before, {recorded}"
+    else:
+        msg = f"the catalog was calibrated before: it has {', '.join(found)}"
+    msg += "; recalibrate=True (--recalibrate) calibrates it nevertheless"
+    raise AlreadyCalibratedError(msg)
+
+
+def _is_physical(unit):
+    """Return whether a unit is that of a physical flux, or of its magnitude."""
+    if isinstance(unit, u.MagUnit):
+        unit = unit.physical_unit
+    if not isinstance(unit, u.UnitBase):
+        return False
+    try:
+        return bool({u.kg, u.mgy} & set(unit.decompose().bases))
+    except ValueError:
+        # A unit that astropy does not know.
+        return False
+
+
+def refuse_second_correction(meta):
+    """Raise `AlreadyCalibratedError` if positions were corrected."""
+    if is_corrected(meta):
+        msg = (
+            "the positions of the catalog were corrected before, with "
+            f'{meta[_OFFSET_MAP]} ({_OFFSET_MAP}): offsets="ignore" leaves them alone'
+        )
+        raise AlreadyCalibratedError(msg)
+
+
+def write(meta, maps, method, error_kind, offsets, contained):
+    """
+    Record in the meta of a table, in place, that it was calibrated.
+
+    Parameters
+    ----------
+    meta : mapping
+    maps : iterable of `~ks4_ccd.ZeroPointMap`
+    method : str
+    error_kind : str or `None`
+        Which errors of the maps went into those of the magnitudes.
+    offsets : `~ks4_ccd.OffsetMap` or `None`
+        The map that positions were corrected by.
+    contained : float or `None`
+        The zero point that the magnitudes contained before, `None` for fluxes.
+    """
+    maps = list(maps)
+    times = next_time(meta)
+    meta[_MAP] = ", ".join(zpmap.name for zpmap in maps)
+    meta["KS4ZPSUM"] = ", ".join(checksum_of(zpmap) for zpmap in maps)
+    meta.pop("KS4ZPDOI", None)
+    dois = {doi_of(zpmap) for zpmap in maps} - {None}
+    if dois:
+        meta["KS4ZPDOI"] = ", ".join(dois)
+    meta["KS4ZPMTH"] = method
+    meta["KS4ZPERR"] = error_kind or "ignore"
+    meta[_TIMES] = times
+    meta["KS4ZPVER"] = version("ks4_ccd")
+    if contained is not None:
+        meta[CONTAINED] = contained
+        # They describe the magnitudes as they were.
+        for keyword in (MATCHED, SEXTRACTOR):
+            meta.pop(keyword, None)
+    if offsets is not None:
+        record_sources(meta, offsets)

@@ -1,0 +1,217 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+What maps say at the positions of many sources.
+
+Maps on one grid share a stencil: where a source lies between the cells is
+found once, and a gather takes the values and errors of all maps of a cell,
+which lie next to each other, in one go.
+"""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.maps.node_errors import NodeErrors
+
+__all__ = ["EMPTY", "UNREACHABLE", "AtSources", "sample"]
+
+# Bits: what is the matter with the cell of a source.
+EMPTY, UNREACHABLE = 1, 2
+
+# Rows whose arrays stay in the cache of a core.
+_BLOCK = 2**13
+
+
+class AtSources(NamedTuple):
+    """
+    What a map says at sources.
+
+    Attributes
+    ----------
+    value : 1D `~numpy.ndarray`
+        In the unit of the map.
+    error : 1D `~numpy.ndarray` or `None`
+        The same, `None` if the map does not know it.
+    count : 1D `~numpy.ndarray` or `None`
+        The number of stars in the cell that a source is in.
+    flag : 1D `~numpy.ndarray` of int
+        `EMPTY` if that cell is empty, and `UNREACHABLE` if it touches none
+        with stars.
+    """
+
+    value: np.ndarray
+    error: np.ndarray | None
+    count: np.ndarray | None
+    flag: np.ndarray
+
+
+def sample(maps, x, y, *, method, error_kind, errors_needed):
+    """
+    Return what maps say at positions.
+
+    Parameters
+    ----------
+    maps : dict
+        `~ks4_ccd.ZeroPointMap` or `~ks4_ccd.MisalignmentMap`, by any names.
+    x, y : 1D `~numpy.ndarray`
+        0-based pixel coordinates, finite.
+    method : {"bilinear", "nearest", "dr1"}
+        ``"dr1"`` takes the arrays at the cell of a source as they are.
+    error_kind : {"scatter", "median"}
+        Which error: see `~ks4_ccd.ZeroPointMap.error_at`.
+    errors_needed : bool
+        Whether it is an error that a map has no errors.
+
+    Returns
+    -------
+    found : dict
+        An `AtSources` by each name.
+    """
+    names_on = defaultdict(list)
+    for name, map_ in maps.items():
+        names_on[map_.grid].append(name)
+    found = {}
+    for grid, names in names_on.items():
+        cells = _Cells(grid, method)
+        for name in names:
+            map_ = maps[name]
+            dr1 = method == "dr1"
+            nodes = map_.marked()["values"] if dr1 else map_.filled().values
+            cells.add((name, "value"), nodes)
+            errors = _node_errors(map_, method, error_kind, errors_needed)
+            if errors is not None:
+                cells.add_errors((name, "error"), errors)
+            if map_.count is not None:
+                cells.add_own((name, "count"), map_.count)
+            flag = EMPTY * ~map_.valid + UNREACHABLE * ~map_.reachable
+            cells.add_own((name, "flag"), flag)
+        arrays = cells.at(x, y)
+        for name in names:
+            parts = {part: arrays.get((name, part)) for part in AtSources._fields}
+            found[name] = AtSources(**parts)
+    return {name: found[name] for name in maps}
+
+
+def _node_errors(map_, method, error_kind, needed):
+    if method == "dr1" and error_kind == "scatter" and map_.error is not None:
+        return NodeErrors(map_.error)
+    try:
+        return map_.node_errors(error_kind, method)
+    except KS4Error:
+        if needed:
+            raise
+        return None
+
+
+class _Cells:
+    """The arrays of several maps on one grid, cell by cell."""
+
+    def __init__(self, grid, method):
+        self._grid = grid
+        self._method = method
+        self._linear, self._quadratic, self._own = {}, {}, {}
+
+    def add(self, name, nodes):
+        """Add an array to interpolate."""
+        self._linear[name] = nodes
+
+    def add_errors(self, name, errors):
+        """Add uncertainties to interpolate."""
+        if errors.is_linear or self._method != "bilinear":
+            self._linear[name] = errors.at_centers()
+        else:
+            self._quadratic[name] = errors
+
+    def add_own(self, name, nodes):
+        """Add an array of which the cell counts that a position is in."""
+        self._own[name] = nodes.astype(_count_dtype(nodes))
+
+    def at(self, x, y):
+        """Return the arrays at positions, by their names."""
+        arrays = {name: np.empty(x.size) for name in (*self._linear, *self._quadratic)}
+        for name, nodes in self._own.items():
+            arrays[name] = np.empty(x.size, nodes.dtype)
+        linear = _side_by_side(self._linear.values())
+        terms = _terms_side_by_side(self._quadratic.values())
+        own = {name: nodes.ravel() for name, nodes in self._own.items()}
+
+        for start in range(0, x.size, _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            cell, corners = self._corners(x[rows], y[rows])
+            _split(_weighted(linear, corners), self._linear, arrays, rows)
+            if terms:
+                variance = _weighted_pairs(terms, corners)
+                error = np.sqrt(variance, out=variance)
+                _split(error, self._quadratic, arrays, rows)
+            for name, nodes in own.items():
+                np.take(nodes, cell, out=arrays[name][rows], mode="clip")
+        return arrays
+
+    def _corners(self, x, y):
+        """Return the cell of each position, and the cells around it with weights."""
+        columns = self._grid.shape[1]
+        i, j = self._grid.cell_of(x, y)
+        own = i * columns + j
+        if self._method != "bilinear":
+            return own, [(own, None)]
+        along_x, along_y = (
+            self._grid.stencil(axis, position) for axis, position in enumerate((x, y))
+        )
+        corners = [
+            (i * columns + j, weight_x * weight_y)
+            for j, weight_y in (
+                (along_y.lower, 1 - along_y.fraction),
+                (along_y.upper, along_y.fraction),
+            )
+            for i, weight_x in (
+                (along_x.lower, 1 - along_x.fraction),
+                (along_x.upper, along_x.fraction),
+            )
+        ]
+        return own, corners
+
+
+def _count_dtype(nodes):
+    """Return the dtype for numbers of stars: those of smoothed maps are not whole."""
+    return np.int32 if np.array_equal(nodes, np.rint(nodes)) else np.float32
+
+
+def _side_by_side(nodes):
+    """Return arrays of cells as one with a row per cell."""
+    return np.stack([array.ravel() for array in nodes], axis=1)
+
+
+def _terms_side_by_side(errors):
+    """Return the terms of the variances of several maps, see `NodeErrors.terms`."""
+    terms = zip(*(one.terms() for one in errors), strict=True)
+    return [
+        (_side_by_side(array for array, _, _ in term), *term[0][1:]) for term in terms
+    ]
+
+
+def _split(columns, names, arrays, rows):
+    for k, name in enumerate(names):
+        arrays[name][rows] = columns[:, k]
+
+
+def _weighted(nodes, corners):
+    total = None
+    for cell, weight in corners:
+        part = nodes.take(cell, axis=0, mode="clip")
+        if weight is not None:
+            part *= weight[:, np.newaxis]
+        total = part if total is None else np.add(total, part, out=total)
+    return total
+
+
+def _weighted_pairs(terms, corners):
+    (cell, _), *_ = corners
+    weights = [weight for _, weight in corners]
+    total = None
+    for nodes, k, m in terms:
+        part = nodes.take(cell, axis=0, mode="clip")
+        part *= (weights[k] * weights[m])[:, np.newaxis]
+        total = part if total is None else np.add(total, part, out=total)
+    return total

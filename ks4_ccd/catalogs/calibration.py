@@ -1,0 +1,336 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Maps applied to source catalogs: Table in, Table out."""
+
+import numpy as np
+
+from ks4_ccd.catalogs import _record as _catalog_record
+from ks4_ccd.catalogs._columns import NewColumn, ResultTable
+from ks4_ccd.catalogs._magnitudes import (
+    Magnitudes,
+    refuse_impossible,
+    warn_missing,
+)
+from ks4_ccd.catalogs._maps import find_maps
+from ks4_ccd.catalogs._positions import (
+    corrected_columns,
+    has_sky,
+    is_off_image,
+    positions_on_map,
+)
+from ks4_ccd.catalogs._values import UNREACHABLE, sample
+from ks4_ccd.catalogs.sources import Sources
+from ks4_ccd.exceptions import MapMismatchError
+from ks4_ccd.ks4.header import field_in, says
+from ks4_ccd.photometry.options import check_choices, warn_flags
+
+__all__ = ["calibrate_catalog"]
+
+# Bits of ZPFLAG beyond those of `_catalog_values`.
+_OFF_IMAGE, _NO_POSITION = 4, 8
+_BITS = (
+    "sum of 1: no stars in the cell of the source, 2: nor in any cell around it, "
+    "4: off the image, 8: no position"
+)
+
+
+def calibrate_catalog(
+    table,
+    library_or_maps,
+    *,
+    columns="sextractor",
+    apertures=None,
+    field=None,
+    band=None,
+    mode="single",
+    misalignment=None,
+    offsets=None,
+    smooth=None,
+    method="bilinear",
+    zp_error="propagate",
+    error_kind="scatter",
+    uncalibrated="mask",
+    flux=False,
+    origin=None,
+    recalibrate=False,
+    mag_zeropoint=None,
+):
+    """
+    Calibrate the magnitudes of a catalog in all its apertures, and its positions.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table` or `~astropy.table.QTable`
+        The catalog: instrumental magnitudes, ``-2.5 log10`` of counts
+        (SExtractor's MAG_ZEROPOINT 0; see ``mag_zeropoint``), or counts. It is
+        not changed.
+    library_or_maps : `~ks4_ccd.MapLibrary`, path-like, map, dict or iterable
+        Where the maps are: a library or what it is made from, or the maps
+        themselves: a `~ks4_ccd.ZeroPointMap`, a dict of them by the names of
+        apertures, or several maps (zero points with a ``key``, a
+        `~ks4_ccd.MisalignmentMap`, an `~ks4_ccd.OffsetMap`).
+    columns : {"sextractor", "photutils"}, `~ks4_ccd.SourceColumns` or dict, optional
+        What the columns of the catalog are called.
+    apertures : sequence of str, optional
+        The names of the apertures in the vector column (MAG_APER), in its
+        order; by default FWHM, APER3, APER5 and APER10 if there are four.
+    field : str or int, optional
+        The field; by default what FIELD1 or FIELD2 in the table's meta says.
+    band : {"B", "V", "R", "I"}, optional
+        The filter; by default what FILTER in the table's meta says.
+    mode : {"single", "dual", "Idual"}, optional
+        The mode of the maps that are looked up in a library.
+    misalignment : `~ks4_ccd.MisalignmentMap`, optional
+        How good positions are; by default that of the library.
+    offsets : `~ks4_ccd.OffsetMap`, `~ks4_ccd.MapLibrary`, path-like or "ignore", \
+optional
+        Correct positions by this map, or by the one that the library has; by
+        default by the one among the maps, or in the library that the others
+        are from, if there is one (not with ``method="dr1"``: the release has
+        none). ``"ignore"`` leaves positions as they are.
+    smooth : float, optional
+        Smooth the zero-point maps first, on this scale in cells: see
+        `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
+    method : {"bilinear", "nearest", "dr1"}, optional
+        How maps are interpolated: see `ZeroPointMap.at
+        <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` takes the arrays at the cell of
+        a source as they are, as the release did for its catalogs: 30 where a
+        cell is empty, and an error of 0 where it is not known.
+    zp_error : {"propagate", "ignore"}, optional
+        Whether the error of the zero point goes into those of magnitudes.
+    error_kind : {"scatter", "median"}, optional
+        Which error that is: see `ZeroPointMap.error_at
+        <ks4_ccd.ZeroPointMap.error_at>`.
+    uncalibrated : {"mask", "fill", "raise"}, optional
+        What becomes of sources whose cell is empty and touches no cell with
+        stars: their magnitudes are masked, calibrated with the value from
+        the nearest cells with stars, or refused.
+    flux : bool, optional
+        Add fluxes in nJy.
+    origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
+        The origin of the catalog's image on the stack: 0-based pixel
+        coordinates ``(x, y)`` of its first pixel. By default what LTV1 and
+        LTV2 in the table's meta record, or (0, 0). For a KS4 field the sky
+        positions have to agree to 3 pixels in the median.
+    recalibrate : bool, optional
+        Calibrate a catalog whose image was calibrated before, or once more the
+        counts of one that has been calibrated. Magnitudes that contain zero
+        points already (in columns ``ZP_AP``) are never given a second one.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain, such as 30 for a catalog
+        made with MAG_ZEROPOINT 30: it is subtracted first. By default 0.
+        Not for fluxes.
+
+    Returns
+    -------
+    calibrated : same class as ``table``
+        A copy with, for each aperture AP of the catalog that has a map,
+        MAG_AP and MAGERR_AP (in the place of the instrumental ones; a vector
+        is split), ZP_AP, ZPERR_AP and NUMPHOTO_AP, then MISALIGN,
+        MISALIGNERR and NUMASTRO if there is a misalignment map, NUMPHOTO
+        (of the last aperture: of AUTO if there is AUTO) and ZPFLAG, a sum of
+        bits: 1, the source's cell has no stars in one of the maps; 2, nor
+        has any cell around it; 4, the source is off the image, and has the
+        value at its edge; 8, it has no position. With ``flux=True`` also
+        FLUX_AP and FLUXERR_AP. Magnitudes keep their dtype; what has no
+        value is masked. Its meta has a record of the calibration (KS4ZP...).
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If the catalog or its image has been calibrated and ``recalibrate`` is
+        false, if magnitudes contain a zero point already (the table has
+        columns of zero points, or the median calibrated magnitude would be
+        fainter than 30), if columns are in AB magnitudes or physical fluxes,
+        or if positions have been corrected before and ``offsets`` is given.
+    MapMismatchError
+        If the catalog and maps, or maps among each other, are of different
+        fields, bands or images, if the catalog does not specify which maps it
+        needs, if the median calibrated magnitude would be brighter than 0, or
+        if sources are uncalibrated and ``uncalibrated="raise"``.
+    MapNotFoundError
+        If no aperture of the catalog has a map.
+    GeometryError
+        If pixel positions and sky positions contradict each other, or the
+        catalog does not lie on the map.
+    DirectionlessMapError
+        If ``offsets`` is a `~ks4_ccd.MisalignmentMap`.
+    KS4Error
+        If an argument is not one of the allowed values, a column is missing
+        or does not hold what it should, a map lacks the errors that are to be
+        propagated, or SExtractor's SEXMGZPT in the table's meta contradicts
+        ``mag_zeropoint``.
+
+    Warns
+    -----
+    KS4Warning
+        If some apertures have no map (they are left as they are), if no
+        source has a magnitude in an aperture, if the release flags the
+        field in its band, or for a KS4 field and without ``origin`` if all
+        sources are shifted alike, which are then placed by their sky
+        positions, or if there are no sky positions.
+
+    See Also
+    --------
+    apply_zeropoint : the same for images
+
+    Notes
+    -----
+    With the zero point ``zp`` and its error ``e`` at a source, the magnitude
+    is ``MAG - mag_zeropoint + zp`` and its error ``hypot(MAGERR, e)``.
+    Magnitudes and errors of 90 or more in absolute value (99, -99, 999...) mark
+    what was not measured. The error of the zero point is common
+    to the sources of a cell. A flux is ``10**(-0.4 (MAG - 31.4))`` nJy; from
+    counts it exists even where a magnitude does not, at 0 and below.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.table import Table
+    >>> from ks4_ccd import MapGrid, ZeroPointMap, calibrate_catalog
+    >>> zpmap = ZeroPointMap(
+    ...     [[29.9], [30.1]], error=[[0.03], [0.03]], grid=MapGrid((2, 1), 50)
+    ... )
+    >>> sources = Table(
+    ...     {
+    ...         "X_IMAGE": [25.0, 50.0, 75.0],
+    ...         "Y_IMAGE": [25.0, 25.0, 25.0],
+    ...         "MAG_AUTO": [-10.0, -10.0, 99.0],
+    ...         "MAGERR_AUTO": [0.04, 0.04, 99.0],
+    ...     }
+    ... )
+    >>> calibrated = calibrate_catalog(sources, {"AUTO": zpmap})
+    >>> print(calibrated["X_IMAGE", "MAG_AUTO", "MAGERR_AUTO", "ZP_AUTO", "ZPFLAG"])
+    X_IMAGE MAG_AUTO MAGERR_AUTO ZP_AUTO ZPFLAG
+              mag        mag       mag
+    ------- -------- ----------- ------- ------
+       25.0     19.9        0.05    29.9      0
+       50.0     20.0        0.05    30.0      0
+       75.0       --          --    30.1      0
+    """
+    check_choices(method, zp_error, error_kind, uncalibrated)
+    sources = Sources(table, columns, apertures, mag_zeropoint)
+    _catalog_record.refuse_second(sources, recalibrate)
+    unasked = method != "dr1" and not _catalog_record.is_corrected(table.meta)
+    maps = find_maps(
+        library_or_maps,
+        sources,
+        field=field,
+        band=band,
+        mode=mode,
+        misalignment=misalignment,
+        offsets=offsets,
+        smooth=smooth,
+        use_offsets=unasked and has_sky(sources),
+    )
+    if maps.offsets is not None:
+        _catalog_record.refuse_second_correction(table.meta)
+    grid = next(iter(maps.zeropoints.values())).grid
+    is_keyed = maps.key is not None
+    if is_keyed:
+        field = maps.key.field
+    elif field is None and says(table.meta, "FIELD1", "FIELD2"):
+        field = field_in(table.meta)
+    x, y, known = positions_on_map(sources, grid, origin, field, is_keyed=is_keyed)
+    warn_flags(maps.key)
+    needed = zp_error == "propagate"
+    at = sample(
+        maps.zeropoints,
+        x,
+        y,
+        method=method,
+        error_kind=error_kind,
+        errors_needed=needed,
+    )
+    if uncalibrated == "raise":
+        _refuse_uncalibrated(at, known, maps.zeropoints)
+    magnitudes = []
+    for aperture, found in at.items():
+        masked = ~known
+        if uncalibrated == "mask":
+            masked = masked | ((found.flag & UNREACHABLE) > 0)
+        kind, unit = (
+            error_kind if needed else None,
+            maps.zeropoints[aperture].image_unit,
+        )
+        magnitudes.append(
+            Magnitudes(sources, aperture, found, ~known, masked, kind, unit)
+        )
+    warn_missing(magnitudes)
+    refuse_impossible(magnitudes, sources)
+    result = ResultTable(table)
+    _put_magnitudes(result, magnitudes, flux)
+    for column in _quality_columns(maps, at, x, y, known, method):
+        result.put(column)
+    flag = np.bitwise_or.reduce([found.flag for found in at.values()])
+    flag = flag | np.where(is_off_image(x, y, grid), _OFF_IMAGE, 0)
+    flag = np.where(known, flag, _NO_POSITION).astype(np.int16)
+    result.put(NewColumn("ZPFLAG", flag, None, _BITS))
+    if maps.offsets is not None:
+        node_method = "bilinear" if method == "dr1" else method
+        corrected = corrected_columns(sources, maps.offsets, x, y, known, node_method)
+        for name, values in corrected.items():
+            result.replace_values(name, values)
+    _catalog_record.write(
+        result.table.meta,
+        maps.zeropoints.values(),
+        method,
+        error_kind if needed else None,
+        maps.offsets,
+        None if sources.columns.fluxes else sources.mag_zeropoint,
+    )
+    return result.table
+
+
+def _refuse_uncalibrated(at, known, zeropoints):
+    for aperture, found in at.items():
+        far = known & ((found.flag & UNREACHABLE) > 0)
+        if far.any():
+            msg = (
+                f"{np.count_nonzero(far)} sources, in row {np.flatnonzero(far)[0]} "
+                "the first, are far from any cell with stars of "
+                f'{zeropoints[aperture].name}: uncalibrated="mask" or "fill" accepts '
+                "them"
+            )
+            raise MapMismatchError(msg)
+
+
+def _put_magnitudes(result, magnitudes, flux):
+    """Put magnitudes where instrumental ones are, and zero points at the end."""
+    places = {}
+    for one in magnitudes:
+        for column, place in one.columns():
+            result.put(column, place)
+            if place is not None:
+                places[column.name] = place
+    result.drop_used(places)
+    for one in magnitudes:
+        for column in one.zeropoint_columns():
+            result.put(column)
+    for one in magnitudes if flux else ():
+        for column in one.flux_columns():
+            result.put(column)
+
+
+def _quality_columns(maps, at, x, y, known, method):
+    """Yield the columns of the quality of positions, and NUMPHOTO."""
+    if maps.misalignment is not None:
+        found = sample(
+            {"MISALIGN": maps.misalignment},
+            x,
+            y,
+            method=method,
+            error_kind="scatter",
+            errors_needed=False,
+        )["MISALIGN"]
+        what = "median separation of stars from the reference"
+        yield NewColumn("MISALIGN", found.value, "arcsec", what, ~known)
+        if found.error is not None:
+            what = "standard deviation of these separations"
+            yield NewColumn("MISALIGNERR", found.error, "arcsec", what, ~known)
+        if found.count is not None:
+            what = "stars behind MISALIGN"
+            yield NewColumn("NUMASTRO", np.where(known, found.count, 0), None, what)
+    last = list(at)[-1]
+    if at[last].count is not None:
+        what = f"NUMPHOTO_{last}"
+        yield NewColumn("NUMPHOTO", np.where(known, at[last].count, 0), None, what)

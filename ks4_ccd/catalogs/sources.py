@@ -1,0 +1,347 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Source catalogs of any origin, seen through the names of their columns.
+
+The only place that knows how SExtractor and photutils call things, and that
+SExtractor counts pixels from 1.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+
+from ks4_ccd.catalogs.columns import (
+    as_columns,
+    column_in,
+    counts_column,
+    magnitude_column,
+    pixel_column,
+    plain_column,
+)
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.files.magnitudes import contained_zeropoint
+from ks4_ccd.ks4.names import APERTURES
+
+__all__ = ["Sources"]
+
+_VECTOR_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
+_STELLARITY = 0.8
+_PARTNERS = {"x": "y", "y": "x", "ra": "dec", "dec": "ra"}
+
+
+class Sources:
+    """
+    A source catalog as arrays: positions, magnitudes, errors and flags.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        The catalog; it is not changed.
+    columns : {"sextractor", "photutils"}, `SourceColumns` or dict, optional
+        Which columns hold what: a preset, or names of one's own. A dict has
+        the parameters of `SourceColumns`.
+    apertures : sequence of str, optional
+        The names of the apertures in the vector column, in its order; by
+        default those of KS4 (FWHM, APER3, APER5, APER10) if there are four.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain (SExtractor's MAG_ZEROPOINT):
+        by default the one that `~ks4_ccd.match_catalogs` has recorded in the
+        table's meta, or 0.
+
+    Attributes
+    ----------
+    table : `~astropy.table.Table`
+        The same.
+    columns : `SourceColumns`
+    apertures : tuple of str
+        The apertures that the catalog has magnitudes for.
+
+    Raises
+    ------
+    KS4Error
+        If the argument is not a table, the columns are none of those allowed,
+        or ``mag_zeropoint`` contradicts the table's meta.
+    """
+
+    def __init__(self, table, columns="sextractor", apertures=None, mag_zeropoint=None):
+        if not isinstance(table, Table):
+            msg = f"a catalog must be an astropy Table, got {type(table).__name__}"
+            raise KS4Error(msg)
+        self.table = table
+        self.columns = as_columns(columns)
+        self._given_zeropoint = mag_zeropoint
+        if mag_zeropoint is not None:
+            # A wrong argument is an error even where no magnitude is needed.
+            self.mag_zeropoint  # noqa: B018
+        self._magnitudes = self._places(
+            self.columns.magnitudes, self.columns.vector, apertures
+        )
+        self._errors = self._places(
+            self.columns.errors, self.columns.vector_errors, apertures
+        )
+        self.apertures = tuple(self._magnitudes)
+
+    def __len__(self):
+        return len(self.table)
+
+    @cached_property
+    def mag_zeropoint(self):
+        """
+        The zero point that the magnitudes contain, 0 for instrumental ones.
+
+        Raises
+        ------
+        KS4Error
+            If the table's meta records another one than that given.
+        """
+        return contained_zeropoint(
+            self.table.meta, self._given_zeropoint, self.columns.fluxes
+        )
+
+    def _places(self, named, vector, apertures):
+        """Return where each aperture's numbers are: a column and an element."""
+        places = self._places_in_vector(vector, apertures)
+        for aperture, place in named.items():
+            name, element = _name_and_element(place, self.table)
+            if name in self.table.colnames:
+                places[aperture] = (name, element)
+        ordered = sorted(places, key=_rank_of)
+        return {aperture: places[aperture] for aperture in ordered}
+
+    def _places_in_vector(self, vector, apertures):
+        names = self.table.colnames
+        if vector is None or not {vector, f"{vector}_0"} & set(names):
+            return {}
+        if vector in names and self.table[vector].ndim > 1:
+            elements = [(vector, i) for i in range(self.table[vector].shape[1])]
+        else:
+            elements = [(vector, None)] if vector in names else []
+            number = len(elements)
+            while f"{vector}_{number}" in names:
+                elements.append((f"{vector}_{number}", None))
+                number += 1
+        if apertures is None:
+            if len(elements) != len(_VECTOR_APERTURES):
+                return {}
+            apertures = _VECTOR_APERTURES
+        if (
+            not isinstance(apertures, Sequence)
+            or isinstance(apertures, str)
+            or len(apertures) != len(elements)
+        ):
+            msg = (
+                f"apertures must name the {len(elements)} apertures of {vector} in "
+                f"their order, got {apertures!r}"
+            )
+            raise KS4Error(msg)
+        return dict(zip(apertures, elements, strict=True))
+
+    def place_of(self, aperture):
+        """Return the column of an aperture's magnitudes, and the element of it."""
+        return self._place(self._magnitudes, aperture, self.columns.magnitudes)
+
+    def place_of_error(self, aperture):
+        """Return where the errors are, as `place_of`; `None` if nowhere."""
+        return self._errors.get(aperture)
+
+    def _place(self, places, aperture, named):
+        if aperture not in places:
+            wanted = named.get(aperture) or self.columns.vector
+            msg = (
+                f"the catalog has no magnitudes of aperture {aperture} (expected the "
+                f"column {wanted}), but of {', '.join(places) or 'none'}. It has the "
+                f"columns {', '.join(self.table.colnames)}"
+            )
+            if self.columns.vector in self.table.colnames:
+                msg += f". Name the apertures of {self.columns.vector} with apertures="
+            raise KS4Error(msg)
+        return places[aperture]
+
+    def column(self, what):
+        """
+        Return the name of the column for a parameter of `SourceColumns`.
+
+        Raises
+        ------
+        KS4Error
+            If the catalog has no such column.
+        """
+        names, partners = (self._names(key) for key in (what, _PARTNERS.get(what)))
+        there = [name in self.table.colnames for name in names]
+        if len(partners) == len(names):
+            # XWIN_IMAGE belongs to YWIN_IMAGE, not to Y_IMAGE.
+            pairs = [
+                name
+                for name, partner in zip(names, partners, strict=True)
+                if {name, partner} <= set(self.table.colnames)
+            ]
+            if pairs:
+                return pairs[0]
+        if any(there):
+            return names[there.index(True)]
+        msg = (
+            f"the catalog has no column {' or '.join(names) or f'for {what}'}: it has "
+            f"{', '.join(self.table.colnames) or 'none'}"
+        )
+        raise KS4Error(msg)
+
+    def _names(self, what):
+        wanted = None if what is None else getattr(self.columns, what)
+        return (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
+
+    def has(self, what):
+        """Return whether the catalog has the column for a parameter."""
+        try:
+            self.column(what)
+        except KS4Error:
+            return False
+        return True
+
+    def positions(self):
+        """
+        Return 0-based pixel coordinates, NaN where there are none.
+
+        Returns
+        -------
+        x, y : 1D `~numpy.ndarray`
+        """
+        return tuple(
+            pixel_column(self.table, self.column(axis)) - self.columns.first_pixel
+            for axis in ("x", "y")
+        )
+
+    def sky(self):
+        """
+        Return sky coordinates.
+
+        Returns
+        -------
+        ra, dec : 1D `~numpy.ndarray`
+            In degrees, ICRS, NaN where there are none.
+        """
+        if self.has("sky"):
+            coordinates = self.table[self.column("sky")]
+            # photutils writes a column of None if the image had no WCS.
+            if isinstance(coordinates, SkyCoord):
+                return tuple(map(_degrees, (coordinates.icrs.ra, coordinates.icrs.dec)))
+        if not self.columns.ra:
+            names = self.columns.sky
+            names = names if isinstance(names, str) else " or ".join(names)
+            msg = (
+                f"the catalog has no sky coordinates{names and f' in {names}'}: it has "
+                f"{', '.join(self.table.colnames)}"
+            )
+            raise KS4Error(msg)
+        return tuple(
+            column_in(self.table, self.column(axis), u.deg) for axis in ("ra", "dec")
+        )
+
+    def magnitudes(self, aperture, unit=u.adu):
+        """
+        Return the instrumental magnitudes in an aperture.
+
+        Parameters
+        ----------
+        aperture : str
+        unit : `~astropy.units.UnitBase`, optional
+            The unit of images that a map holds for: fluxes must be in it.
+
+        Returns
+        -------
+        magnitudes : 1D `~numpy.ndarray`
+            Without the zero point that those of the catalog contain. NaN where
+            there is none: masked, not finite, of 90 or more in absolute value
+            (99, -99, 999 and the like), or a flux not above 0.
+        """
+        name, element = self.place_of(aperture)
+        if self.columns.fluxes:
+            values = counts_column(self.table, name, element, unit)
+            return -2.5 * np.log10(np.where(values > 0, values, np.nan))
+        values = magnitude_column(self.table, name, element)
+        if self.mag_zeropoint:
+            values -= self.mag_zeropoint
+        return values
+
+    def magnitude_errors(self, aperture, unit=u.adu):
+        """
+        Return the errors of magnitudes in an aperture.
+
+        Parameters
+        ----------
+        aperture, unit
+            As in `magnitudes`.
+
+        Returns
+        -------
+        errors : 1D `~numpy.ndarray`
+            NaN where there is none: masked, not finite, 90 or more, or
+            negative; all NaN if the catalog has no such column.
+        """
+        place = self.place_of_error(aperture)
+        if place is None:
+            return np.full(len(self), np.nan)
+        if self.columns.fluxes:
+            errors = counts_column(self.table, *place, unit)
+            flux = counts_column(self.table, *self.place_of(aperture), unit)
+            errors *= 2.5 / np.log(10) / np.where(flux > 0, flux, np.nan)
+        else:
+            errors = magnitude_column(self.table, *place)
+        errors[errors < 0] = np.nan
+        return errors
+
+    def good_stars(self, *, strict=False):
+        """
+        Return which sources are clean stars: flags 0, class above 0.8.
+
+        Parameters
+        ----------
+        strict : bool, optional
+            Whether a column that is not there is an error, not no cut.
+
+        Returns
+        -------
+        good : 1D `~numpy.ndarray` of bool
+        """
+        good = np.ones(len(self), dtype=bool)
+        for name in self.columns.flags:
+            if self._has_for_cut(name, strict):
+                good &= plain_column(self.table, name) == 0
+        name = self.columns.star_class
+        if name is not None and self._has_for_cut(name, strict):
+            good &= plain_column(self.table, name) > _STELLARITY
+        return good
+
+    def _has_for_cut(self, name, strict):
+        if name in self.table.colnames:
+            return True
+        if strict:
+            msg = (
+                f"the catalog has no column {name}, which the cuts of the release "
+                f"need: it has {', '.join(self.table.colnames) or 'none'}"
+            )
+            raise KS4Error(msg)
+        return False
+
+
+def _name_and_element(place, table):
+    if isinstance(place, str):
+        return place, None
+    if len(place) == 2 and isinstance(place[1], int):
+        return tuple(place)
+    # Several names: the first that is there.
+    return next((name for name in place if name in table.colnames), place[0]), None
+
+
+def _degrees(angles):
+    values = angles.to_value(u.deg)
+    if hasattr(values, "unmasked"):
+        return np.where(values.mask, np.nan, values.unmasked)
+    return np.array(values)
+
+
+def _rank_of(aperture):
+    return APERTURES.index(aperture) if aperture in APERTURES else len(APERTURES)

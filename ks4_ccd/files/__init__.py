@@ -1,0 +1,2 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""FITS images and tables on disk, written whole or not at all."""

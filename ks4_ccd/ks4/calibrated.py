@@ -1,0 +1,88 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Recognise images and catalogs that are calibrated already."""
+
+from numbers import Real
+
+from ks4_ccd.exceptions import KS4Error
+
+__all__ = ["RECORD", "RELEASED", "TIMES", "calibration_in", "next_time", "times_in"]
+
+# The number of calibrations.
+TIMES = "KS4ZPNUM"
+
+# The keywords that record a calibration by this package.
+RECORD = (
+    *("KS4ZPMAP", "KS4ZPMTH", "KS4ZPTGT", "KS4ZPERR", "KS4ZPSCL", "KS4ZPUNI"),
+    *("KS4ZPNEW", TIMES, "KS4ZPVER", "KS4ZPSUM", "KS4ZPDOI"),
+)
+
+# What the release's own function writes, and no other step of the pipeline does.
+RELEASED = "GAIA DR3"
+
+
+def calibration_in(header):
+    """
+    Return which calibration a header records.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header` or mapping
+
+    Returns
+    -------
+    calibration : str or `None`
+        Words for a message; `None` if there is no record.
+    """
+    if "KS4ZPMAP" in header:
+        # Those of a catalog have a map for each aperture.
+        first, *more = str(header["KS4ZPMAP"]).split(", ")
+        return f"with {first}{f' and {len(more)} more' if more else ''} (KS4ZPMAP)"
+    parts = [keyword for keyword in RECORD if keyword in header]
+    if parts:
+        return f"as {', '.join(parts)} record"
+    reference = str(header.get("PHOTREF", "")).strip().upper()
+    if reference == RELEASED and "EMAGZERO" in header:
+        return f"by the release (PHOTREF {RELEASED}, EMAGZERO)"
+    return None
+
+
+def next_time(header):
+    """
+    Return how many calibrations there are with the one to come.
+
+    Raises
+    ------
+    KS4Error
+        If KS4ZPNUM is not a number of calibrations.
+    """
+    return times_in(header, 0) + 1
+
+
+def times_in(header, default):
+    """
+    Return the number of calibrations that a header records.
+
+    Parameters
+    ----------
+    header : `~astropy.io.fits.Header` or mapping
+    default : int
+        The number without a record, and the smallest that is possible.
+
+    Returns
+    -------
+    times : int
+
+    Raises
+    ------
+    KS4Error
+        If KS4ZPNUM is not a number of calibrations.
+    """
+    times = header.get(TIMES, default)
+    known = isinstance(times, Real) and not isinstance(times, bool)
+    if not known or times % 1 or times < default:
+        msg = (
+            f"expected a number of calibrations in {TIMES}, found {times!r}: the "
+            "record of the calibration was changed"
+        )
+        raise KS4Error(msg)
+    return int(times)

@@ -1,0 +1,164 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The frame of a KS4 stack: where its pixels lie on the sky."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.ks4.tiling import PIXEL_SCALE, field_center, field_number
+
+if TYPE_CHECKING:
+    from ks4_ccd.maps.grid import MapGrid
+
+__all__ = ["STACK_SHAPE", "StackFrame", "first_pixel"]
+
+STACK_SHAPE = (22000, 22000)
+"""The shape ``(rows, columns)`` of a stack of the release."""
+
+# Pixels beside a stack that still count as its field, for a bad pointing.
+_MARGIN = 500
+
+
+def first_pixel(grid, binning=1):
+    """
+    Return the coordinates of the first pixel of the image that a grid covers.
+
+    Parameters
+    ----------
+    grid : `~ks4_ccd.MapGrid`
+    binning : float, optional
+        The number of pixels of the stack along a side of a pixel of the grid.
+
+    Returns
+    -------
+    x, y : float
+        0-based pixel coordinates.
+    """
+    return tuple(start - 0.5 + 0.5 / binning for start in grid.origin)
+
+
+@dataclass(frozen=True)
+class StackFrame:
+    """
+    The pixels of a KS4 stack on the sky: TAN, north up, east left, 0.4 arcsec.
+
+    The centre of the field is the centre of the image that a grid covers:
+    CRPIX is ``(n + 1) / 2`` there, whatever its size (simulated stacks are
+    small).
+
+    Parameters
+    ----------
+    field : str
+        The number of the field.
+    center : `~astropy.coordinates.SkyCoord`
+        The centre of the field.
+    grid : `~ks4_ccd.MapGrid`
+        The grid of a map of the stack.
+    binning : float, optional
+        The number of the stack's pixels along a side of one pixel of the
+        grid, where that is the grid of a binned image.
+    """
+
+    field: str
+    center: SkyCoord
+    grid: MapGrid
+    binning: float = 1
+
+    @classmethod
+    def of(cls, field, grid, binning=1):
+        """
+        Return the frame of a field, `None` if it is not a KS4 field.
+
+        Parameters
+        ----------
+        field : str, int or `None`
+        grid : `~ks4_ccd.MapGrid`
+        binning : float, optional
+
+        Returns
+        -------
+        frame : `StackFrame` or `None`
+        """
+        if field is None:
+            return None
+        try:
+            return cls(field_number(field), field_center(field), grid, binning)
+        except KS4Error:
+            # Maps may have fields of another survey: nothing is known of these.
+            return None
+
+    @property
+    def first_pixel(self):
+        """The coordinates ``(x, y)`` of the first pixel of the whole stack."""
+        return first_pixel(self.grid, self.binning)
+
+    @property
+    def middle(self):
+        """The coordinates ``(x, y)`` of the centre of the field."""
+        grid = self.grid
+        return tuple(
+            first + (n * size - 1) / 2
+            for first, n, size in zip(
+                self.first_pixel, grid.shape, grid.cell_size, strict=True
+            )
+        )
+
+    @property
+    def pixel_scale(self):
+        """The size of a pixel in arcsec."""
+        return PIXEL_SCALE.to_value(u.arcsec) * self.binning
+
+    def pixels(self, ra, dec):
+        """
+        Return the pixels at which positions on the sky lie.
+
+        Parameters
+        ----------
+        ra, dec : `~numpy.ndarray`
+            ICRS, in degrees.
+
+        Returns
+        -------
+        x, y : `~numpy.ndarray`
+            0-based pixel coordinates on the stack; NaN where a position is
+            not finite or 90 deg or more from the centre of the field.
+        """
+        ra, dec = np.radians(ra) - self.center.ra.rad, np.radians(dec)
+        sine, cosine = np.sin(self.center.dec.rad), np.cos(self.center.dec.rad)
+        along = np.cos(dec) * np.cos(ra)
+        depth = np.sin(dec) * sine + along * cosine
+        pixel = np.radians(self.pixel_scale / 3600)
+        per_pixel = pixel * np.where(depth > 0, depth, np.nan)
+        x, y = self.middle
+        return (
+            x - np.cos(dec) * np.sin(ra) / per_pixel,
+            y + (np.sin(dec) * cosine - along * sine) / per_pixel,
+        )
+
+    def is_near_stack(self, x, y):
+        """
+        Return which pixels are on a stack of the release, or close to it.
+
+        Parameters
+        ----------
+        x, y : `~numpy.ndarray`
+            0-based pixel coordinates, as `pixels` returns them.
+
+        Returns
+        -------
+        near : `~numpy.ndarray` of bool
+            False where a coordinate is NaN.
+        """
+        near = np.ones(np.shape(x), dtype=bool)
+        for position, middle, length in zip(
+            (x, y), self.middle, reversed(STACK_SHAPE), strict=True
+        ):
+            reach = (length / 2 + _MARGIN) / self.binning
+            near &= np.abs(position - middle) <= reach
+        return near

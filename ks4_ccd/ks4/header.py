@@ -1,0 +1,115 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What the header of an image says about the map that belongs to it."""
+
+from numbers import Integral
+
+from astropy.io.fits.card import Undefined
+
+from ks4_ccd.exceptions import KS4Error, MapMismatchError
+from ks4_ccd.ks4.names import BANDS, normalize_field
+from ks4_ccd.ks4.tiling import field_number, tile_name
+
+__all__ = ["band_of", "field_in", "frame_shape", "says"]
+
+
+def _value(header, keyword):
+    if not hasattr(header, "get"):
+        msg = f"header must be a FITS header or a mapping, got {type(header).__name__}"
+        raise KS4Error(msg)
+    value = header.get(keyword)
+    if isinstance(value, str):
+        value = value.strip() or None
+    return None if isinstance(value, Undefined) else value
+
+
+def says(header, *keywords):
+    """Return whether a header has a value for any of some keywords."""
+    return any(_value(header, keyword) is not None for keyword in keywords)
+
+
+def field_in(header):
+    """
+    Return the number of the field that a header names.
+
+    Raises
+    ------
+    MapMismatchError
+        If FIELD1 and FIELD2 are missing, are no fields, or contradict each
+        other.
+    """
+    number, tile = _value(header, "FIELD1"), _value(header, "FIELD2")
+    if number is None and tile is None:
+        msg = (
+            "the header has neither FIELD1 nor FIELD2, so its field is not known: set "
+            "FIELD1 to the number of the field, such as '0403'"
+        )
+        raise MapMismatchError(msg)
+    keyword = "FIELD2" if number is None else "FIELD1"
+    try:
+        if number is None:
+            return field_number(tile)
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        field, own_tile = normalize_field(number)
+    except KS4Error as error:
+        msg = f"the header's {keyword} names no field: {error}"
+        raise MapMismatchError(msg) from error
+    _check_tiles(field, FIELD1=own_tile, FIELD2=tile)
+    return field
+
+
+def _check_tiles(field, **tiles):
+    try:
+        expected = tile_name(field)
+    except KS4Error:
+        # Not one of the KS4 fields: nothing to compare with.
+        return
+    for keyword, tile in tiles.items():
+        if tile not in (None, expected):
+            msg = (
+                f"FIELD1 and FIELD2 of the header contradict each other: field {field} "
+                f"is tile {expected!r}, {keyword} says {tile!r}"
+            )
+            raise MapMismatchError(msg)
+
+
+def band_of(header):
+    """
+    Return the band that a header names.
+
+    Raises
+    ------
+    MapMismatchError
+        If FILTER is missing, or no band of the survey.
+    """
+    band = _value(header, "FILTER")
+    allowed = ", ".join(BANDS)
+    if band is None:
+        msg = f"the header has no FILTER: set it to the band, one of {allowed}"
+        raise MapMismatchError(msg)
+    if band not in BANDS:
+        msg = f"the header's FILTER must be one of {allowed}, got {band!r}"
+        raise MapMismatchError(msg)
+    return band
+
+
+def frame_shape(header):
+    """
+    Return the shape of the whole image, `None` if the header does not say it.
+
+    Raises
+    ------
+    MapMismatchError
+        If KS4NAX1 or KS4NAX2 is not a positive integer.
+    """
+    size = {keyword: _value(header, keyword) for keyword in ("KS4NAX2", "KS4NAX1")}
+    if None in size.values():
+        return None
+    for keyword, value in size.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            msg = (
+                f"the header's {keyword} must be the size of the whole image in "
+                f"pixels, a positive integer, got {value!r}"
+            )
+            raise MapMismatchError(msg)
+    return tuple(int(value) for value in size.values())

@@ -1,0 +1,102 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Which fields are in KS4 DR1, and which of them the release flags."""
+
+from functools import cache
+from importlib import resources
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.ks4.names import BANDS
+from ks4_ccd.ks4.tiling import field_number
+
+__all__ = ["FLAGS", "field_flags", "in_dr1"]
+
+FLAGS = ("poor_flat", "stray_light", "satellite", "wrong_zp", "tracking")
+
+
+@cache
+def _release():
+    # The fields of DR1, and the bands of each field that each flag concerns.
+    fields = set()
+    flags = {name: {} for name in FLAGS}
+    text = resources.files("ks4_ccd.ks4").joinpath("data", "dr1_fields.txt")
+    for line in text.read_text(encoding="ascii").splitlines():
+        what, *words = line.split()
+        if what == "fields":
+            for first, _, last in (word.partition("-") for word in words):
+                fields.update(range(int(first), int(last or first) + 1))
+        elif what != "#":
+            for number, _, bands in (word.partition(":") for word in words):
+                flags[what][int(number)] = bands
+    return frozenset(fields), flags
+
+
+def in_dr1(field):
+    """
+    Return whether a KS4 field is in the first data release.
+
+    Parameters
+    ----------
+    field : str or int
+        ``"0403"``, ``403``, ``"122-72"`` or ``"0403.122-72"``.
+
+    Returns
+    -------
+    in_dr1 : bool
+
+    Raises
+    ------
+    KS4Error
+        If there is no such field.
+
+    Examples
+    --------
+    >>> from ks4_ccd.ks4.quality import in_dr1
+    >>> in_dr1("0014"), in_dr1("0015")
+    (True, False)
+    """
+    fields, _ = _release()
+    return int(field_number(field)) in fields
+
+
+def field_flags(field, band):
+    """
+    Return what the release flags about a field in a band.
+
+    Parameters
+    ----------
+    field : str or int
+        ``"0403"``, ``403``, ``"122-72"`` or ``"0403.122-72"``.
+    band : {"B", "V", "R", "I"}
+        The filter.
+
+    Returns
+    -------
+    flags : tuple of str
+        The flags raised, of ``"poor_flat"``, ``"stray_light"``,
+        ``"satellite"``, ``"wrong_zp"`` and ``"tracking"``, in that order. A
+        field that is not in DR1 has none: see `~ks4_ccd.ks4.quality.in_dr1`.
+
+    Raises
+    ------
+    KS4Error
+        If there is no such field or band.
+
+    Notes
+    -----
+    The facts are those of ``KS4_DR1_Field_Issue_Flags.csv`` in the survey's
+    pipeline repository (github.com/jmk5040/KMTNet_ToO).
+
+    Examples
+    --------
+    >>> from ks4_ccd import field_flags
+    >>> field_flags("1311", "V")
+    ('stray_light',)
+    >>> field_flags("0403", "R")
+    ()
+    """
+    if band not in BANDS:
+        msg = f"band must be one of {', '.join(BANDS)}, got {band!r}"
+        raise KS4Error(msg)
+    number = int(field_number(field))
+    _, flags = _release()
+    return tuple(name for name in FLAGS if band in flags[name].get(number, ""))

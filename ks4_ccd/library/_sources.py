@@ -1,0 +1,99 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The interface of a source of arrays, and the folder as a source.
+
+A source has four methods: ``keys()`` returns the `MapKey` of every array,
+``find(key)`` the entries that hold an array, ``read(entry)`` the bytes of an
+entry's .npy file, and ``close()`` ends it.
+"""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ks4_ccd.exceptions import KS4Error, MapFormatError
+from ks4_ccd.ks4.names import key_of_file
+from ks4_ccd.maps.key import MapKey
+
+__all__ = ["MAX_ARRAY_BYTES", "Entry", "FolderSource", "map_key", "printable"]
+
+# The largest map that the code of the release mentions has 220 x 220 cells: 0.4 MB.
+MAX_ARRAY_BYTES = 64 * 2**20
+
+
+class Entry(NamedTuple):
+    """
+    One array in a source.
+
+    ``path`` names it in messages, ``place`` is for its source.
+    """
+
+    key: MapKey
+    path: str
+    place: object
+
+
+def printable(name):
+    """Return a name or text with its control characters escaped, for messages."""
+    text = str(name)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def map_key(filename):
+    """Return the key of a file by its base name, `None` if it is not a map."""
+    # Most names in a folder are not maps; most in an archive are.
+    if not filename.endswith(".npy"):
+        return None
+    try:
+        return key_of_file(filename)
+    except KS4Error:
+        return None
+
+
+class FolderSource:
+    """
+    The .npy files of maps in a folder, at any depth.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    files : iterable of path-like
+        All files in it.
+    """
+
+    def __init__(self, path, files):
+        self.path = Path(path)
+        self._entries = {}
+        for file in files:
+            key = map_key(os.path.basename(file))
+            # A named pipe, say, would block.
+            if key is not None and os.path.isfile(file):
+                entry = Entry(key, printable(file), file)
+                self._entries.setdefault(key, []).append(entry)
+
+    def keys(self):
+        """Return the keys of all arrays."""
+        return self._entries.keys()
+
+    def find(self, key):
+        """Return the entries of an array: none, one or more."""
+        return tuple(self._entries.get(key, ()))
+
+    def read(self, entry):
+        """Return the bytes of an array's file."""
+        try:
+            with open(entry.place, "rb") as file:
+                data = file.read(MAX_ARRAY_BYTES + 1)
+        except OSError as error:
+            msg = f"cannot read {entry.path}: {error.strerror or error}"
+            raise KS4Error(msg) from error
+        if len(data) > MAX_ARRAY_BYTES:
+            msg = f"{entry.path} has more than the {MAX_ARRAY_BYTES} bytes allowed"
+            raise MapFormatError(msg)
+        return data
+
+    def close(self):
+        """Do nothing: files are closed after each read."""

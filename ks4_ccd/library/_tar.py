@@ -1,0 +1,289 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The members of a tar archive: where their data are, and which cannot be read.
+
+Nothing is extracted, so that neither names nor links can lead out of the archive:
+a link is another name of the data of an earlier member. A member that cannot be read
+is one problem; it does not make the others unreadable. Only where the archive
+itself is damaged is it refused as a whole.
+"""
+
+import posixpath
+import re
+import tarfile
+from typing import NamedTuple
+
+from ks4_ccd.exceptions import KS4Error, MapFormatError
+from ks4_ccd.files.gzip import GzipReader
+from ks4_ccd.library._sources import MAX_ARRAY_BYTES, printable
+
+__all__ = ["TarMember", "open_reader", "read_member", "tar_members"]
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_END_BYTES = 2 * tarfile.BLOCKSIZE
+_PIECE = 2**16
+
+# Long names and extended headers of one member: those of real archives have less
+# than a kilobyte, those of a sparse file a few.
+_MOST_HEADER_BYTES = 2**23
+
+_VOLUME_LABEL = b"V"
+_PROBLEMS = {
+    tarfile.CHRTYPE: "it is a device",
+    tarfile.BLKTYPE: "it is a device",
+    tarfile.FIFOTYPE: "it is a named pipe",
+    b"M": "it continues in another volume of the archive",
+}
+
+
+# `tar --listed-incremental` writes the time of access where newer formats have the
+# first part of a long name, and tarfile takes it for that.
+_TIME_OF_ACCESS = re.compile(r"[0-7]{11}/(?=.)")
+
+
+class TarMember(NamedTuple):
+    """
+    One file in an archive.
+
+    Parameters
+    ----------
+    name : str
+        Its name, printable.
+    position : int
+        The end of its header. It increases from member to member.
+    size : int
+        In bytes.
+    pieces : tuple of tuple of int
+        For each piece of its data: where in the file it is, where in the
+        archive, and its length. There are several if the file is sparse.
+    problem : str or `None`
+        Why it cannot be read.
+    """
+
+    name: str
+    position: int
+    size: int = 0
+    pieces: tuple = ()
+    problem: str | None = None
+
+
+def open_reader(file, path, checkpoints):
+    """Return a reader of the content of an archive, gzipped or not."""
+    file.seek(0)
+    is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+    file.seek(0)
+    return GzipReader(file, printable(path), checkpoints) if is_gzip else file
+
+
+def read_member(reader, member, path):
+    """
+    Return the bytes of a member.
+
+    Raises
+    ------
+    MapFormatError
+        If it cannot be read, or if the archive ends within it.
+    """
+    if member.problem is not None:
+        msg = f"{printable(path)}:{member.name} cannot be read: {member.problem}"
+        raise MapFormatError(msg)
+    pieces = []
+    for _, position, size in member.pieces:
+        reader.seek(position)
+        pieces.append(reader.read(size))
+        if len(pieces[-1]) < size:
+            msg = f"{printable(path)} is truncated: it ends within {member.name}"
+            raise MapFormatError(msg)
+    if len(pieces) == 1 and len(pieces[0]) == member.size:
+        return pieces[0]
+    content = bytearray(member.size)
+    for (start, _, size), piece in zip(member.pieces, pieces, strict=True):
+        content[start : start + size] = piece
+    return bytes(content)
+
+
+def tar_members(reader, path):
+    """
+    Yield the files in an archive, in their order.
+
+    Folders and volume labels are left out. The reader may be moved between members.
+    Archives that were gzipped each and then concatenated are read as one.
+
+    Parameters
+    ----------
+    reader : binary file or `GzipReader`
+    path : path-like
+        The archive, for messages.
+
+    Yields
+    ------
+    member : `TarMember`
+
+    Raises
+    ------
+    MapFormatError
+        If the archive is truncated, damaged or not a tar archive.
+    """
+    path = printable(path)
+    earlier = {}
+    start = 0
+    while start is not None:
+        headers = _Headers(reader, start, path)
+        for info in headers:
+            member = _member_of(info, headers.end, earlier)
+            if member is not None:
+                yield member
+        start = _next_start(reader, headers.end, path)
+
+
+class _Headers:
+    """The tar headers from a position on; ``end`` is the position after the last."""
+
+    def __init__(self, reader, start, path):
+        self.end = start
+        self._reader = _BoundedReads(reader, path)
+        self._path = path
+
+    def __iter__(self):
+        try:
+            self._reader.seek(self.end)
+            with tarfile.open(fileobj=self._reader, mode="r:") as archive:
+                while (info := archive.next()) is not None:
+                    # Or the archive would keep all of them.
+                    archive.members.clear()
+                    if not self.end < info.offset_data <= archive.offset:
+                        msg = f"{self._path} is damaged: a header in it claims "
+                        msg += f"{info.size} bytes"
+                        raise MapFormatError(msg)
+                    self.end = archive.offset
+                    yield info
+                    self._reader.renew()
+                self.end = archive.offset
+        except (KS4Error, OSError):
+            raise
+        except Exception as error:
+            # On damaged bytes tarfile raises more than it documents: ValueError,
+            # OverflowError, RecursionError and others.
+            reason = printable(error)
+            msg = f"{self._path} is truncated, damaged or not a tar archive: {reason}"
+            raise MapFormatError(msg) from error
+
+
+class _BoundedReads:
+    """
+    A reader for tarfile that limits how much the headers of one member may have.
+
+    tarfile reads long names and extended headers at the length that they
+    claim.
+    """
+
+    def __init__(self, reader, path):
+        self._reader = reader
+        self._path = path
+        self.renew()
+
+    def renew(self):
+        """Begin with the headers of another member."""
+        self._left = _MOST_HEADER_BYTES
+
+    def tell(self):
+        return self._reader.tell()
+
+    def seek(self, position):
+        return self._reader.seek(position)
+
+    def read(self, size):
+        if not 0 <= size <= self._left:
+            msg = f"{self._path} is damaged: a header in it claims {size} bytes"
+            raise MapFormatError(msg)
+        self._left -= size
+        return self._reader.read(size)
+
+
+def _member_of(info, end, earlier):
+    """Return a member, `None` if it is no file; note it among the earlier ones."""
+    name = _without_time(info.name)
+    member = TarMember(printable(name), info.offset_data)
+    if info.isdir() or info.type == _VOLUME_LABEL:
+        return None
+    if info.isreg():
+        member = _with_data(member, info, end)
+    elif info.islnk() or info.issym():
+        member = _with_data_of_target(member, name, info, earlier)
+    else:
+        unknown = f"its type {info.type!r} is unknown"
+        member = member._replace(problem=_PROBLEMS.get(info.type, unknown))
+    earlier[_normal(name)] = member
+    return member
+
+
+def _without_time(name):
+    match = _TIME_OF_ACCESS.match(name)
+    return name[match.end() :] if match else name
+
+
+def _with_data(member, info, end):
+    size, problem = info.size, None
+    if info.sparse is None:
+        pieces = ((0, info.offset_data, size),)
+    else:
+        pieces, position = [], info.offset_data
+        for start, length in info.sparse:
+            if not 0 <= start <= start + length <= size:
+                problem = "the list of its sparse pieces is damaged"
+            pieces.append((start, position, length))
+            position += length
+        if position > end:
+            problem = "the list of its sparse pieces is damaged"
+    if not 0 <= size <= MAX_ARRAY_BYTES:
+        problem = f"it claims {size} bytes, expected at most {MAX_ARRAY_BYTES}"
+    return member._replace(size=size, pieces=tuple(pieces), problem=problem)
+
+
+def _with_data_of_target(member, name, info, earlier):
+    target, kind = info.linkname, "hard"
+    if info.issym():
+        target, kind = posixpath.join(posixpath.dirname(name), target), "symbolic"
+    found = earlier.get(_normal(target))
+    if found is None:
+        problem = (
+            f"it is a {kind} link to {printable(info.linkname)}, which is not an "
+            "earlier file of the archive"
+        )
+        return member._replace(problem=problem)
+    return found._replace(name=member.name, position=member.position)
+
+
+def _normal(name):
+    return posixpath.normpath("/" + name)
+
+
+def _next_start(reader, end, path):
+    """Return where the next archive begins that was concatenated, `None` if none."""
+    reader.seek(end)
+    position, rest = end, b""
+    while not rest and (piece := reader.read(_PIECE)):
+        rest = piece.lstrip(b"\0")
+        position += len(piece) - len(rest)
+    zeros = position - end
+    if zeros < _END_BYTES:
+        found = "other data" if rest else "the end of the file"
+        found = f"{zeros} zero bytes and then {found}" if zeros else found
+        msg = (
+            f"{path} is truncated or damaged: expected a tar header, or {_END_BYTES} "
+            f"zero bytes that mark the end, at byte {end}, found {found}"
+        )
+        raise MapFormatError(msg)
+    if not rest:
+        return None
+    # In one stream, zeros before other data may as well be lost members.
+    starts = getattr(reader, "member_starts", ())
+    starts = [start for start in starts if end + _END_BYTES <= start <= position]
+    if not starts:
+        msg = (
+            f"{path} has other data after the end of the archive, from byte {position} "
+            "on: it is damaged, or several archives in one. Take them apart, or "
+            "concatenate them with `tar -A` or, each gzipped, with `cat`"
+        )
+        raise MapFormatError(msg)
+    return starts[-1]

@@ -1,0 +1,656 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The maps of the release, wherever they lie."""
+
+import os
+from collections import defaultdict
+from contextlib import ExitStack
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from ks4_ccd.exceptions import (
+    KS4Error,
+    MapFormatError,
+    MapNotFoundError,
+)
+from ks4_ccd.ks4.header import band_of, field_in, frame_shape
+from ks4_ccd.ks4.names import canonical_key, sort_key
+from ks4_ccd.ks4.tiling import field_number, is_tile_name
+from ks4_ccd.library._archive import ArchiveSource, archive_name
+from ks4_ccd.library._arrays import (
+    check_together,
+    edges_of,
+    read_once,
+    without_marks,
+)
+from ks4_ccd.library._sources import FolderSource, printable
+from ks4_ccd.library._store_file import STORE_SUFFIX
+from ks4_ccd.library._store_source import StoreSource
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import FAMILIES, MapKey, parts_of
+from ks4_ccd.maps.misalignment import MisalignmentMap
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
+
+__all__ = [
+    "MapLibrary",
+    "as_paths",
+    "check_components",
+    "is_whole",
+    "open_sources",
+    "order",
+    "split_components",
+    "what_is_there",
+]
+
+_PARTS = ("values", "error", "count")
+# The maps of these kinds that have no star at all are of no use.
+_EMPTY_VALUE = {"zeropoint": ZeroPointMap.empty_value}
+
+
+class MapLibrary:
+    """
+    The calibration maps in folders, archives and stores.
+
+    Maps are found by their file names, in any subfolder; other files are
+    ignored. Archives are read in place: nothing is extracted to disk,
+    nothing is unpickled. A .tar.gz is scanned once in a process,
+    which takes seconds for a gigabyte; any map is then read in tens of
+    milliseconds. A store, which `~ks4_ccd.ingest` makes of archives, opens
+    at once and gives any map in a fraction of a millisecond.
+
+    Parameters
+    ----------
+    path : path-like or list of path-like
+        A folder (with .npy files of maps, and .tar, .tar.gz or .tgz archives
+        of them, in upper or lower case, also with the query of a download
+        after it, as in ``X.tar.gz?download=1``), an archive, a store (a file
+        named .ks4maps), or several of these together.
+    image_shape : tuple of int, optional
+        The shape ``(rows, columns)`` of the whole images that the maps
+        cover; by default that of the KS4 stacks.
+
+    Raises
+    ------
+    MapNotFoundError
+        If ``path`` does not exist.
+    MapFormatError
+        If an archive is truncated, damaged or not an archive.
+    StoreError
+        If a store is damaged, locked or not a store, or was written by another
+        version.
+    KS4Error
+        If a folder or a file cannot be read.
+
+    Notes
+    -----
+    Threads may share a library. A pickled one is opened again, by its paths,
+    where it is unpickled.
+
+    A file without star counts beside it marks its empty cells by a value of
+    exactly 30 (zero points) or 0 (misalignments, offsets), and an error of 0
+    if there are errors: these cells become NaN. Where there are counts, a
+    count of 0 marks an empty cell.
+
+    In an archive, a link to an earlier member is another name of its data. A
+    member that cannot be read (a link that leads elsewhere, a device, more than
+    64 MiB) is an error when its map is loaded, and leaves the others readable.
+
+    The same array may exist more than once, in several sources or as
+    ``dual`` and ``Idual``: equal ones count as one, different ones raise
+    `MapFormatError` when their map is loaded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from ks4_ccd import MapLibrary
+    >>> with TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/zp_map_0403_R_single_APER5.npy", np.full((55, 55), 29.9))
+    ...     with MapLibrary(folder) as library:
+    ...         zpmap = library.zeropoint("0403", "R")
+    >>> zpmap.values.shape, zpmap.key.aperture
+    ((55, 55), 'APER5')
+    """
+
+    def __init__(self, path, *, image_shape=(22000, 22000)):
+        self.image_shape = tuple(MapGrid.for_image((1, 1), image_shape).image_shape)
+        self.paths = as_paths(path)
+        with ExitStack() as opened:
+            self._sources = []
+            for source in open_sources(self.paths):
+                opened.callback(source.close)
+                self._sources.append(source)
+            self._opened = opened.pop_all()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def __reduce__(self):
+        self._open_sources()
+        paths = [path.absolute() for path in self.paths]
+        return partial(type(self), paths, image_shape=self.image_shape), ()
+
+    def __repr__(self):
+        return f"<MapLibrary: {', '.join(map(str, self.paths))}>"
+
+    def close(self):
+        """Close archives and stores; loading a map is an error from then on."""
+        self._opened.close()
+        self._sources = None
+
+    def table(self):
+        """
+        List the maps that can be loaded.
+
+        Returns
+        -------
+        table : `~astropy.table.Table`
+            A row per map, sorted: ``kind`` (``"zeropoint"``,
+            ``"misalignment"`` or ``"offset"``), ``field``, ``tile`` (``""``
+            where no file name says it), ``band``, ``mode``, ``aperture``
+            (``""`` where the kind has none), ``detector`` if any map has one, whether
+            its ``values`` (both components of an offset), ``error`` and ``count``
+            exist, and ``source``, the path of the values or of the first component.
+        """
+        parts_there = self._parts_there()
+        rows = []
+        for key in sorted(parts_there, key=order):
+            if is_whole(key.kind, parts_there[key]):
+                own_key, path = _name_of(self._find(key))
+                parts = [True, *(part in parts_there[key] for part in _PARTS[1:])]
+                words = (key.kind, key.field, own_key.tile or "", key.band, key.mode)
+                words += (key.aperture or "", key.detector or "")
+                rows.append((*words, *parts, path))
+        names = ("kind", "field", "tile", "band", "mode", "aperture", "detector")
+        names += (*_PARTS, "source")
+        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+        table = Table(
+            [
+                np.array(column, dtype=bool if name in _PARTS else str)
+                for name, column in zip(names, columns, strict=True)
+            ],
+            names=names,
+        )
+        if not any(table["detector"]):
+            table.remove_column("detector")
+        return table
+
+    def zeropoint(
+        self,
+        field,
+        band,
+        mode="single",
+        aperture="APER5",
+        *,
+        detector=None,
+        image_shape=None,
+    ):
+        """
+        Return the zero-point map of a field.
+
+        Parameters
+        ----------
+        field : str or int
+            The name of the field; for one of KS4 ``"0403"``, ``403``, ``"122-72"``
+            or ``"0403.122-72"``.
+        band : str
+            The filter, such as ``"R"``.
+        mode : str, optional
+            How the stars were detected: ``"single"`` or ``"dual"`` (``"Idual"`` is
+            the same) in KS4.
+        aperture : str, optional
+            The aperture of the photometry that the map is for: ``"FWHM"``,
+            ``"APER3"``, ``"APER5"``, ``"APER10"`` or ``"AUTO"`` in KS4.
+        detector : str, optional
+            The detector, for maps of one detector of a camera.
+        image_shape : tuple of int, optional
+            The shape ``(rows, columns)`` of the whole image; by default that
+            of the library.
+
+        Returns
+        -------
+        zpmap : `~ks4_ccd.ZeroPointMap`
+            Its ``error`` or ``count`` is `None` where the library has none.
+
+        Raises
+        ------
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented, or is there twice
+            with different contents.
+        GeometryError
+            If the map has more cells than the image has pixels.
+        KS4Error
+            If an argument is not one of the allowed values.
+        """
+        key = self._key("zp", field, band, mode, aperture, detector)
+        return self._load(ZeroPointMap, key, image_shape)
+
+    def misalignment(
+        self, field, band, mode="single", *, detector=None, image_shape=None
+    ):
+        """
+        Return the misalignment map of a field.
+
+        Parameters
+        ----------
+        field : str or int
+            The name of the field; for one of KS4 ``"0403"``, ``403``, ``"122-72"``
+            or ``"0403.122-72"``.
+        band : str
+            The filter, such as ``"R"``.
+        mode : str, optional
+            How the stars were detected: ``"single"`` or ``"dual"`` (``"Idual"`` is
+            the same) in KS4.
+        image_shape : tuple of int, optional
+            The shape ``(rows, columns)`` of the whole image; by default that
+            of the library.
+
+        Returns
+        -------
+        misalignment : `~ks4_ccd.MisalignmentMap`
+            Its ``error`` or ``count`` is `None` where the library has none.
+
+        Raises
+        ------
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented, or is there twice
+            with different contents.
+        GeometryError
+            If the map has more cells than the image has pixels.
+        KS4Error
+            If an argument is not one of the allowed values.
+        """
+        key = self._key("align", field, band, mode, None, detector)
+        return self._load(MisalignmentMap, key, image_shape)
+
+    def offset(
+        self,
+        field,
+        band,
+        mode="single",
+        *,
+        detector=None,
+        image_shape=None,
+        components=None,
+    ):
+        """
+        Return the offset map of a field.
+
+        Parameters
+        ----------
+        field : str or int
+            The name of the field; for one of KS4 ``"0403"``, ``403``, ``"122-72"``
+            or ``"0403.122-72"``.
+        band : str
+            The filter, such as ``"R"``.
+        mode : str, optional
+            How the stars were detected: ``"single"`` or ``"dual"`` (``"Idual"`` is
+            the same) in KS4.
+        image_shape : tuple of int, optional
+            The shape ``(rows, columns)`` of the whole image; by default that
+            of the library.
+        components : tuple of str, optional
+            By default the map is read from the files that `OffsetMap.save`
+            writes. With this, it is read from an `align` array with a third
+            axis of length 2, which the release does not document: the
+            components in the order of that axis, ``"dra"`` and ``"ddec"``
+            (along RA cos(dec) and Dec, reference minus measured), or
+            ``"-dra"`` and ``"-ddec"`` where it is measured minus reference.
+
+        Returns
+        -------
+        offsets : `~ks4_ccd.OffsetMap`
+            Its ``error`` or ``count`` is `None` where the library has none.
+
+        Raises
+        ------
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented, or is there twice
+            with different contents.
+        GeometryError
+            If the map has more cells than the image has pixels.
+        KS4Error
+            If an argument is not one of the allowed values.
+        """
+        family = "dra"
+        if components is not None:
+            components, family = check_components(components), "align"
+        key = self._key(family, field, band, mode, None, detector)
+        return self._load(OffsetMap, key, image_shape, components)
+
+    def for_header(self, header, mode="single", aperture="APER5"):
+        """
+        Return the zero-point map that belongs to an image.
+
+        Parameters
+        ----------
+        header : `~astropy.io.fits.Header` or mapping
+            The header of the image. FIELD1 (the number of the field) or else
+            FIELD2 (the name of its tile), and FILTER, say which map; KS4NAX1
+            and KS4NAX2, if both are there, the size of the whole image in
+            pixels along x and y.
+        mode, aperture : str, optional
+            As in `zeropoint`.
+
+        Returns
+        -------
+        zpmap : `~ks4_ccd.ZeroPointMap`
+
+        Raises
+        ------
+        MapMismatchError
+            If a keyword is missing, or does not say what it should.
+        MapNotFoundError
+            If there is no such map; the message says which there are.
+        MapFormatError
+            If an array of the map is not as documented.
+        """
+        return self.zeropoint(
+            field_in(header),
+            band_of(header),
+            mode,
+            aperture,
+            image_shape=frame_shape(header),
+        )
+
+    def _open_sources(self):
+        if self._sources is None:
+            msg = f"{self!r} is closed: load maps before closing it"
+            raise KS4Error(msg)
+        return self._sources
+
+    def _key(self, family, field, band, mode, aperture, detector):
+        names = _field(field), band, mode, aperture
+        given = MapKey(family, *names, detector=detector)
+        key = canonical_key(given)
+        # The number of a field of another survey need not have four digits.
+        return key if key == given or self._find(key) else given
+
+    def _find(self, key):
+        sources = self._open_sources()
+        return [(source, entry) for source in sources for entry in source.find(key)]
+
+    def _load(self, map_class, key, image_shape, components=None):
+        needed, optional = parts_of(key.kind)
+        arrays, paths = {}, {}
+        first_found = self._find(key)
+        for part, family in (needed | optional).items():
+            is_first = family == key.family
+            found = first_found if is_first else self._find(key.with_family(family))
+            if found and part == "values" and components is not None:
+                both, path = read_once(found, components=True)
+                arrays |= split_components(both, components)
+                paths |= dict.fromkeys(arrays, path)
+            elif found:
+                arrays[part], paths[part] = read_once(found)
+            elif part in needed:
+                raise MapNotFoundError(self._message_for(key))
+        own_key, source = _name_of(first_found)
+        edges = edges_of(arrays.pop("edges", None), paths.get("edges"))
+        check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
+        if "count" not in arrays:
+            mark = map_class.empty_value
+            arrays |= without_marks(arrays, map_class.components, mark)
+        shape = next(iter(arrays.values())).shape
+        try:
+            if image_shape is None and "edges" not in paths:
+                grid = _plain_grid(shape, self.image_shape)
+            else:
+                frame = self.image_shape if image_shape is None else image_shape
+                grid = MapGrid.for_image(shape, frame, edges)
+            return map_class(**arrays, grid=grid, key=own_key, source=source)
+        except KS4Error as error:
+            # Messages of the map classes begin with the part that is wrong.
+            culprit = [paths[part] for part in paths if str(error).startswith(part)]
+            msg = f"{(culprit or [source])[0]}: {error}"
+            raise type(error)(msg) from error
+
+    def _message_for(self, missing):
+        return what_is_there(missing, self._parts_there(), self.paths)
+
+    def _parts_there(self):
+        # {key of the first array: names of the arrays that are there}
+        parts_there = defaultdict(set)
+        for source in self._open_sources():
+            for key in source.keys():  # noqa: SIM118 (a source is no dict)
+                needed, _ = parts_of(key.kind)
+                first_key = key.with_family(next(iter(needed.values())))
+                parts_there[first_key].add(key.part)
+        return parts_there
+
+
+def _field(field):
+    # A number may be one of another survey; the name of a tile is one of KS4.
+    name = str(field).strip() if isinstance(field, str | int) else field
+    is_tile = isinstance(name, str) and is_tile_name(name.rpartition(".")[2])
+    return field_number(name) if is_tile else name
+
+
+# Nearly all maps of a release have one grid: it need not be checked each time.
+@lru_cache(maxsize=16)
+def _plain_grid(shape, image_shape):
+    return MapGrid.for_image(shape, image_shape)
+
+
+def _name_of(found):
+    # The key with the tile, if a file name says it, and the first path.
+    keys = [entry.key for _, entry in found]
+    with_tile = [own_key for own_key in keys if own_key.tile is not None]
+    return (with_tile or keys)[0], found[0][1].path
+
+
+_KINDS = tuple(dict.fromkeys(kind for kind, _ in FAMILIES.values()))
+_MOST_FIELDS_LISTED = 12
+_OF_NO_RELEASE = (
+    "; the release has none, as its misalignment maps have no direction: build one "
+    "from a star table with build_offset_map"
+)
+
+
+def order(key):
+    """Return what sorts keys by kind, field, band (blue first), mode and aperture."""
+    return (
+        _KINDS.index(key.kind),
+        *sort_key(key),
+    )
+
+
+def is_whole(kind, parts):
+    """Return whether ``parts`` are enough for a map of that kind."""
+    needed, _ = parts_of(kind)
+    return parts >= set(needed)
+
+
+def what_is_there(missing, parts_there, paths):
+    """
+    Return the message that a map does not exist, with those that do.
+
+    Parameters
+    ----------
+    missing : `MapKey`
+        The key of the values that do not exist.
+    parts_there : dict
+        By the key of a map's first array, the names of the arrays that exist.
+    paths : iterable of path-like
+        The paths that were searched.
+
+    Returns
+    -------
+    message : str
+    """
+    msg = f"no {missing} in {', '.join(map(printable, paths))}: "
+    if missing in parts_there:
+        there = " and ".join(sorted(parts_there[missing]))
+        needed, _ = parts_of(missing.kind)
+        lacking = [needed[p] for p in needed if p not in parts_there[missing]]
+        files = " and ".join(f"{family}_map" for family in lacking)
+        return msg + f"its {there} exists, its {files} file does not"
+    maps = [
+        key
+        for key in sorted(parts_there, key=order)
+        if key.kind == missing.kind and is_whole(key.kind, parts_there[key])
+    ]
+    if not maps:
+        msg += f"no {missing.kind} map exists there"
+        return msg + _OF_NO_RELEASE if missing.kind == "offset" else msg
+    of_field = [key for key in maps if key.place == missing.place]
+    if of_field:
+        return msg + f"maps of that field are {_variants(of_field)}"
+    fields = list(dict.fromkeys(key.place for key in maps))
+    more = len(fields) - _MOST_FIELDS_LISTED
+    msg += f"fields with such maps are {', '.join(fields[:_MOST_FIELDS_LISTED])}"
+    return f"{msg} and {more} more" if more > 0 else msg
+
+
+def _variants(keys):
+    # "R single (APER3, APER5), I single (AUTO)"
+    apertures = defaultdict(list)
+    for key in keys:
+        apertures[f"{key.band} {key.mode}"].append(key.aperture)
+    return ", ".join(
+        name if None in kept else f"{name} ({', '.join(kept)})"
+        for name, kept in apertures.items()
+    )
+
+
+_SIGNS = {"dra": 1.0, "ddec": 1.0, "-dra": -1.0, "-ddec": -1.0}
+
+
+def check_components(components):
+    """
+    Return ``components`` if they name both, each once, else raise `KS4Error`.
+
+    Parameters
+    ----------
+    components : tuple of str
+        ``"dra"`` and ``"ddec"`` in the order of an array's third axis, with a
+        ``"-"`` in front of what is measured minus reference.
+
+    Returns
+    -------
+    components : tuple of str
+    """
+    try:
+        names = tuple(components)
+        bare = sorted(name.removeprefix("-") for name in names if name in _SIGNS)
+    except TypeError:
+        bare = []
+    if bare != ["ddec", "dra"] or len(names) != 2:
+        msg = (
+            "components must be dra or -dra, and ddec or -ddec, in the order of the "
+            f'array, such as ("dra", "ddec"), got {components!r}'
+        )
+        raise KS4Error(msg)
+    return names
+
+
+def split_components(array, components):
+    """
+    Return the components in an array, reference minus measured.
+
+    Parameters
+    ----------
+    array : 3D `~numpy.ndarray`
+        Indexed ``[x_bin, y_bin, component]``.
+    components : tuple of str
+        As `check_components` returns them.
+
+    Returns
+    -------
+    arrays : dict
+        ``dra`` and ``ddec``, 2D.
+    """
+    return {
+        name.removeprefix("-"): _SIGNS[name] * array[..., axis]
+        for axis, name in enumerate(components)
+    }
+
+
+def as_paths(path):
+    """Return one path, or a list of them, as a tuple of `~pathlib.Path`."""
+    several = isinstance(path, (list, tuple, set, frozenset))
+    try:
+        paths = tuple(map(Path, path if several else [path]))
+    except TypeError as error:
+        msg = f"path must be a path or a list of paths, got {path!r}"
+        raise KS4Error(msg) from error
+    if not paths:
+        msg = "path must name at least one folder, archive or store, got an empty list"
+        raise KS4Error(msg)
+    return paths
+
+
+def open_sources(paths):
+    """
+    Open the sources at paths, one after the other.
+
+    Parameters
+    ----------
+    paths : iterable of `~pathlib.Path`
+        Folders, archives and stores.
+
+    Yields
+    ------
+    source : `FolderSource`, `ArchiveSource` or `StoreSource`
+        An archive or a store to which two paths lead is opened once.
+    """
+    archives_seen = set()
+    for path in paths:
+        if path.is_dir():
+            files = _files_in(path)
+            yield FolderSource(path, files)
+            archives = [file for file in files if _is_archive(file)]
+        else:
+            _check_file(path)
+            archives = [path]
+        for archive in archives:
+            real_path = os.path.realpath(archive)
+            if real_path not in archives_seen:
+                archives_seen.add(real_path)
+                is_store = os.fspath(archive).endswith(STORE_SUFFIX)
+                yield (StoreSource if is_store else ArchiveSource)(archive)
+
+
+def _files_in(folder):
+    def refuse(error):
+        folder = printable(error.filename)
+        msg = f"cannot read the folder {folder}: {error.strerror}"
+        raise KS4Error(msg) from error
+
+    return [
+        os.path.join(parent, name)
+        for parent, _, names in sorted(os.walk(folder, onerror=refuse))
+        for name in sorted(names)
+    ]
+
+
+def _is_archive(file):
+    name = os.path.basename(file)
+    # `._name` is what macOS puts beside a file for itself.
+    is_named_so = archive_name(name) is not None and not name.startswith(".")
+    return is_named_so and os.path.isfile(file)
+
+
+def _check_file(path):
+    name = printable(path)
+    if not os.path.lexists(path):
+        msg = f"{name} does not exist: expected a folder, an archive or a store of maps"
+        raise MapNotFoundError(msg)
+    if path.suffix == ".npy":
+        msg = f"{name} is a single array: give the folder that contains it"
+        raise MapFormatError(msg)
+    if not path.is_file():
+        msg = f"{name} is neither a folder nor an archive nor a store of maps"
+        raise MapFormatError(msg)

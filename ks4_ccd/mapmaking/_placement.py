@@ -1,0 +1,62 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Check that stars lie on the stack that a map is made of."""
+
+from ks4_ccd.catalogs.placement import PixelsAndSky
+from ks4_ccd.exceptions import GeometryError
+from ks4_ccd.ks4.frame import StackFrame
+
+__all__ = ["check_placement"]
+
+
+def check_placement(stars, grid, field):
+    """
+    Refuse stars whose pixels are not those of the stack of a field.
+
+    Parameters
+    ----------
+    stars : `~ks4_ccd.mapmaking._stars.MatchedStars`
+    grid : `~ks4_ccd.MapGrid`
+        The grid of the map.
+    field : str, int or `None`
+        The field of the map. Only of KS4 fields it is known where they are.
+
+    Raises
+    ------
+    MapMismatchError
+        If most of the stars are not in the field.
+    GeometryError
+        If the median star is more than 3 pixels from where its sky position
+        is on the stack.
+    """
+    frame, sky = StackFrame.of(field, grid), stars.sky
+    if frame is None or sky is None:
+        return
+    positions = PixelsAndSky(stars.x, stars.y, *sky, frame)
+    positions.check_field()
+    if positions.agree((0, 0)):
+        return
+    rows, columns = grid.image_shape
+    other, shift = positions.other_stack, positions.shift
+    if other is not None:
+        advice = (
+            f"the stars may be those of a whole stack of {other[1]} x {other[0]} "
+            f"pixels: give image_shape={other} (--image-size {other[1]} {other[0]})"
+        )
+    elif shift is not None:
+        x, y = shift
+        advice = (
+            f"all stars are shifted by ({x:g}, {y:g}) pixels, as those of a cut-out "
+            "are: count pixel positions from the first pixel of the whole stack, and "
+            "give its image_shape (--image-size)"
+        )
+    else:
+        advice = (
+            "the image of the catalog does not have the pixels of the stack (0.4 "
+            "arcsec, north up, east left), or image_shape (--image-size) is wrong"
+        )
+    msg = (
+        "pixel positions and sky positions of the stars contradict each other for a "
+        f"stack of {columns} x {rows} pixels: {positions.described((0, 0))}; {advice}. "
+        "A map of an image of its own is made without field="
+    )
+    raise GeometryError(msg)

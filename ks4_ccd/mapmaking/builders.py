@@ -1,0 +1,528 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""From tables of matched stars to maps: the builders."""
+
+import numpy as np
+from tqdm import tqdm
+
+from ks4_ccd.exceptions import (
+    AlreadyCalibratedError,
+    KS4Error,
+    MapMismatchError,
+    one_of,
+)
+from ks4_ccd.files.magnitudes import CONTAINED, zeropoint_columns
+from ks4_ccd.ks4.names import APERTURES, MODE_ALIASES, canonical_key
+from ks4_ccd.mapmaking import _published
+from ks4_ccd.mapmaking import _surfaces as _smooth
+from ks4_ccd.mapmaking._placement import check_placement
+from ks4_ccd.mapmaking._stars import MatchedStars
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
+from ks4_ccd.maps.misalignment import MisalignmentMap
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
+
+__all__ = [
+    "RECIPES",
+    "build_maps",
+    "build_misalignment_map",
+    "build_offset_map",
+    "build_zeropoint_map",
+    "check_zeropoints",
+    "map_key",
+    "refuse_calibrated",
+    "stars_and_grid",
+]
+
+_STACK = (22000, 22000)
+_PHOTOMETRIC, _ASTROMETRIC = (55, 55), (110, 110)
+
+
+def build_zeropoint_map(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    aperture="APER5",
+    mode="single",
+    field=None,
+    shape=None,
+    recipe="default",
+    edges=None,
+    misalignment=None,
+    columns="sextractor",
+    apertures=None,
+    mag_zeropoint=None,
+):
+    """
+    Make a zero-point map from matched stars.
+
+    Parameters
+    ----------
+    matched : `~astropy.table.Table`
+        Sources and the stars that they are, as `match_catalogs` returns them
+        or the pipeline of the survey writes them. It is not changed.
+    image_shape : tuple of int, optional
+        The shape ``(rows, columns)`` of the image.
+    band : str
+        The band of the image; ``{band}mag`` are the reference magnitudes.
+    aperture : str, optional
+        The aperture of the instrumental magnitudes.
+    mode : {"single", "dual"}, optional
+        Of the catalog. DR1 cuts stars by their errors in mode single only.
+    field : str or int, optional
+        The KS4 field, for the map's ``key``; without it the map has none.
+    shape : tuple of int, optional
+        The shape of the map, ``(cells along x, cells along y)``: by default
+        (55, 55), and (220, 220) with ``edges``.
+    recipe : {"default", "dr1"}, optional
+        ``"dr1"`` makes the maps of the release, quirks included; see Notes.
+    edges : pair of sequences, optional
+        0-based pixel coordinates x, and y, of borders where the zero point
+        may have steps, such as those of amplifiers. Not for ``"dr1"``.
+    misalignment : `~ks4_ccd.MisalignmentMap`, optional
+        What separations are cut by. By default it is made from ``matched``;
+        DR1 takes that of mode single in both modes.
+    columns : {"sextractor", "photutils"}, `~ks4_ccd.SourceColumns` or dict, optional
+        Which columns of the source catalog hold what.
+    apertures : sequence of str, optional
+        The names of the apertures in its vector column.
+    mag_zeropoint : float, optional
+        The zero point that the magnitudes contain (SExtractor's MAG_ZEROPOINT):
+        it is subtracted first. By default the one given to `match_catalogs`
+        (MATCHMZP in the table's meta), or 0.
+
+    Returns
+    -------
+    zpmap : `~ks4_ccd.ZeroPointMap`
+        ``error`` is the scatter of single stars. With the default recipe
+        ``count`` is the number of stars whose median would be as good as the
+        value is, so that ``error_kind="median"`` gives its standard error.
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If magnitudes contain the zero points of maps: the table has columns of
+        them (ZP_AP), or the record of a calibration.
+    KS4Error
+        If columns are missing, fewer than three stars are usable, or an
+        argument is not allowed.
+    GeometryError
+        If the map does not fit the image, or for a KS4 field if the pixel
+        positions are not those of its stack.
+    MapMismatchError
+        If all stars are off the image, most are not in the field, or a zero
+        point is below 10 or above 50: magnitudes that contain one already
+        give maps of zeros.
+
+    Notes
+    -----
+    The default recipe fits a surface to all stars at once: an average of
+    penalised cubic splines, weighted by five-fold cross-validation, plus
+    polynomials in the regions between ``edges``, whose degree is chosen in the
+    same way; without ``edges``, plus the mean residual of nearby stars where it
+    is significant. From fewer than 500 stars, it is an average of Gaussian
+    processes, weighted by their probability. Stars are weighted by their
+    uncertainties (measured, and of the reference), scaled and with a floor so
+    that they explain the scatter of stars of equal uncertainties. A trend with
+    the brightness of stars is fitted simultaneously and removed: the map refers
+    to a star of median magnitude. A cell without a star within 1.5 times the
+    mean distance of stars is empty.
+
+    ``"dr1"`` takes the median of each cell's stars after clipping at 2 sigma,
+    and cuts separations as the pipeline does, comparing degrees with arcsec.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ks4_ccd import build_zeropoint_map, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> zpmap = build_zeropoint_map(
+    ...     field.matched, (400, 400), band="R", aperture="APER5", shape=(8, 8)
+    ... )
+    >>> zpmap.values.shape
+    (8, 8)
+    """
+    source = columns, apertures, mag_zeropoint
+    stars, grid = stars_and_grid(
+        matched, image_shape, band, *source, shape, recipe, edges, _PHOTOMETRIC
+    )
+    refuse_calibrated(stars.sources)
+    check_placement(stars, grid, field)
+    made = _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
+    return next(made)
+
+
+def build_misalignment_map(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    mode="single",
+    field=None,
+    shape=None,
+    recipe="default",
+    edges=None,
+    columns="sextractor",
+    apertures=None,
+    mag_zeropoint=None,
+):
+    """
+    Make a map of how far positions are off, without a direction.
+
+    Parameters
+    ----------
+    matched, image_shape, band, mode, field, columns, apertures, mag_zeropoint
+        As in `build_zeropoint_map`.
+    shape : tuple of int, optional
+        The shape of the map, by default (110, 110).
+    recipe : {"default", "dr1"}, optional
+        ``"dr1"`` takes the median separation of the stars in a window of five
+        cells around each cell. The default clips at 3 sigma, and takes wider
+        windows where there are fewer than eight stars.
+    edges : pair of sequences, optional
+        0-based pixel coordinates x, and y, of borders that windows do not
+        reach across. Not for ``"dr1"``.
+
+    Returns
+    -------
+    misalignment : `~ks4_ccd.MisalignmentMap`
+
+    Raises
+    ------
+    KS4Error, GeometryError, MapMismatchError
+        As in `build_zeropoint_map`.
+
+    Examples
+    --------
+    >>> from ks4_ccd import build_misalignment_map, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> misalignment = build_misalignment_map(
+    ...     field.matched, (400, 400), band="R", shape=(16, 16), recipe="dr1"
+    ... )
+    >>> bool((misalignment.values == field.misalignment.values).all())
+    True
+    """
+    key = map_key(field, band, mode)
+    source = columns, apertures, mag_zeropoint
+    stars, grid = stars_and_grid(
+        matched, image_shape, band, *source, shape, recipe, edges, _ASTROMETRIC
+    )
+    check_placement(stars, grid, field)
+    return _misalignment_map(stars, grid, recipe, key)
+
+
+def build_offset_map(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    mode="single",
+    field=None,
+    shape=None,
+    edges=None,
+    columns="sextractor",
+    apertures=None,
+    mag_zeropoint=None,
+):
+    """
+    Make a map that corrects positions: offsets along RA and declination.
+
+    Parameters
+    ----------
+    matched, image_shape, band, mode, field, columns, apertures, mag_zeropoint
+        As in `build_zeropoint_map`.
+    shape : tuple of int, optional
+        The shape of the map, by default (110, 110), and (220, 220) with
+        ``edges``.
+    edges : pair of sequences, optional
+        0-based pixel coordinates x, and y, of borders where positions may
+        have steps, such as those of chips.
+
+    Returns
+    -------
+    offsets : `~ks4_ccd.OffsetMap`
+        ``error`` is the scatter of single stars along an axis, and ``count``
+        as in `build_zeropoint_map`.
+
+    Raises
+    ------
+    KS4Error, GeometryError, MapMismatchError
+        As in `build_zeropoint_map`.
+
+    Notes
+    -----
+    Both components are surfaces as in `build_zeropoint_map`. The release has
+    no such maps, so there is one recipe.
+
+    Examples
+    --------
+    >>> from ks4_ccd import build_offset_map, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> offsets = build_offset_map(field.matched, (400, 400), band="R", shape=(16, 16))
+    >>> offsets.dra.shape
+    (16, 16)
+    """
+    key = map_key(field, band, mode)
+    source = columns, apertures, mag_zeropoint
+    stars, grid = stars_and_grid(
+        matched, image_shape, band, *source, shape, "default", edges, _ASTROMETRIC
+    )
+    check_placement(stars, grid, field)
+    return OffsetMap(*_smooth.offset_cells(stars, grid), grid=grid, key=key)
+
+
+def build_maps(
+    matched,
+    image_shape=_STACK,
+    *,
+    band,
+    mode="single",
+    field=None,
+    shape=None,
+    recipe="default",
+    chip_edges=None,
+    amplifier_edges=None,
+    misalignment=None,
+    columns="sextractor",
+    apertures=None,
+    mag_zeropoint=None,
+    progress=False,
+):
+    """
+    Make all maps of an image: positions, and zero points in all apertures.
+
+    Parameters
+    ----------
+    matched, image_shape, band, mode, field, recipe, columns, apertures, \
+mag_zeropoint
+        As in `build_zeropoint_map`.
+    shape : tuple of int, optional
+        The shape of the zero-point maps; maps of positions have twice as
+        many cells along each axis, or with edges as many.
+    chip_edges, amplifier_edges : pair of sequences, optional
+        Borders where positions, and zero points, may have steps.
+    misalignment : `~ks4_ccd.MisalignmentMap`, optional
+        That of mode single, which DR1 stores in both modes; made from
+        ``matched`` by default.
+    progress : bool, optional
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    maps : list
+        The misalignment map, an offset map (by the default recipe), and the
+        zero-point map of each aperture of the catalog.
+
+    Raises
+    ------
+    AlreadyCalibratedError, KS4Error, GeometryError, MapMismatchError
+        As in `build_zeropoint_map`.
+    """
+    key = map_key(field, band, mode)
+    source = columns, apertures, mag_zeropoint
+    stars, grid = stars_and_grid(
+        matched,
+        image_shape,
+        band,
+        *source,
+        shape,
+        recipe,
+        amplifier_edges,
+        _PHOTOMETRIC,
+    )
+    refuse_calibrated(stars.sources)
+    check_placement(stars, grid, field)
+    finer = None
+    if shape is not None:
+        finer = shape if chip_edges is not None else _finer(grid)
+    _, fine = stars_and_grid(
+        matched, image_shape, band, *source, finer, recipe, chip_edges, _ASTROMETRIC
+    )
+    names = [name for name in APERTURES if name in stars.sources.apertures]
+    names += [name for name in stars.sources.apertures if name not in names]
+    if not names:
+        stars.sources.place_of(APERTURES[0])
+    with tqdm(
+        total=len(names) + 1 + (recipe == "default"), unit="map", disable=not progress
+    ) as bar:
+        if misalignment is None:
+            misalignment = _misalignment_map(stars, fine, recipe, key)
+        maps = [misalignment]
+        bar.update()
+        if recipe == "default":
+            arrays = _smooth.offset_cells(stars, fine)
+            maps.append(OffsetMap(*arrays, grid=fine, key=key))
+            bar.update()
+        for zpmap in _zeropoint_maps(
+            stars, names, grid, mode, recipe, misalignment, field
+        ):
+            maps.append(zpmap)
+            bar.update()
+    return maps
+
+
+def _misalignment_map(stars, grid, recipe, key):
+    made = _published if recipe == "dr1" else _smooth
+    return MisalignmentMap(*made.misalignment_cells(stars, grid), grid=grid, key=key)
+
+
+def _finer(grid):
+    """Return the shape of maps of positions: of half the cells, but of whole pixels."""
+    rows, columns = grid.image_shape
+    return min(2 * grid.shape[0], columns), min(2 * grid.shape[1], rows)
+
+
+def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
+    mode = MODE_ALIASES[one_of("mode", mode, tuple(MODE_ALIASES))]
+    keys = [map_key(field, stars.band, mode, aperture) for aperture in apertures]
+    if misalignment is None:
+        fine = MapGrid.for_image(_finer(grid), grid.image_shape)
+        misalignment = _misalignment_map(stars, fine, recipe, None)
+    elif not isinstance(misalignment, MisalignmentMap):
+        msg = f"misalignment must be a MisalignmentMap, got {misalignment!r}"
+        raise KS4Error(msg)
+    elif misalignment.grid.image_shape != grid.image_shape:
+        msg = (
+            f"misalignment is of an image of shape {misalignment.grid.image_shape}, "
+            f"the zero points are of one of {grid.image_shape}"
+        )
+        raise MapMismatchError(msg)
+    if recipe == "dr1":
+        made = _published.zeropoint_cells(
+            stars, apertures, grid, mode, misalignment.values
+        )
+    else:
+        made = _smooth.zeropoint_cells(stars, apertures, grid, mode, misalignment.at)
+    for aperture, key, arrays in zip(apertures, keys, made, strict=True):
+        values, _, count = arrays
+        check_zeropoints(values, count, stars, aperture)
+        yield ZeroPointMap(*arrays, grid=grid, key=key)
+
+
+RECIPES = ("default", "dr1")
+# Where there are edges, half a cell without interpolation is to be short.
+_SHAPE_WITH_EDGES = (220, 220)
+# No camera has zero points beyond these, for magnitudes of its counts.
+_ZEROPOINTS = 10.0, 50.0
+
+
+def stars_and_grid(
+    matched,
+    image_shape,
+    band,
+    columns,
+    apertures,
+    mag_zeropoint,
+    shape,
+    recipe,
+    edges,
+    default_shape,
+):
+    """Return the stars and the grid that arguments mean, once they are checked."""
+    one_of("recipe", recipe, RECIPES)
+    if recipe == "dr1" and edges is not None:
+        msg = 'edges are not for recipe="dr1": the release smooths over them'
+        raise KS4Error(msg)
+    if not isinstance(band, str) or not band:
+        msg = f"band must be a name such as R, got {band!r}"
+        raise KS4Error(msg)
+    stars = MatchedStars(matched, band, columns, apertures, mag_zeropoint)
+    if shape is None:
+        shape = default_shape if edges is None else _SHAPE_WITH_EDGES
+    grid = MapGrid.for_image(shape, image_shape, ((), ()) if edges is None else edges)
+    rows, columns_ = grid.image_shape
+    if not (np.isfinite(stars.x) & np.isfinite(stars.y)).any():
+        msg = f"none of the {len(matched)} matched stars has a position on the image"
+        raise KS4Error(msg)
+    if not stars.on_image(grid.image_shape).any():
+        msg = (
+            f"no star is on the image of {columns_} x {rows} pixels: stars have x of "
+            f"{np.nanmin(stars.x):.0f} to {np.nanmax(stars.x):.0f}, y of "
+            f"{np.nanmin(stars.y):.0f} to {np.nanmax(stars.y):.0f} (is image_shape "
+            "that of the image of the catalog?)"
+        )
+        raise MapMismatchError(msg)
+    return stars, grid
+
+
+def refuse_calibrated(sources):
+    """
+    Refuse magnitudes that contain the zero points of maps.
+
+    Without a constant such as 30 they would give a map of constants.
+
+    Parameters
+    ----------
+    sources : `~ks4_ccd.catalogs.sources.Sources`
+
+    Raises
+    ------
+    AlreadyCalibratedError
+        If the table has columns of zero points, or the record of a calibration.
+    """
+    if sources.columns.fluxes:
+        return
+    found = [f"column {name}" for name in zeropoint_columns(sources.table)]
+    if CONTAINED in sources.table.meta:
+        found.append(f"{CONTAINED} in its meta")
+    if found:
+        msg = (
+            "the catalog was calibrated before: expected instrumental magnitudes to "
+            f"make zero points from, found {', '.join(found)}. Give the catalog as it "
+            "was measured, or subtract these zero points; then remove or rename what "
+            "was found"
+        )
+        raise AlreadyCalibratedError(msg)
+
+
+def check_zeropoints(values, count, stars, aperture):
+    """
+    Refuse zero points that no camera has.
+
+    Parameters
+    ----------
+    values, count : 2D `~numpy.ndarray`
+        Zero points, and numbers of stars, of the cells of a map.
+    stars : `~ks4_ccd.mapmaking._stars.MatchedStars`
+    aperture : str
+
+    Raises
+    ------
+    MapMismatchError
+        If that of a cell with stars is below 10 or above 50.
+    """
+    lowest, highest = _ZEROPOINTS
+    valid = values[count > 0]
+    wrong = valid[(valid < lowest) | (valid > highest)]
+    if not wrong.size:
+        return
+    median = np.median(valid)
+    contained = stars.sources.mag_zeropoint
+    msg = (
+        f"zero points of {aperture} in {stars.band}: expected values between "
+        f"{lowest:g} and {highest:g}, found {wrong[0]:.3f} (median {median:.3f}) from "
+        f"{stars.band}mag minus {stars.sources.place_of(aperture)[0]}; "
+    )
+    if stars.sources.columns.fluxes:
+        msg += "give fluxes in counts (adu), and reference magnitudes"
+    elif lowest <= median <= highest:
+        msg += "remove the stars with such magnitudes"
+    elif median < lowest and not contained:
+        msg += (
+            "the magnitudes contain a zero point already: give that of the "
+            "measurement (mag_zeropoint=30 or --mag-zeropoint 30 for SExtractor's "
+            "MAG_ZEROPOINT 30), and do not build from a calibrated catalog"
+        )
+    else:
+        msg += f"mag_zeropoint={contained:g} was subtracted: is it in the magnitudes?"
+    raise MapMismatchError(msg)
+
+
+def map_key(field, band, mode, aperture=None):
+    """Return the key of a map, none without a field."""
+    one_of("mode", mode, tuple(MODE_ALIASES))
+    if field is None:
+        return None
+    family = "align" if aperture is None else "zp"
+    return canonical_key(MapKey(family, field, band, mode, aperture))

@@ -1,0 +1,269 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Robust statistics of the stars in the cells of a map, all cells at once.
+
+A star may be a member of many cells: the windows of the astrometric maps
+are wider than their cells and overlap. Nothing here loops over cells.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ks4_ccd.exceptions import GeometryError, KS4Error
+
+__all__ = ["CellStatistics", "cell_members", "cell_statistics", "clipped_statistics"]
+
+
+class CellStatistics(NamedTuple):
+    """
+    What is left in each cell after clipping.
+
+    Attributes
+    ----------
+    median : `~numpy.ndarray`
+        The median, NaN in a cell without members.
+    scatter : `~numpy.ndarray`
+        The standard deviation (``ddof=0``), NaN in a cell without members.
+    count : `~numpy.ndarray` of int
+        The number of members.
+    """
+
+    median: np.ndarray
+    scatter: np.ndarray
+    count: np.ndarray
+
+
+def cell_members(x, y, grid, *, padding=0.0, outside="drop"):
+    """
+    List which star is a member of which cell.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Pixel coordinates of the stars, 0-based.
+    grid : `~ks4_ccd.MapGrid`
+        The cells.
+    padding : float or (float, float), optional
+        How far the window of a cell reaches beyond it on every side, in
+        pixels (along x and y): 400 for windows of 1000 around cells of 200.
+    outside : {"drop", "clip"}, optional
+        Stars outside of the grid: ``"drop"`` leaves them where they are, so
+        that only padded windows see them, as the published loop did;
+        ``"clip"`` moves them into the outermost cell.
+
+    Returns
+    -------
+    star, cell : 1D `~numpy.ndarray` of int
+        One row a membership: the index of the star, and that of the cell
+        in the flattened ``[x_bin, y_bin]`` array. Stars with a coordinate
+        that is not finite have none. The stars come in ascending order.
+
+    Raises
+    ------
+    KS4Error
+        If an argument is not one of the allowed values.
+
+    Notes
+    -----
+    A window spans ``lower edge - padding <= x < upper edge + padding``.
+
+    Examples
+    --------
+    >>> from ks4_ccd import MapGrid
+    >>> from ks4_ccd.mapmaking.cells import cell_members
+    >>> grid = MapGrid((3, 1), cell_size=10)
+    >>> cell_members([3.0, 12.0], [5.0, 5.0], grid, padding=5)
+    (array([0, 1, 1]), array([0, 0, 1]))
+    """
+    if outside not in ("drop", "clip"):
+        msg = f"outside must be 'drop' or 'clip', got {outside!r}"
+        raise KS4Error(msg)
+    x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+    if x.ndim != 1:
+        msg = f"x and y must be one-dimensional, got the shape {x.shape}"
+        raise GeometryError(msg)
+    padding = np.broadcast_to(np.asarray(padding, float), 2)
+    if not (padding >= 0).all():
+        msg = f"padding must not be negative, got {padding.tolist()}"
+        raise GeometryError(msg)
+
+    known = np.isfinite(x) & np.isfinite(y)
+    first, number = [], []
+    for axis, position in enumerate((x, y)):
+        n_cells, size = grid.shape[axis], float(grid.cell_size[axis])
+        # X_IMAGE from the lower edge of the first cell on.
+        place = np.where(known, position, 0.0) + 1.0 - grid.origin[axis]
+        if outside == "clip":
+            place = np.clip(place, 0.0, np.nextafter(n_cells * size, 0.0))
+        lowest = np.clip((place - padding[axis]) // size, 0, n_cells)
+        highest = np.clip((place + padding[axis]) // size, -1, n_cells - 1)
+        first.append(lowest.astype(np.intp))
+        number.append(np.maximum(highest - lowest + 1, 0).astype(np.intp))
+
+    n_members = np.where(known, number[0] * number[1], 0)
+    star = np.repeat(np.arange(x.size), n_members)
+    # The rank of a membership among those of its star runs over the window.
+    rank = np.arange(star.size) - np.repeat(np.cumsum(n_members) - n_members, n_members)
+    i = first[0][star] + rank // number[1][star]
+    j = first[1][star] + rank % number[1][star]
+    return star, i * grid.shape[1] + j
+
+
+def clipped_statistics(cell, values, n_cells, *, sigma=2.0):
+    """
+    Clip the members of every cell about their median until none goes.
+
+    Parameters
+    ----------
+    cell : array_like of int
+        The cell of each member, 0 to ``n_cells - 1``. A value that is a
+        member of several cells is listed once for each.
+    values : array_like
+        The value of each member; those that are not finite are left out.
+    n_cells : int
+        The number of cells.
+    sigma : float or `None`, optional
+        The clipping limit in standard deviations, 1 or more; `None` clips
+        nothing.
+
+    Returns
+    -------
+    statistics : `CellStatistics`
+        One-dimensional, of length ``n_cells``.
+
+    Notes
+    -----
+    The result is that of ``astropy.stats.sigma_clip(values, sigma=sigma,
+    maxiters=None)`` in each cell, to rounding: the limits at which nothing
+    goes any more hold for all members, as they do there.
+
+    Examples
+    --------
+    >>> from ks4_ccd.mapmaking.cells import clipped_statistics
+    >>> clipped_statistics([0] * 7, [1, 2, 3, 2, 2, 2, 90], 2).count
+    array([6, 0])
+    """
+    cell = np.asarray(cell)
+    values = np.asarray(values, float)
+    if cell.shape != values.shape or cell.ndim != 1:
+        msg = (
+            "cell and values must be one-dimensional and of one length, got the "
+            f"shapes {cell.shape} and {values.shape}"
+        )
+        raise GeometryError(msg)
+    if cell.size and (cell.min() < 0 or cell.max() >= n_cells):
+        msg = (
+            f"cell must lie between 0 and {n_cells - 1}, got {cell.min()} "
+            f"to {cell.max()}"
+        )
+        raise GeometryError(msg)
+    if sigma is not None and not sigma >= 1:
+        msg = f"sigma must be 1 or more, or None, got {sigma!r}"
+        raise KS4Error(msg)
+    finite = np.isfinite(values)
+    if not finite.all():
+        cell, values = cell[finite], values[finite]
+    cell, values = _sorted_by_cell(cell, values, n_cells)
+    if sigma is not None:
+        lower, upper = _clipping_limits(cell, values, n_cells, sigma)
+        kept = (values >= lower[cell]) & (values <= upper[cell])
+        cell, values = cell[kept], values[kept]
+    return _statistics(cell, values, n_cells)
+
+
+def cell_statistics(x, y, values, grid, *, padding=0.0, sigma=2.0, outside="drop"):
+    """
+    Return the clipped median, scatter and count of the stars in each cell.
+
+    Parameters
+    ----------
+    x, y : array_like
+        Pixel coordinates of the stars, 0-based.
+    values : array_like
+        One value a star; those that are not finite are left out.
+    grid : `~ks4_ccd.MapGrid`
+        The cells.
+    padding : float or (float, float), optional
+        How far the window of a cell reaches beyond it, in pixels.
+    sigma : float or `None`, optional
+        The clipping limit in standard deviations, 1 or more; `None` clips
+        nothing.
+    outside : {"drop", "clip"}, optional
+        What is done with stars outside of the grid; see `cell_members`.
+
+    Returns
+    -------
+    statistics : `CellStatistics`
+        Arrays of the grid's shape, indexed ``[x_bin, y_bin]``.
+
+    Examples
+    --------
+    >>> from ks4_ccd import MapGrid
+    >>> from ks4_ccd.mapmaking.cells import cell_statistics
+    >>> grid = MapGrid((2, 1), cell_size=10)
+    >>> found = cell_statistics([1, 2, 3], [5, 5, 5], [30.1, 30.3, 30.2], grid)
+    >>> found.count.tolist(), float(found.median[0, 0])
+    ([[3], [0]], 30.2)
+    """
+    values = np.asarray(values, float)
+    if values.shape != np.shape(x):
+        msg = f"values have the shape {values.shape}, the stars {np.shape(x)}"
+        raise GeometryError(msg)
+    # Sorted once here, not once for each cell that a star is a member of.
+    order = np.argsort(values, kind="stable")
+    x, y = np.broadcast_arrays(x, y)
+    values = values[order]
+    star, cell = cell_members(
+        x[order], y[order], grid, padding=padding, outside=outside
+    )
+    n_cells = grid.shape[0] * grid.shape[1]
+    found = clipped_statistics(cell, values[star], n_cells, sigma=sigma)
+    return CellStatistics(*(part.reshape(grid.shape) for part in found))
+
+
+def _sorted_by_cell(cell, values, n_cells):
+    if not (values[:-1] <= values[1:]).all():
+        by_value = np.argsort(values, kind="stable")
+        cell, values = cell[by_value], values[by_value]
+    # NumPy sorts integers of 16 bits in linear time, and most maps have fewer cells.
+    small = cell.astype(np.min_scalar_type(max(n_cells - 1, 0)))
+    order = np.argsort(small, kind="stable")
+    return cell[order], values[order]
+
+
+def _statistics(cell, values, n_cells):
+    """Median, deviation and count; the members come sorted by cell and value."""
+    count = np.bincount(cell, minlength=n_cells)
+    median = np.full(n_cells, np.nan)
+    scatter = np.full(n_cells, np.nan)
+    filled = np.flatnonzero(count)
+    if filled.size == 0:
+        return CellStatistics(median, scatter, count)
+    number = count[filled]
+    start = np.cumsum(number) - number
+    median[filled] = 0.5 * (
+        values[start + (number - 1) // 2] + values[start + number // 2]
+    )
+    mean = np.add.reduceat(values, start) / number
+    deviation = values - np.repeat(mean, number)
+    scatter[filled] = np.sqrt(np.add.reduceat(deviation**2, start) / number)
+    return CellStatistics(median, scatter, count)
+
+
+def _clipping_limits(cell, values, n_cells, sigma):
+    """Return the limits at which no cell loses a member any more."""
+    lower = np.full(n_cells, np.nan)
+    upper = np.full(n_cells, np.nan)
+    while values.size:
+        median, scatter, count = _statistics(cell, values, n_cells)
+        alive = count > 0
+        lower[alive] = (median - sigma * scatter)[alive]
+        upper[alive] = (median + sigma * scatter)[alive]
+        kept = (values >= lower[cell]) & (values <= upper[cell])
+        # Cells that lost nothing are finished.
+        changed = np.zeros(n_cells, dtype=bool)
+        changed[cell[~kept]] = True
+        going_on = kept & changed[cell]
+        cell, values = cell[going_on], values[going_on]
+    return lower, upper

@@ -1,0 +1,108 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Average the cells of a map with Gaussian weights, and propagate their errors."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ks4_ccd.maps._cell_errors import MEDIAN_OVER_MEAN
+from ks4_ccd.maps.fill import gaussian_sum
+
+__all__ = ["SmoothedCells", "smoothed_cells"]
+
+# To the next cell along x, along y, along both; see `NodeErrors`.
+_LAGS = ((0, 0), (1, 0), (0, 1), (1, 1))
+
+
+class SmoothedCells(NamedTuple):
+    """
+    What becomes the arrays of a smoothed map.
+
+    Attributes
+    ----------
+    components : dict
+        A 2D `~numpy.ndarray` by each name.
+    error, count : 2D `~numpy.ndarray` or `None`
+    covariance : 3D `~numpy.ndarray` or `None`
+        That of the cells, as `~ks4_ccd.maps.node_errors.NodeErrors` takes it;
+        `None` if their errors are the same.
+    """
+
+    components: dict
+    error: np.ndarray | None
+    count: np.ndarray | None
+    covariance: np.ndarray | None
+
+
+def smoothed_cells(components, valid, count, errors, scale, *, shared):
+    """
+    Return the arrays of a smoothed map.
+
+    Parameters
+    ----------
+    components : dict
+        A 2D `~numpy.ndarray` by each name.
+    valid : 2D `~numpy.ndarray` of bool
+    count : 2D `~numpy.ndarray` or `None`
+    errors : `~ks4_ccd.maps._cell_errors.CellErrors` or `None`
+    scale : float
+        The standard deviation of the Gaussian, in cells.
+    shared : bool
+        Whether the cells share their stars, and so their errors.
+
+    Returns
+    -------
+    cells : `SmoothedCells`
+        Empty cells stay as they were.
+    """
+    stars = valid.astype(float) if count is None else count
+    total = np.where(valid, gaussian_sum(stars, scale), 1)
+
+    def average(array):
+        return gaussian_sum(stars * np.where(valid, array, 0), scale) / total
+
+    means = {
+        name: np.where(valid, average(array), array)
+        for name, array in components.items()
+    }
+    if errors is None:
+        if count is None:
+            return SmoothedCells(means, None, None, None)
+        # As if all stars had the same scatter.
+        variance = np.where(valid, 1 / np.where(valid, count, 1), 0)
+    else:
+        variance = None if errors.value is None else errors.value**2
+    error = None
+    if errors is not None:
+        error = np.where(valid, np.sqrt(average(errors.star**2)), 0)
+    if variance is None:
+        return SmoothedCells(means, error, None, None)
+    covariance = None
+    if shared:
+        smoothed_variance = average(np.sqrt(variance)) ** 2
+    else:
+        covariance = _covariance(stars**2 * variance, valid, total, scale)
+        smoothed_variance = covariance[0]
+    # The number of stars whose median has the standard error of the average.
+    scatter = 1.0 if error is None else MEDIAN_OVER_MEAN * error
+    smoothed_variance = np.where(valid, smoothed_variance, 1)
+    count = np.where(valid, scatter**2 / smoothed_variance, 0)
+    return SmoothedCells(means, error, count, covariance)
+
+
+def _covariance(variance, valid, total, scale):
+    variance = np.where(valid, variance, 0)
+    shifted = np.pad(total, ((0, 1), (0, 1)), mode="edge")
+    along_x, along_y, both = shifted[1:, :-1], shifted[:-1, 1:], shifted[1:, 1:]
+    own, next_x, next_y, diagonal = (
+        gaussian_sum(variance, scale, lag) for lag in _LAGS
+    )
+    return np.array(
+        [
+            own / total**2,
+            next_x / (total * along_x),
+            next_y / (total * along_y),
+            diagonal / (total * both),
+            diagonal / (along_x * along_y),
+        ]
+    )

@@ -1,0 +1,329 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Base class of the calibration maps: arrays on the cells of a grid."""
+
+import copy
+
+import numpy as np
+
+from ks4_ccd.exceptions import (
+    GeometryError,
+    KS4Error,
+    MapFormatError,
+    MapMismatchError,
+    finite,
+)
+from ks4_ccd.files.writing import as_folder
+from ks4_ccd.maps._smoothing import smoothed_cells
+from ks4_ccd.maps.arrays import checked_arrays
+from ks4_ccd.maps.errors import MapErrors
+from ks4_ccd.maps.files import write_map
+from ks4_ccd.maps.fill import harmonic_fill, touches
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import FAMILIES, MapKey
+from ks4_ccd.maps.node_errors import NodeErrors
+
+__all__ = ["CalibrationMap", "ValueMap"]
+
+
+class CalibrationMap(MapErrors):
+    """
+    Base class of maps: cells with one or more components, and their stars.
+
+    A subclass names the components, which become attributes, and calls
+    `_set_arrays` with them.
+
+    Attributes
+    ----------
+    error : 2D `~numpy.ndarray` or `None`
+        The standard deviation (``ddof=0``) of the stars of a cell about its
+        components, in their unit, as published. 0 means unknown.
+    count : 2D `~numpy.ndarray` or `None`
+        The number of stars in a cell; a cell with 0 is empty.
+    valid : 2D `~numpy.ndarray` of bool
+        Which cells are not empty.
+    grid : `~ks4_ccd.MapGrid`
+        Where the cells lie.
+    key : `~ks4_ccd.MapKey` or `None`
+        Which field, band, mode and aperture the map is of.
+    source : str or `None`
+        The file that the map came from.
+    """
+
+    components = ()
+    unit = ""
+    empty_value = 0.0
+    family = None
+
+    def _set_arrays(self, components, error, count, *, grid, key, source):
+        for name, value, kind in (("grid", grid, MapGrid), ("key", key, MapKey)):
+            if not isinstance(value, kind) and (name == "grid" or value is not None):
+                msg = f"{name} must be a {kind.__name__}, got {type(value).__name__}"
+                raise KS4Error(msg)
+        if key is not None and key.kind != FAMILIES[self.family][0]:
+            msg = f"the key of {key} is not that of a {type(self).__name__}"
+            raise MapMismatchError(msg)
+        components, self.error, self.count, self.valid = checked_arrays(
+            components, error, count, grid.shape
+        )
+        for name, array in components.items():
+            setattr(self, name, array)
+        self.grid = grid
+        self.key = key
+        self.source = source
+        self.valid.flags.writeable = False
+        # What was done to the map since it was made.
+        self._steps = ()
+
+    def _component_arrays(self):
+        return {name: getattr(self, name) for name in self.components}
+
+    def marked(self):
+        """
+        Return the components, with the release's mark in cells without a value.
+
+        Returns
+        -------
+        components : dict
+            A 2D `~numpy.ndarray` by the name of each component, finite: NaN
+            is replaced by the value that the release stores in empty cells.
+        """
+        return {
+            name: np.where(np.isnan(array), self.empty_value, array)
+            for name, array in self._component_arrays().items()
+        }
+
+    def __repr__(self):
+        columns, rows = self.grid.shape
+        what = f"{self.key}, " if self.key is not None else ""
+        return (
+            f"<{type(self).__name__}: {what}{columns} x {rows} cells, "
+            f"{np.count_nonzero(self.valid)} with stars>"
+        )
+
+    @property
+    def name(self):
+        """The file name of the first array, or what is known, and later steps."""
+        first = self.key.filename if self.key is not None else self.source or "map"
+        return " ".join([first, *self._steps])
+
+    def _replace(self, step, **changes):
+        """Return a copy with some arrays changed; it has the same empty cells."""
+        new = copy.copy(self)
+        new.__dict__.pop("_cell_errors", None)
+        new._steps = (*self._steps, step)
+        for name, value in changes.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            setattr(new, name, value)
+        return new
+
+    def _require_stars(self):
+        if not self.valid.any():
+            msg = f"{self.source or self!r} has no cell with stars: nothing to apply"
+            raise MapFormatError(msg)
+
+    @property
+    def reachable(self):
+        """Which cells are valid or touch a valid one, diagonals included."""
+        return touches(self.valid)
+
+    def _filled_components(self):
+        self._require_stars()
+        return {
+            name: harmonic_fill(array, self.valid)
+            for name, array in self._component_arrays().items()
+        }
+
+    def _interpolate(self, nodes, x, y, method):
+        try:
+            x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        except (TypeError, ValueError) as error:
+            msg = f"x and y must be numbers that broadcast together: {error}"
+            raise GeometryError(msg) from error
+        usable = np.isfinite(x) & np.isfinite(y)
+        result = np.full(x.shape, np.nan)
+        along_x = self.grid.stencil(0, x[usable], method)
+        along_y = self.grid.stencil(1, y[usable], method)
+        nodes = nodes if isinstance(nodes, NodeErrors) else NodeErrors(nodes)
+        result[usable] = nodes.at(along_x, along_y)
+        return result if result.ndim else float(result)
+
+    def filled(self):
+        """
+        Return a copy of the map whose empty cells have values.
+
+        They are filled from their neighbours by the smoothest surface
+        through the cells with stars. `valid` and `count` still mark the cells
+        that were empty. Their uncertainty, by `error_at`, is no smaller than
+        that of the cells around them.
+
+        Returns
+        -------
+        filled : same class
+        """
+        return self._replace("filled()", **self._filled_components())
+
+    def smoothed(self, scale=0.8):
+        """
+        Return a copy of the map, averaged over neighbouring cells.
+
+        Cells are averaged with Gaussian weights times their star counts, so
+        that a cell with few stars has its value mostly from its neighbours.
+        Empty cells stay empty.
+
+        Parameters
+        ----------
+        scale : float, optional
+            The standard deviation of the Gaussian, in cells.
+
+        Returns
+        -------
+        smoothed : same class
+            Its ``error`` is the scatter of single stars that `error_at`
+            quotes, averaged in the same way, and its ``count`` the number of
+            stars whose median would have the standard error of the average
+            (for a map without errors, the number of stars whose mean would).
+
+        Raises
+        ------
+        KS4Error
+            If ``scale`` is not a positive number.
+        """
+        if finite("scale", scale) <= 0:
+            msg = f"scale must be a positive number of cells, got {scale!r}"
+            raise KS4Error(msg)
+        self._require_stars()
+        smoothed = smoothed_cells(
+            self._component_arrays(),
+            self.valid,
+            self.count,
+            None if self.error is None else self._cell_errors,
+            scale,
+            shared=self._is_surface(),
+        )
+        changes = dict(smoothed.components, count=smoothed.count)
+        if self.error is not None:
+            unknown = np.zeros(self.grid.shape)
+            changes["error"] = unknown if smoothed.error is None else smoothed.error
+        changes |= {"_covariance": smoothed.covariance, "_shares_stars": True}
+        return self._replace(f"smoothed({scale:g})", **changes)
+
+    def save(self, path):
+        """
+        Write the map as .npy files named like those of the release.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder to write to, made if it is not there.
+
+        Returns
+        -------
+        paths : list of `~pathlib.Path`
+            The files: each component, and error, count and the edges of the
+            grid where the map has them.
+
+        Raises
+        ------
+        KS4Error
+            If the map has no ``key`` to make file names from, or the folder
+            cannot be written.
+        """
+        if self.key is None:
+            msg = "a map without a key cannot be saved: its key makes the file names"
+            raise KS4Error(msg)
+        return write_map(self, as_folder(path))
+
+    def plot(self, ax=None, **options):
+        """
+        Draw the map in the orientation of the image.
+
+        Parameters
+        ----------
+        ax : `~matplotlib.axes.Axes`, optional
+            The axes to draw in; by default the current axes of pyplot.
+        **options
+            Passed to `~ks4_ccd.plotting.plot_map`.
+
+        Returns
+        -------
+        ax : `~matplotlib.axes.Axes`
+        """
+        from ks4_ccd.plotting import plot_map
+
+        return plot_map(self, ax, **options)
+
+
+def _corners(stencil):
+    return (stencil.lower, 1 - stencil.fraction), (stencil.upper, stencil.fraction)
+
+
+class ValueMap(CalibrationMap):
+    """
+    A map with one value a cell.
+
+    Parameters
+    ----------
+    values : 2D array-like
+        A value per cell, indexed ``[x_bin, y_bin]``; NaN, or a masked value,
+        marks an empty cell.
+    error : 2D array-like, optional
+        The standard deviation (``ddof=0``) of the stars of a cell about the
+        value, in its unit. 0 means unknown.
+    count : 2D array-like, optional
+        The number of stars in a cell; a cell with 0 is empty.
+    grid : `~ks4_ccd.MapGrid`
+        Where the cells lie.
+    key : `~ks4_ccd.MapKey`, optional
+        Which field, band, mode and aperture the map is of.
+    source : str, optional
+        The file that the map came from.
+
+    Raises
+    ------
+    MapFormatError
+        If an array is not 2D and real, or has not the grid's shape, or a
+        number is infinite, negative (an error, a count), or missing in a
+        cell that is not empty.
+    """
+
+    components = ("values",)
+
+    def __init__(self, values, error=None, count=None, *, grid, key=None, source=None):
+        self._set_arrays(
+            {"values": values}, error, count, grid=grid, key=key, source=source
+        )
+
+    def at(self, x, y, method="bilinear"):
+        """
+        Return the value of the map at positions on the image.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, broadcast against each other. A
+            position off the image gets the value at its edge, one that is
+            not finite gets NaN.
+        method : {"bilinear", "nearest", "dr1"}
+            ``"bilinear"`` interpolates between the centres of the cells and
+            ``"nearest"`` takes the cell that a position is in, both after
+            empty cells have been filled; ``"dr1"`` does what the release
+            did, empty cells being used as they are.
+
+        Returns
+        -------
+        value : float or `~numpy.ndarray`
+            In the unit of the map.
+
+        Raises
+        ------
+        MapFormatError
+            If all cells are empty.
+        KS4Error
+            If ``method`` is not one of the three.
+        """
+        if method == "dr1":
+            self._require_stars()
+            return self._interpolate(self.marked()["values"], x, y, method)
+        nodes = self._filled_components()["values"]
+        return self._interpolate(nodes, x, y, method)

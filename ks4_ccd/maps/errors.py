@@ -1,0 +1,167 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The uncertainties that calibration maps quote."""
+
+from functools import cached_property
+
+import numpy as np
+
+from ks4_ccd.exceptions import KS4Error, MapFormatError, one_of
+from ks4_ccd.maps._cell_errors import (
+    errors_of_cells,
+    errors_of_surface,
+    with_stand_ins,
+)
+from ks4_ccd.maps.node_errors import NodeErrors, covariance_of_cells
+
+__all__ = ["ERROR_KINDS", "MapErrors"]
+
+ERROR_KINDS = ("scatter", "median")
+
+
+class MapErrors:
+    """The part of `CalibrationMap` that quotes uncertainties."""
+
+    # Whether cells share their stars, where counts alone do not show it.
+    _shares_stars = False
+    # The covariances of smoothed cells, see `NodeErrors`.
+    _covariance = None
+
+    def error_at(self, x, y, *, method="bilinear", error_kind="scatter"):
+        """
+        Return the uncertainty of the map at positions on the image.
+
+        The uncertainty is common to all pixels of a cell: add it once to that
+        of an aperture sum, not once a pixel.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, as in `at`.
+        method : {"bilinear", "nearest", "dr1"}
+            The method that `at` found the value by. ``"dr1"`` quotes the
+            published uncertainties unchanged.
+        error_kind : {"scatter", "median"}
+            ``"scatter"`` is how far a star that is not one of the map's lies
+            from it: the standard deviation of single stars, and the standard
+            error of the value, in quadrature. ``"median"`` is the standard
+            error of the value alone.
+
+        Returns
+        -------
+        error : float or `~numpy.ndarray`
+            In the unit of the map. In an empty cell it is no smaller than in
+            those around it.
+
+        Raises
+        ------
+        KS4Error
+            If the map has no errors, or no counts with
+            ``error_kind="median"``.
+
+        Notes
+        -----
+        Cells are medians of stars of their own, clipped as in the release:
+        what is quoted is corrected for the clipping and the number of stars,
+        and for cells of few stars taken from the differences of neighbouring
+        cells (see :doc:`/uncertainties`). The errors of two cells are
+        independent. A map that was smoothed has the covariances that follow,
+        and one whose counts are not whole numbers, as one built from surfaces,
+        has errors that its cells have in common.
+        """
+        return self._interpolate(self.node_errors(error_kind, method), x, y, method)
+
+    def errors_add(self):
+        """
+        Return whether cells share their stars, so that their errors add.
+
+        Otherwise the squares of the errors of different cells add.
+        """
+        if self._covariance is not None:
+            return False
+        return self._is_surface()
+
+    def cell_error(self, error_kind="scatter", *, method="bilinear"):
+        """
+        Return the uncertainty at the centre of every cell.
+
+        Parameters
+        ----------
+        error_kind : {"scatter", "median"}
+            As in `error_at`.
+        method : {"bilinear", "nearest", "dr1"}
+            As in `error_at`.
+
+        Returns
+        -------
+        error : 2D `~numpy.ndarray`
+            In the unit of the map, indexed ``[x_bin, y_bin]``, positive.
+        """
+        return self.node_errors(error_kind, method).at_centers()
+
+    def node_errors(self, error_kind="scatter", method="bilinear"):
+        """
+        Return the uncertainties of cells, to be interpolated.
+
+        Parameters
+        ----------
+        error_kind : {"scatter", "median"}
+            As in `error_at`.
+        method : {"bilinear", "nearest", "dr1"}
+            As in `error_at`.
+
+        Returns
+        -------
+        errors : `~ks4_ccd.maps.node_errors.NodeErrors`
+        """
+        one_of("error_kind", error_kind, ERROR_KINDS)
+        self._require_arrays(error_kind)
+        errors = self._published_errors() if method == "dr1" else self._cell_errors
+        if errors is None:
+            msg = (
+                f"{self.source or self!r} has no cell whose error is known: expected "
+                "a cell of two stars or more with an error above 0, or enough "
+                "neighbouring cells to derive one from"
+            )
+            raise MapFormatError(msg)
+        if self.errors_add() or (method == "dr1" and error_kind == "scatter"):
+            return NodeErrors(errors.value if error_kind == "median" else errors.star)
+        valid = np.ones_like(self.valid) if method == "dr1" else self.valid
+        covariance = covariance_of_cells(errors.value, valid, self._covariance)
+        return NodeErrors(errors.star if error_kind == "scatter" else None, covariance)
+
+    def _require_arrays(self, error_kind):
+        needed = {"error": self.error}
+        if error_kind == "median":
+            needed["count"] = self.count
+        for part, array in needed.items():
+            if array is None:
+                msg = (
+                    f"{self.source or self!r} has no {part} map, which "
+                    f'error_kind="{error_kind}" needs: give its {part} array, or '
+                    'leave the error of the map out (zp_error="ignore")'
+                )
+                raise KS4Error(msg)
+
+    def _is_surface(self):
+        # No whole numbers: cells share stars, and each has a part of them.
+        return self._shares_stars or self.count is None or bool(np.any(self.count % 1))
+
+    def _error_known(self):
+        known = self.valid & (self.error > 0)
+        if self.count is None:
+            return known
+        # A count that is not whole is no count of one star: see `_is_surface`.
+        return known & ((self.count >= 2) | (self.count % 1 > 0))
+
+    def _published_errors(self):
+        return with_stand_ins(self.error, self.count, self._error_known())
+
+    @cached_property
+    def _cell_errors(self):
+        if self.error is None or not self.valid.any():
+            return None
+        if self._is_surface():
+            known = self._error_known()
+            return errors_of_surface(self.valid, self.error, self.count, known)
+        components = list(self._component_arrays().values())
+        return errors_of_cells(components, self.valid, self.error, self.count)

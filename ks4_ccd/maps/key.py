@@ -1,0 +1,235 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Identify the arrays of calibration maps, and name their files.
+
+An array is stored in a file ``{family}_map_{field}_{band}_{mode}.npy``, with
+``_{aperture}`` after the mode for photometric families. The field may be followed
+by ``.{tile}`` and ``@{detector}``. Characters that would make a name ambiguous or
+unsafe are written as in URLs: ``M31_north`` as ``M31%5Fnorth``.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from functools import total_ordering
+from urllib.parse import quote, unquote
+
+from ks4_ccd.exceptions import KS4Error, one_of
+
+__all__ = ["FAMILIES", "MapKey", "parts_of"]
+
+# family: (the kind of map that it is part of, its part there)
+FAMILIES = {
+    "zp": ("zeropoint", "values"),
+    "zperr": ("zeropoint", "error"),
+    "pstar": ("zeropoint", "count"),
+    "align": ("misalignment", "values"),
+    "alerr": ("misalignment", "error"),
+    "astar": ("misalignment", "count"),
+    # Not in DR1, but in maps that are built from star tables.
+    "dra": ("offset", "dra"),
+    "ddec": ("offset", "ddec"),
+    "offerr": ("offset", "error"),
+    "offstar": ("offset", "count"),
+    "zpedge": ("zeropoint", "edges"),
+    "offedge": ("offset", "edges"),
+}
+
+_TILE = re.compile(r"[0-9]{3}[+-][0-9]{2}")
+_SAFE = re.compile(r"[\w.~+%@-]+", re.ASCII)
+
+
+def parts_of(kind):
+    """
+    Return the arrays that a map consists of, and their families.
+
+    Parameters
+    ----------
+    kind : str
+        The kind of the map, such as ``"zeropoint"``.
+
+    Returns
+    -------
+    needed : dict
+        The families of the arrays that every such map has, by name.
+    optional : dict
+        The families of its error, its count and the edges of its grid.
+    """
+    families = {part: f for f, (own_kind, part) in FAMILIES.items() if own_kind == kind}
+    optional = {
+        part: families.pop(part)
+        for part in ("error", "count", "edges")
+        if part in families
+    }
+    return families, optional
+
+
+@total_ordering
+@dataclass(frozen=True)
+class MapKey:
+    """
+    The identity of one array of a calibration map.
+
+    Parameters
+    ----------
+    family : {"zp", "zperr", "pstar", "align", "alerr", "astar", "dra", "ddec", \
+"offerr", "offstar", "zpedge", "offedge"}
+        The content of the array: the first part of its file name.
+    field : str or int
+        The field. A tile name in it, as in ``"0403.122-72"``, becomes ``tile``.
+    band : str
+        The filter.
+    mode : str, optional
+        How the stars were detected.
+    aperture : str, optional
+        The aperture of the photometric families; the others have none.
+    tile : str, optional
+        The name of the tile, such as ``"122-72"``. Two keys that differ in
+        nothing else are equal.
+    detector : str, optional
+        The detector, for maps in the pixels of one detector of a camera.
+
+    Raises
+    ------
+    KS4Error
+        If the family is unknown, another part is empty or not a string, or the
+        aperture of a photometric map is missing.
+
+    Notes
+    -----
+    The names are free, so that maps of any camera have keys. The names of KS4 are
+    listed in `ks4_ccd.ks4.names`.
+
+    Examples
+    --------
+    >>> from ks4_ccd import MapKey
+    >>> key = MapKey.from_filename("zp_map_0403.122-72_R_dual_APER5.npy")
+    >>> key.field, key.tile, key.band, key.mode, key.aperture
+    ('0403', '122-72', 'R', 'dual', 'APER5')
+    >>> key.with_family("zperr").filename
+    'zperr_map_0403.122-72_R_dual_APER5.npy'
+    >>> MapKey("zp", "M31_north", "g", aperture="AUTO", detector="ccd3").filename
+    'zp_map_M31%5Fnorth@ccd3_g_single_AUTO.npy'
+    """
+
+    family: str
+    field: str
+    band: str
+    mode: str = "single"
+    aperture: str | None = None
+    tile: str | None = dataclass_field(default=None, compare=False)
+    detector: str | None = None
+
+    def __post_init__(self):
+        one_of("family", self.family, tuple(FAMILIES))
+        field = self.field
+        if isinstance(field, int) and not isinstance(field, bool) and field >= 0:
+            field = str(field)
+        if self.kind != "zeropoint":
+            one_of(f"aperture of a {self.family} map", self.aperture, (None,))
+        given = {"field": field, "band": self.band, "mode": self.mode}
+        if self.kind == "zeropoint":
+            given[f"aperture of a {self.family} map"] = self.aperture
+        if self.detector is not None:
+            given["detector"] = self.detector
+        for name, value in given.items():
+            if not isinstance(value, str) or not value.strip():
+                msg = f"{name} must be a string that is not empty, got {value!r}"
+                raise KS4Error(msg)
+        number, _, tile = field.rpartition(".")
+        if number and _TILE.fullmatch(tile):
+            object.__setattr__(self, "tile", tile)
+            field = number
+        elif self.tile is not None and not _TILE.fullmatch(str(self.tile)):
+            msg = (
+                f"tile must be the name of a tile, such as '122-72', got {self.tile!r}"
+            )
+            raise KS4Error(msg)
+        object.__setattr__(self, "field", field)
+
+    @classmethod
+    def from_filename(cls, filename):
+        """
+        Read a key from the base name of a file.
+
+        Parameters
+        ----------
+        filename : str
+            The base name, without folders.
+
+        Returns
+        -------
+        key : `MapKey`
+
+        Raises
+        ------
+        KS4Error
+            If the file is not named like a map.
+        """
+        stem, dot, suffix = filename.rpartition(".")
+        family, _, rest = stem.partition("_map_")
+        place, *parts = rest.split("_")
+        number = 3 if FAMILIES.get(family, ("",))[0] == "zeropoint" else 2
+        if dot + suffix != ".npy" or len(parts) != number or not _SAFE.fullmatch(rest):
+            msg = (
+                f"{filename!r} is not the name of a map: expected "
+                "'{family}_map_{field}_{band}_{mode}[_{aperture}].npy'"
+            )
+            raise KS4Error(msg)
+        field, at, detector = place.partition("@")
+        parts = map(unquote, [field, *parts])
+        return cls(family, *parts, detector=unquote(detector) if at else None)
+
+    @property
+    def kind(self):
+        """The kind of map that the array is part of, such as ``"zeropoint"``."""
+        return FAMILIES[self.family][0]
+
+    @property
+    def part(self):
+        """The array's part in its map, such as ``"values"``, ``"error"``."""
+        return FAMILIES[self.family][1]
+
+    @property
+    def place(self):
+        """The field, with ``@`` and the detector if the key has one."""
+        return self.field if self.detector is None else f"{self.field}@{self.detector}"
+
+    @property
+    def filename(self):
+        """The base name of the array's file."""
+        place = _quote(self.field)
+        if self.tile is not None:
+            place += f".{self.tile}"
+        if self.detector is not None:
+            place += f"@{_quote(self.detector)}"
+        words = [place, *map(_quote, (self.band, self.mode))]
+        if self.aperture is not None:
+            words.append(_quote(self.aperture))
+        return f"{self.family}_map_{'_'.join(words)}.npy"
+
+    def with_family(self, family):
+        """Return the key of another array of the same map."""
+        if FAMILIES.get(family, ("",))[0] != self.kind:
+            return replace(self, family=family)
+        # Nothing else changes: libraries do this for every array that they load.
+        key = object.__new__(type(self))
+        key.__dict__.update(self.__dict__, family=family)
+        return key
+
+    def _order(self):
+        return self.family, self.place, self.band, self.mode, self.aperture or ""
+
+    def __lt__(self, other):
+        if not isinstance(other, MapKey):
+            return NotImplemented
+        return self._order() < other._order()
+
+    def __str__(self):
+        words = [f"{self.kind} of field {self.place}", self.band, self.mode]
+        return " ".join(words + ([self.aperture] if self.aperture else []))
+
+
+def _quote(name):
+    """Return a name as a part of a file name."""
+    return quote(name, safe="+").replace("_", "%5F")

@@ -1,0 +1,198 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Interpolate the uncertainties of cells between their centres.
+
+The value at a position is a mean of up to four cells with weights ``w``, so
+its variance is the sum of ``w[k] w[m] C[k, m]`` over all pairs of the four,
+``C`` being the covariance of two cells::
+
+    2 --- 3      y
+    |     |      ^
+    0 --- 1      +-> x
+"""
+
+import numpy as np
+
+from ks4_ccd.maps.fill import neighbours_in
+
+__all__ = ["NodeErrors", "covariance_of_cells"]
+
+# The pairs of corners; the variances of the corners themselves come first.
+_PAIRS = (
+    *((0, 0), (1, 1), (2, 2), (3, 3)),
+    *((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2)),
+)
+
+# The pairs of cells that covariances are of, as steps along x and y.
+_LAGS = (
+    ((0, 0), (1, 0)),
+    ((0, 0), (0, 1)),
+    ((0, 0), (1, 1)),
+    ((1, 0), (0, 1)),
+)
+
+
+class NodeErrors:
+    """
+    The uncertainties of the cells of a map.
+
+    Parameters
+    ----------
+    common : 2D `~numpy.ndarray` or `None`
+        A part that neighbouring cells have in common, so that it is
+        interpolated like the values, such as the scatter of stars.
+    covariance : 3D `~numpy.ndarray` or `None`
+        A part that they have not: the variance of each cell, and its
+        covariance with the next cell along x, along y, and along x and y, and
+        that of the next cell along x with the next one along y.
+    """
+
+    def __init__(self, common=None, covariance=None):
+        self.common = common
+        self._quads = None
+        if covariance is not None:
+            self._quads = _quads(covariance)
+            if common is not None:
+                corners = [_shifted(common, *divmod(k, 2)[::-1]) for k in range(4)]
+                for quad, (k, m) in zip(self._quads, _PAIRS, strict=True):
+                    quad += (1 if k == m else 2) * corners[k] * corners[m]
+
+    @property
+    def is_linear(self):
+        """Whether the uncertainties are interpolated like values."""
+        return self._quads is None
+
+    def at_centers(self):
+        """Return the uncertainties of the cells themselves."""
+        return self.common if self.is_linear else np.sqrt(self._quads[0])
+
+    def scaled(self, factor):
+        """Return the uncertainties times a factor."""
+        new = NodeErrors(None if self.common is None else factor * self.common)
+        if not self.is_linear:
+            new._quads = factor**2 * self._quads
+        return new
+
+    def terms(self):
+        """
+        Return what the variance at a position is the sum of.
+
+        Returns
+        -------
+        terms : list of (2D `~numpy.ndarray`, int, int)
+            An array to take the cell of the lower corner from, and the two
+            corners, 0 to 3, whose weights it is multiplied by.
+        """
+        return [(quad, *pair) for quad, pair in zip(self._quads, _PAIRS, strict=True)]
+
+    def at(self, along_x, along_y):
+        """
+        Return the uncertainty at positions.
+
+        Parameters
+        ----------
+        along_x, along_y : `~ks4_ccd.maps.grid.Stencil`
+
+        Returns
+        -------
+        error : `~numpy.ndarray`
+        """
+        cells = [(i, j) for j in along_y[:2] for i in along_x[:2]]
+        weights = [
+            x * y
+            for y in (1 - along_y.fraction, along_y.fraction)
+            for x in (1 - along_x.fraction, along_x.fraction)
+        ]
+        if self.is_linear:
+            return sum(
+                self.common[cell] * weight
+                for cell, weight in zip(cells, weights, strict=True)
+            )
+        variance = sum(
+            term[cells[0]] * weights[k] * weights[m] for term, k, m in self.terms()
+        )
+        return np.sqrt(variance)
+
+    def between_rows(self, along_x, lower):
+        """
+        Return the variances along two rows of cells, and what they share.
+
+        Parameters
+        ----------
+        along_x : `~ks4_ccd.maps.grid.Stencil`
+        lower : int
+            The lower row; the other one is the next.
+
+        Returns
+        -------
+        lower, shared, upper : 1D `~numpy.ndarray`
+            At a fraction ``f`` of the way, the variance is ``(1 - f)**2 lower
+            + f (1 - f) shared + f**2 upper``.
+        """
+        weights = 1 - along_x.fraction, along_x.fraction
+        totals = np.zeros((3, along_x.fraction.size))
+        for term, k, m in self.terms():
+            part = term[along_x.lower, lower] * weights[k % 2] * weights[m % 2]
+            totals[k // 2 + m // 2] += part
+        return totals
+
+
+def covariance_of_cells(value, valid, covariance=None):
+    """
+    Return the covariances of cells for `NodeErrors`.
+
+    Parameters
+    ----------
+    value : 2D `~numpy.ndarray`
+        The standard error of each cell, those of empty ones included.
+    valid : 2D `~numpy.ndarray` of bool
+    covariance : 3D `~numpy.ndarray`, optional
+        Those of valid cells. By default they are independent.
+
+    Returns
+    -------
+    covariance : 3D `~numpy.ndarray`
+        A filled cell is the mean of those around it, and has a part of their
+        errors.
+    """
+    independent = covariance is None
+    total = np.zeros((5, *value.shape)) if independent else covariance.copy()
+    variance = total[0] = value**2
+    if valid.all():
+        return total
+    for lag, pair in zip(total[1:], _LAGS, strict=True):
+        one_valid, other_valid = (_shifted(valid, *cell) for cell in pair)
+        one, other = (_shifted(variance, *cell) for cell in pair)
+        neither = ~(one_valid | other_valid)
+        if independent:
+            diagonal = 0 not in np.subtract(*pair)
+            share = 1 / np.maximum(neighbours_in(valid, diagonal=diagonal), 1)
+            shares = [_shifted(share, *cell) for cell in pair]
+            lag[:] += np.where(one_valid & ~other_valid, one * shares[1], 0)
+            lag[:] += np.where(other_valid & ~one_valid, other * shares[0], 0)
+        else:
+            neither |= one_valid ^ other_valid
+        lag[neither] = np.sqrt(one * other)[neither]
+    return total
+
+
+def _quads(covariance):
+    """Return the terms of each pair of corners, at the lower corner of four cells."""
+    own, along_x, along_y, diagonal, other_diagonal = covariance
+    cross = (
+        along_x,
+        _shifted(along_x, 0, 1),
+        along_y,
+        _shifted(along_y, 1, 0),
+        diagonal,
+        other_diagonal,
+    )
+    corners = [_shifted(own, *divmod(k, 2)[::-1]) for k in range(4)]
+    return np.array([*corners, *(2 * part for part in cross)])
+
+
+def _shifted(array, along_x, along_y):
+    """Return the array of each cell's next one; the last one is its own."""
+    i = np.minimum(np.arange(array.shape[0]) + along_x, array.shape[0] - 1)
+    j = np.minimum(np.arange(array.shape[1]) + along_y, array.shape[1] - 1)
+    return array[np.ix_(i, j)]

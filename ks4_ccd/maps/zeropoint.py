@@ -1,0 +1,104 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+Calibration maps: values, errors and star counts on the cells of an image.
+
+Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
+positions are 0-based pixel coordinates of the image that the grid covers.
+"""
+
+import numpy as np
+from astropy import units as u
+
+from ks4_ccd.exceptions import (
+    KS4Error,
+)
+from ks4_ccd.files.units import conversion, count_unit
+from ks4_ccd.maps.base import ValueMap
+
+__all__ = ["ZeroPointMap"]
+
+
+class ZeroPointMap(ValueMap):
+    """
+    The photometric zero point of an image, cell by cell.
+
+    Parameters
+    ----------
+    values : 2D array-like
+        The zero point in AB magnitudes, indexed ``[x_bin, y_bin]``: a star
+        of ``c`` counts has the magnitude ``-2.5 log10(c) + value``. NaN, or
+        a masked value, marks an empty cell.
+    error : 2D array-like, optional
+        The standard deviation (``ddof=0``) of the cell's stars, in
+        magnitudes; 0 means unknown.
+    count : 2D array-like, optional
+        The number of stars that the value is the median of; a cell with 0
+        is empty.
+    grid : `~ks4_ccd.MapGrid`
+        Where the cells lie.
+    key : `~ks4_ccd.MapKey`, optional
+        Which field, band, mode and aperture the map is of.
+    source : str, optional
+        The file that the map came from.
+    image_unit : `~astropy.units.Unit` or str, optional
+        The unit of the images whose zero point it is. Images in another unit
+        are refused.
+
+    Raises
+    ------
+    MapFormatError
+        If an array is not 2D and real, or has not the grid's shape, or a
+        number is infinite, negative (an error, a count), or missing in a
+        cell that is not empty.
+    KS4Error
+        If ``image_unit`` is not a unit, or one of fluxes or magnitudes.
+
+    Notes
+    -----
+    With ``method="dr1"``, `at` returns what the release's image
+    homogenization applied: the flux factor ``10**(0.4 (30 - value))``
+    stretched linearly from corner to corner of the image, empty cells
+    counting as 30, turned back into magnitudes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ks4_ccd import MapGrid, ZeroPointMap
+    >>> zpmap = ZeroPointMap([[29.9, 29.9], [30.1, 30.1]], grid=MapGrid((2, 2), 50))
+    >>> zpmap.at(24, 10), round(zpmap.at(49, 10), 6)
+    (29.9, 30.0)
+    """
+
+    unit = "mag"
+    empty_value = 30.0
+    family = "zp"
+
+    def __init__(
+        self,
+        values,
+        error=None,
+        count=None,
+        *,
+        grid,
+        key=None,
+        source=None,
+        image_unit="adu",
+    ):
+        super().__init__(values, error, count, grid=grid, key=key, source=source)
+        self.image_unit = count_unit("image_unit", image_unit)
+
+    def save(self, path):  # noqa: D102 (inherited)
+        if conversion(self.image_unit, u.adu) is None:
+            msg = (
+                f"{self.name} holds for images in {self.image_unit}: files in the "
+                "layout of the release cannot record that, they hold for adu"
+            )
+            raise KS4Error(msg)
+        return super().save(path)
+
+    def at(self, x, y, method="bilinear"):  # noqa: D102 (inherited)
+        if method != "dr1":
+            return super().at(x, y, method)
+        self._require_stars()
+        factor = 10 ** (0.4 * (30 - self.marked()["values"]))
+        return 30 - 2.5 * np.log10(self._interpolate(factor, x, y, method))

@@ -1,0 +1,85 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Measurements that the survey's pipeline records in the header of a stack."""
+
+import numpy as np
+from astropy.stats import sigma_clip
+
+from ks4_ccd.catalogs.sources import Sources
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.mapmaking.cells import clipped_statistics
+
+__all__ = ["measured_cards"]
+
+_RADIUS = 0.5 / 3600  # degrees
+_FEWEST = 3
+
+
+def measured_cards(simulated, sky, fwhm):
+    """
+    Measure a simulated stack as `ks4_photometry` of the pipeline does.
+
+    Parameters
+    ----------
+    simulated : `~ks4_ccd.simulation.field.SimulatedField`
+    sky : float
+        The noise of the sky in adu a pixel (RMS).
+    fwhm : float
+        The seeing in pixels.
+
+    Returns
+    -------
+    cards : dict
+        Value and comment by keyword: for each aperture its global zero point
+        (ZPAPER5), the standard deviation of its stars (ZEAPER5) and their number
+        (ZSAPER5), then DEPTH5, the 5-sigma depth in an aperture as wide as the
+        seeing, and RMSPHOT, the residual of the catalog once calibrated by its
+        map. Nothing if there are too few stars to make maps.
+    """
+    try:
+        matched, maps = simulated.matched, simulated.maps
+    except KS4Error:
+        return {}
+    stars = Sources(matched, "sextractor", None)
+    reference = np.asarray(matched[f"{simulated.band}mag"])
+    brightness = np.asarray(matched["Vmag"])
+    used = stars.good_stars(strict=True) & (stars.magnitude_errors("AUTO") < 0.05)
+    used &= (brightness > 14) & (brightness < 20)
+    used &= (reference > 14) & (reference < 19)
+    cards = {}
+    for aperture in stars.apertures:
+        values = (reference - stars.magnitudes(aperture))[used]
+        found = clipped_statistics(np.zeros(values.size, int), values, 1)
+        zeropoint, scatter, count = (column[0] for column in found)
+        if count < _FEWEST:
+            return {}
+        cards[f"ZP{aperture}"] = round(float(zeropoint), 3), "[mag] Zero point"
+        what = "[mag] Standard deviation of its stars"
+        cards[f"ZE{aperture}"] = round(float(scatter), 3), what
+        cards[f"ZS{aperture}"] = int(count), "Number of its stars"
+        if aperture == "FWHM":
+            depth = _depth(zeropoint, sky, fwhm)
+    what = "[mag] 5 sigma depth in an aperture of one FWHM"
+    cards["DEPTH5"] = round(float(depth), 3), what
+    residual = _residual(stars, maps["AUTO"], reference, np.asarray(matched["sep"]))
+    if residual is not None:
+        what = "[mag] RMS residual of calibrated MAG_AUTO"
+        cards["RMSPHOT"] = round(residual, 3), what
+    return cards
+
+
+def _depth(zeropoint, sky, diameter):
+    """Return the magnitude of five times the noise of the sky in an aperture."""
+    noise = sky * np.sqrt(np.pi) * diameter / 2
+    return zeropoint - 2.5 * np.log10(5 * noise)
+
+
+def _residual(stars, zpmap, reference, separation):
+    """Return the RMS residual of magnitudes calibrated by the cell that they are in."""
+    x, y = stars.positions()
+    magnitude = stars.magnitudes("AUTO") + zpmap.values[zpmap.grid.cell_of(x, y)]
+    used = stars.good_stars(strict=True) & (stars.magnitude_errors("AUTO") < 0.05)
+    used &= (magnitude > 14) & (magnitude < 19) & (separation < _RADIUS)
+    if not used.any():
+        return None
+    kept = sigma_clip((magnitude - reference)[used], sigma=3, masked=False)
+    return float(np.sqrt(np.mean(kept**2)))

@@ -1,0 +1,248 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+The main job from end to end, on a simulated field whose truth is known.
+
+Maps are written in the release's layout, read back, applied to an image, and
+what is left of its zero-point errors is measured.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from astropy.nddata import CCDData
+from astropy.table import Table
+from tqdm import tqdm
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.photometry.stream import calibrate_file
+from ks4_ccd.photometry.zeropoint import apply_zeropoint
+from ks4_ccd.plotting import plot_calibration
+from ks4_ccd.simulation._sky import ARCSEC_PER_PIXEL
+from ks4_ccd.simulation.field import simulate_field
+
+__all__ = ["run_demo"]
+
+APERTURE = "APER5"
+_DIAMETER = 5 / ARCSEC_PER_PIXEL  # pixels
+
+# Name, how the map is applied, and whether it is smoothed first.
+_METHODS = (
+    ("nearest cell", "nearest", False),
+    ("as published", "dr1", False),
+    ("bilinear", "bilinear", False),
+    ("bilinear, smoothed", "bilinear", True),
+)
+_UNCALIBRATED = "no map"
+_TRUTH = "true zero point"
+
+_STEP = 4  # pixels, of the grid on which maps are compared with the truth
+_BRIGHT = 16.5  # mag, of the stars that are measured
+_ISOLATION = 20  # pixels
+
+
+def run_demo(directory, *, seed=0, report=print):
+    """
+    Simulate a field, calibrate its image, and measure what is left.
+
+    Parameters
+    ----------
+    directory : path-like
+        Where the files go; made if it is not there.
+    seed : int, optional
+        Of the simulation.
+    report : callable, optional
+        Called with one line of text at a time: the files, then the table.
+
+    Returns
+    -------
+    residuals : `~astropy.table.Table`
+        A row a method: ``zeropoint_rms``, the residual zero point on a fine
+        grid (cells with stars only) and ``star_rms``, the same from aperture
+        sums of bright isolated stars in the calibrated image, whose noise is
+        that in the row of the true zero point. Both in mmag, a constant
+        taken out. ``gain`` is the improvement over no map. The paths of the
+        files are in ``residuals.meta``.
+    """
+    directory = Path(directory)
+    # Silent where no terminal is.
+    with tqdm(total=4 + len(_METHODS), disable=None, leave=False) as progress:
+
+        def step(what):
+            progress.set_description(what)
+            progress.update()
+
+        step("simulating a field")
+        simulated = simulate_field(seed=seed)
+        paths = simulated.write(directory)
+        raw = CCDData.read(paths.image)
+        truth = _Truth(simulated)
+        maps, stars = {}, {}
+
+        with MapLibrary(paths.archives) as library:
+            n_maps = len(library.table())
+            zpmap = library.for_header(raw.meta, aperture=APERTURE)
+            step("calibrating the file")
+            calibrated_path = directory / f"{paths.image.stem}.calibrated.fits"
+            calibrate_file(
+                paths.image,
+                calibrated_path,
+                library,
+                aperture=APERTURE,
+                overwrite=True,
+                progress=False,
+            )
+
+        maps[_UNCALIBRATED] = truth.residual(np.full_like(truth.zeropoint, 30.0))
+        stars[_UNCALIBRATED] = truth.star_residual(raw.data)
+        for name, method, smooth in _METHODS:
+            step(f"measuring: {name}")
+            applied = zpmap.smoothed() if smooth else zpmap
+            maps[name] = truth.residual(applied.at(truth.x, truth.y, method=method))
+            if (method, smooth) == ("bilinear", False):
+                image = CCDData.read(calibrated_path).data
+            else:
+                image = apply_zeropoint(raw, applied, method=method).data
+            stars[name] = truth.star_residual(image)
+        maps[_TRUTH] = np.zeros_like(truth.zeropoint)
+        stars[_TRUTH] = truth.star_residual(truth.calibrate(raw.data))
+
+        table = _table(maps, stars)
+        step("drawing")
+        del maps[_TRUTH]
+        figure_path = _draw(directory, zpmap, image, maps, raw.mask, report)
+        step("done")
+    table.meta = {
+        "field": simulated.field,
+        "band": simulated.band,
+        "seed": seed,
+        "image": str(paths.image),
+        "calibrated": str(calibrated_path),
+        "figure": str(figure_path or ""),
+    }
+    report(f"simulated field {simulated.field}, {len(simulated.sources)} stars")
+    report(f"{n_maps} maps in {len(paths.archives)} archives; applied: {zpmap.key}")
+    report(f"raw image         {paths.image}")
+    report(f"calibrated image  {calibrated_path}")
+    if figure_path is not None:
+        report(f"figure            {figure_path}")
+    report("")
+    for line in table.pformat(max_lines=-1, max_width=-1):
+        report(line)
+    return table
+
+
+class _Truth:
+    """What the zero points of a simulated field ought to be, and its stars."""
+
+    def __init__(self, simulated):
+        self._simulated = simulated
+        rows, columns = simulated.grid.image_shape
+        half = (_STEP - 1) / 2
+        self.x = np.arange(half, columns, _STEP)
+        self.y = np.arange(half, rows, _STEP)[:, np.newaxis]
+        self.zeropoint = simulated.zeropoint(self.x, self.y)
+        self._holds_stars = self._in_good_cell(self.x, self.y)
+        self._choose_stars()
+
+    def _in_good_cell(self, x, y):
+        grid = self._simulated.grid
+        i, j = grid.cell_of(x, y)
+        return self._simulated.maps[APERTURE].valid[i, j]
+
+    def _choose_stars(self):
+        from scipy.spatial import KDTree
+
+        reference = self._simulated.reference
+        place = np.column_stack([reference["x"], reference["y"]])
+        mag = np.asarray(reference["MAG"])
+        rows, columns = self._simulated.grid.image_shape
+        away = np.minimum(place, (columns - 1, rows - 1) - place).min(axis=1)
+        neighbour = KDTree(place).query(place, k=2)[0][:, 1]
+        chosen = (mag < _BRIGHT) & (neighbour > _ISOLATION) & (away > _DIAMETER)
+        chosen &= self._in_good_cell(*place.T)
+        self._place, self._mag = place[chosen], mag[chosen]
+        bad = aperture_sums(self._simulated.ccd.mask, self._place, _DIAMETER) > 0
+        self._place, self._mag = self._place[~bad], self._mag[~bad]
+
+    def residual(self, zeropoint):
+        """Return the error of zero points on the fine grid, NaN in empty cells."""
+        error = np.where(self._holds_stars, zeropoint - self.zeropoint, np.nan)
+        return error - np.nanmean(error)
+
+    def star_residual(self, image):
+        """Return the errors of the stars' magnitudes in an image of zero point 30."""
+        counts = aperture_sums(image, self._place, _DIAMETER)
+        error = 30 - 2.5 * np.log10(counts) - self._mag
+        return error - np.mean(error)
+
+    def calibrate(self, image):
+        """Return an image calibrated with the true zero point."""
+        rows, columns = image.shape
+        x, y = np.arange(columns), np.arange(rows)[:, np.newaxis]
+        return image * 10 ** (0.4 * (30 - self._simulated.zeropoint(x, y)))
+
+
+def aperture_sums(image, place, diameter):
+    """
+    Sum an image in round apertures.
+
+    Parameters
+    ----------
+    image : 2D array_like
+    place : 2D `~numpy.ndarray`
+        Centres ``x, y``, 0-based, at least ``diameter`` from the border.
+    diameter : float
+        In pixels.
+
+    Returns
+    -------
+    sums : 1D `~numpy.ndarray`
+
+    Notes
+    -----
+    Pixels at the rim count by how far it is beyond their centre, in pixels.
+    """
+    half = int(np.ceil(diameter / 2)) + 1
+    step = np.arange(-half, half + 1)
+    middle = np.rint(place).astype(int)
+    x = middle[:, :1] + step
+    y = middle[:, 1:] + step
+    distance = np.hypot(
+        (y - place[:, 1:])[:, :, np.newaxis], (x - place[:, :1])[:, np.newaxis]
+    )
+    weight = np.clip(diameter / 2 + 0.5 - distance, 0, 1)
+    stamps = np.asarray(image)[y[:, :, np.newaxis], x[:, np.newaxis]]
+    return (stamps * weight).sum(axis=(1, 2), dtype=float)
+
+
+def _table(maps, stars):
+    def rms(values):
+        return 1000 * np.sqrt(np.nanmean(np.square(values)))
+
+    names = list(maps)
+    table = Table()
+    table["method"] = names
+    table["zeropoint_rms"] = [rms(maps[name]) for name in names]
+    table["star_rms"] = [rms(stars[name]) for name in names]
+    left = np.ma.masked_equal(np.asarray(table["zeropoint_rms"]), 0)
+    table["gain"] = np.ma.divide(left[0], left)
+    for name in ("zeropoint_rms", "star_rms"):
+        table[name].unit = "mmag"
+        table[name].format = ".1f"
+    table["gain"].format = ".1f"
+    return table
+
+
+def _draw(directory, zpmap, image, residuals, mask, report):
+    """Write the figure, or say why there is none."""
+    path = directory / "calibration.png"
+    key = zpmap.key
+    title = f"Simulated field {key.field}, {key.band}: calibration with {APERTURE}"
+    try:
+        figure = plot_calibration(zpmap, image, residuals, mask=mask, title=title)
+    except KS4Error as error:
+        report(f"no figure: {error}")
+        return None
+    figure.savefig(path, dpi=120)
+    return path

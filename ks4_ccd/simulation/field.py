@@ -1,0 +1,362 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+A synthetic KS4 field whose true errors are known.
+
+The default for the demo, and the source of data for tests and benchmarks.
+"""
+
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from functools import cached_property
+from numbers import Integral
+
+import numpy as np
+from astropy.io import fits
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from ks4_ccd.exceptions import GeometryError, KS4Error, one_of
+from ks4_ccd.ks4.names import BANDS, MODE_ALIASES
+from ks4_ccd.ks4.tiling import field_center, field_number, tile_name
+from ks4_ccd.mapmaking.builders import build_maps, build_offset_map
+from ks4_ccd.mapmaking.matching import match_catalogs
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.simulation._camera import Camera, build_camera, expose
+from ks4_ccd.simulation._files import write_field
+from ks4_ccd.simulation._sky import (
+    ARCSEC_PER_PIXEL,
+    Noise,
+    PointSpread,
+    Stars,
+    draw_stars,
+    measure_sources,
+    reference_table,
+    tangent_wcs,
+)
+from ks4_ccd.simulation._stack_header import measured_cards
+
+__all__ = ["SimulatedField", "simulate_field"]
+
+_FWHM = 1.6  # arcsec
+_APERTURES = (3, 5, 10)  # arcsec, besides the one of one FWHM
+_STARS_PER_CELL = 5
+_UNDERSATURATION = -1000
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedField:
+    """
+    An image, its catalogs and maps, and the truth behind them.
+
+    Made by `simulate_field`.
+
+    Attributes
+    ----------
+    field, band, mode : str
+        What the image is of: the number of the field, the filter, and the
+        mode of the catalog.
+    grid : `~ks4_ccd.MapGrid`
+        The cells of the zero-point maps.
+    wcs : `~astropy.wcs.WCS`
+        The nominal one: TAN, north up, east left.
+    sources : `~astropy.table.Table`
+        The catalog of the image, with SExtractor's columns: instrumental
+        magnitudes, 1-based pixel coordinates.
+    reference : `~astropy.table.Table`
+        The stars, with the columns of a Gaia XP file of the pipeline
+        (``RA`` and ``DEC`` are the truth, the ``XP`` magnitudes have errors)
+        and the true magnitude ``MAG`` and pixel position ``x, y`` (0-based)
+        of their light.
+    hole : tuple of float
+        ``(x_min, x_max, y_min, y_max)`` of a region without stars, 0-based.
+    """
+
+    field: str
+    band: str
+    mode: str
+    grid: MapGrid
+    wcs: WCS
+    sources: Table
+    reference: Table
+    hole: tuple
+    _camera: Camera = dataclass_field(repr=False)
+    _stars: Stars = dataclass_field(repr=False)
+    _noise: Noise = dataclass_field(repr=False)
+    _psf: PointSpread = dataclass_field(repr=False)
+    _seed: int = dataclass_field(repr=False)
+
+    @property
+    def edges(self):
+        """
+        The borders of chips and amplifiers.
+
+        Returns
+        -------
+        edges : dict
+            ``"chip"`` (steps of position) and ``"amplifier"`` (steps of zero
+            point): each a pair of arrays, borders along x and along y, in
+            0-based pixel coordinates.
+        """
+        return self._camera.edges
+
+    def zeropoint(self, x, y):
+        """
+        Return the true zero point.
+
+        Parameters
+        ----------
+        x, y : float or array_like
+            0-based pixel coordinates, broadcast against each other.
+
+        Returns
+        -------
+        zeropoint : float or `~numpy.ndarray`
+            In AB magnitudes: a source of ``c`` counts in all has the
+            magnitude ``-2.5 log10(c) + zeropoint``.
+        """
+        return self._camera.zeropoint(x, y)
+
+    def offset(self, x, y):
+        """
+        Return the true errors of positions, measured minus true.
+
+        Parameters
+        ----------
+        x, y : float or array_like
+            0-based pixel coordinates, broadcast against each other.
+
+        Returns
+        -------
+        dra, ddec : float or `~numpy.ndarray`
+            In arcsec, along RA cos(dec) and Dec.
+        """
+        return self._camera.offset(x, y)
+
+    @cached_property
+    def matched(self):
+        """The sources with the stars that they are, as `match_catalogs` finds them."""
+        return match_catalogs(self.sources, self.reference, band=self.band)
+
+    @cached_property
+    def _release_maps(self):
+        return build_maps(
+            self.matched,
+            self.grid.image_shape,
+            band=self.band,
+            mode=self.mode,
+            field=self.field,
+            shape=self.grid.shape,
+            recipe="dr1",
+        )
+
+    @property
+    def misalignment(self):
+        """The `~ks4_ccd.MisalignmentMap`, as the release makes it."""
+        return self._release_maps[0]
+
+    @property
+    def maps(self):
+        """The `~ks4_ccd.ZeroPointMap` of each aperture, as the release makes it."""
+        return {zpmap.key.aperture: zpmap for zpmap in self._release_maps[1:]}
+
+    @cached_property
+    def offsets(self):
+        """The `~ks4_ccd.OffsetMap`, as `build_offset_map` makes it."""
+        return build_offset_map(
+            self.matched,
+            self.grid.image_shape,
+            band=self.band,
+            mode=self.mode,
+            field=self.field,
+            shape=tuple(2 * n for n in self.grid.shape),
+        )
+
+    @cached_property
+    def ccd(self):
+        """
+        The raw image, drawn when it is first asked for.
+
+        A `~astropy.nddata.CCDData` in adu, float32, with a mask, the
+        standard deviation (sky and photons) and the nominal WCS. Its header
+        has the measurements that the survey's pipeline records in stacks:
+        ZPAPER5, ZEAPER5, ZSAPER5 and the like for each aperture, DEPTH5 and
+        RMSPHOT.
+        """
+        image, sigma, mask = expose(
+            self._camera,
+            self._stars,
+            self._psf,
+            self._noise,
+            np.random.default_rng([self._seed, 1]),
+        )
+        return CCDData(
+            image,
+            unit="adu",
+            mask=mask,
+            uncertainty=StdDevUncertainty(sigma, copy=False),
+            wcs=self.wcs.deepcopy(),
+            meta=self._header(),
+        )
+
+    def _header(self):
+        rows, columns = self._camera.image_shape
+        header = fits.Header()
+        cards = {
+            "FIELD1": (self.field, "Number of the field"),
+            "FIELD2": (tile_name(self.field), "Tile of the field"),
+            "FILTER": (self.band, "Filter"),
+            "OBJECT": (self.field, "Name of the target"),
+            "OBSERVAT": ("CTIO", "Observatory"),
+            "DATE-OBS": ("2021-09-07T03:12:45.000", "Start of the first exposure"),
+            "MJD-OBS": (59464.133854166664, "[d] Start of the first exposure"),
+            "EXPTIME": (480.0, "[s] Exposure time"),
+            "SATURATE": (self._noise.saturation, "[adu] Saturation level"),
+            "UNDERSAT": (_UNDERSATURATION, "[adu] Lowest good value"),
+            "FWHM": (round(self._psf.fwhm * ARCSEC_PER_PIXEL, 3), "[arcsec] Seeing"),
+            "GAIN": (self._noise.gain, "[electron/adu] Gain"),
+            "MAGZERO": (30.0, "[mag] Zero point that frames were scaled to"),
+            "PHOTREF": ("Gaia XP", "Photometric reference"),
+            **measured_cards(self, self._noise.sky, self._psf.fwhm),
+            "KS4NAX1": (columns, "[pixel] Width of the whole stack"),
+            "KS4NAX2": (rows, "[pixel] Height of the whole stack"),
+            "ORIGIN": ("ks4_ccd", "A simulated field, no observation"),
+        }
+        header.update(cards)
+        return header
+
+    def write(self, directory):
+        """
+        Write the image, the catalogs and the maps in the release's layout.
+
+        Parameters
+        ----------
+        directory : path-like
+            Where to; made if it is not there. Files of the same names are
+            replaced.
+
+        Returns
+        -------
+        paths : `FieldPaths`
+
+        Raises
+        ------
+        KS4Error
+            If a file cannot be written.
+        """
+        return write_field(self, directory)
+
+
+def simulate_field(
+    shape=(2200, 2200),
+    map_shape=(55, 55),
+    *,
+    field="0000",
+    band="R",
+    mode="single",
+    n_stars=None,
+    seed=0,
+):
+    """
+    Simulate a KS4 field: stars, an image, catalogs and maps, and their truth.
+
+    Parameters
+    ----------
+    shape : tuple of int, optional
+        The shape ``(rows, columns)`` of the image.
+    map_shape : tuple of int, optional
+        The shape of the zero-point maps, ``(cells along x, cells along y)``.
+        The astrometric map has twice as many along each axis.
+    field : str or int, optional
+        The KS4 field whose centre is the centre of the image.
+    band : {"B", "V", "R", "I"}, optional
+        The filter.
+    mode : {"single", "dual"}, optional
+        The mode that the maps are named after.
+    n_stars : int, optional
+        The number of stars of 14 to 20 mag; by default five a cell, of which
+        between three and four are left after the cuts of the release. They
+        get more from left to right.
+    seed : int, optional
+        The same seed gives the same field, byte by byte.
+
+    Returns
+    -------
+    simulated : `SimulatedField`
+
+    Raises
+    ------
+    KS4Error
+        If an argument is not one of the allowed values.
+    GeometryError
+        If the maps' cells would be smaller than two pixels.
+
+    Notes
+    -----
+    The zero point is a smooth surface with steps at the borders of
+    amplifiers, about 30 mag, 0.03 mag RMS; positions are off by shifts,
+    rotations and distortions of the four chips, 0.08 arcsec RMS. The image
+    holds ``10**(0.4 (zeropoint(x, y) - mag))`` counts of a star, on a sky of
+    mean 0. A hole has no stars, so that some cells are empty.
+
+    Examples
+    --------
+    >>> from ks4_ccd import simulate_field
+    >>> simulated = simulate_field((300, 400), map_shape=(8, 6), seed=1)
+    >>> simulated.maps["APER5"].values.shape, simulated.ccd.shape
+    ((8, 6), (300, 400))
+    """
+    if band not in BANDS:
+        msg = f"band must be one of {', '.join(BANDS)}, got {band!r}"
+        raise KS4Error(msg)
+    grid = MapGrid.for_image(map_shape, shape)
+    if min(grid.cell_size) < 2:
+        msg = (
+            f"map_shape {grid.shape} is too fine for an image of shape {shape}: "
+            "a cell must be two pixels wide or more"
+        )
+        raise GeometryError(msg)
+    if n_stars is None:
+        n_stars = _STARS_PER_CELL * grid.shape[0] * grid.shape[1]
+    for name, number in (("n_stars", n_stars), ("seed", seed)):
+        if not isinstance(number, Integral) or number < 0:
+            msg = f"{name} must be an integer, 0 or more, got {number!r}"
+            raise KS4Error(msg)
+    one_of("mode", mode, tuple(MODE_ALIASES))
+    field = field_number(field)
+    rng = np.random.default_rng([seed, 0])
+    wcs = tangent_wcs(field_center(field), grid.image_shape)
+    hole = _hole(grid)
+    camera = build_camera(grid.image_shape, rng)
+    psf = PointSpread(_FWHM / ARCSEC_PER_PIXEL)
+    noise = Noise()
+    stars = draw_stars(n_stars, camera, wcs, hole, psf.fwhm, rng)
+    diameters = [psf.fwhm, *(arcsec / ARCSEC_PER_PIXEL for arcsec in _APERTURES)]
+    sources = measure_sources(stars, camera, wcs, psf, diameters, noise, rng)
+    reference = reference_table(stars, band, rng)
+    return SimulatedField(
+        field=field,
+        band=band,
+        mode=MODE_ALIASES[mode],
+        grid=grid,
+        wcs=wcs,
+        sources=sources,
+        reference=reference,
+        hole=hole,
+        _camera=camera,
+        _stars=stars,
+        _noise=noise,
+        _psf=psf,
+        _seed=seed,
+    )
+
+
+def _hole(grid):
+    """Return a region that holds whole cells, about a 20th of the image wide."""
+    limits = []
+    for n, size, start in zip(grid.shape, grid.cell_size, (0.68, 0.36), strict=True):
+        width = max(1, round(0.06 * n))
+        first = min(round(start * n), n - width)
+        # In X_IMAGE from edge to edge; pixel coordinates are one less.
+        limits += [first * size - 1, (first + width) * size - 1]
+    return tuple(limits)

@@ -1,0 +1,119 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Which stars do not belong to a field."""
+
+import numpy as np
+
+__all__ = ["CLIP", "Outliers", "star_sigma"]
+
+CLIP = 4.0
+_NEIGHBOURS = 8
+# Of a star beside a step, this share of neighbours is off by about as much.
+_AGREEING = 0.3
+_SIMILAR = 0.5
+
+
+class Outliers:
+    """
+    The stars that agree neither with a field nor with the stars around them.
+
+    Beside a step that a field cannot follow, many stars are far from it, but not
+    from those on their side of the step.
+
+    Parameters
+    ----------
+    x, y : 1D `~numpy.ndarray`
+        0-based pixel coordinates of the stars.
+    """
+
+    def __init__(self, x, y):
+        from scipy.spatial import KDTree
+
+        self._positions = np.column_stack([x, y])
+        self._tree = KDTree(self._positions)
+
+    def neighbours(self, stars):
+        """Return the indices of the stars nearest to some stars, nearest first."""
+        number = min(_NEIGHBOURS, len(self._positions) - 1)
+        # The nearest of all is the star itself.
+        _, near = self._tree.query(self._positions[stars], number + 1)
+        return near[:, 1:]
+
+    def among(self, residuals, sigma):
+        """
+        Return which stars are outliers.
+
+        Parameters
+        ----------
+        residuals, sigma : 1D `~numpy.ndarray`
+            What the field leaves of each star, and its standard deviation.
+
+        Returns
+        -------
+        outliers : 1D `~numpy.ndarray` of bool
+        """
+        outliers = np.zeros(residuals.size, dtype=bool)
+        far = np.flatnonzero(np.abs(residuals) > CLIP * sigma)
+        if far.size and residuals.size > 1:
+            near = self.neighbours(far)
+            own = residuals[far][:, None]
+            allowed = CLIP * np.hypot(sigma[far][:, None], sigma[near])
+            allowed = np.maximum(allowed, _SIMILAR * np.abs(own))
+            agreeing = np.abs(own - residuals[near]) <= allowed
+            share = np.count_nonzero(agreeing, axis=1) / near.shape[1]
+            outliers[far] = share < _AGREEING
+        return outliers
+
+
+_STARS_PER_BIN = 30
+_MOST_BINS = 20
+_ROUNDS = 3
+_TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
+
+
+def star_sigma(residuals, errors, used):
+    """
+    Return the standard deviation of each star.
+
+    Parameters
+    ----------
+    residuals, errors : 1D `~numpy.ndarray`
+        Of each star, about the surface and as measured.
+    used : 1D `~numpy.ndarray` of bool
+        The stars to learn from.
+
+    Returns
+    -------
+    sigma : 1D `~numpy.ndarray`
+        ``hypot(k error, floor)``: the factor ``k`` that measured errors are
+        off by, and the floor that reference magnitudes and colours set, are
+        found from the scatter of stars of equal errors.
+    """
+    from scipy.optimize import nnls
+
+    residuals, known = residuals[used], errors[used]
+    n_bins = int(np.clip(residuals.size // _STARS_PER_BIN, 1, _MOST_BINS))
+    # In bins of equal numbers of stars, from the smallest errors on.
+    order = np.argsort(known, kind="stable")
+    bins = np.array_split(order, n_bins)
+    variance = np.array([_variance(residuals[part]) for part in bins])
+    mean_square = np.array([np.mean(known[part] ** 2) for part in bins])
+    least = max(1e-6 * variance.max(), 1e-24)
+    variance = np.maximum(variance, least)
+    if n_bins < 3:
+        # Too few stars to tell a factor from a floor.
+        factor = 1.0
+        floor = max(np.mean(variance) - np.mean(mean_square), 0.0)
+    else:
+        columns = np.column_stack([mean_square, np.ones(n_bins)])
+        # The scatter of a variance is proportional to its expectation: to what is
+        # found last, for with its own value low ones would count too much.
+        expected = np.full(n_bins, np.median(variance))
+        for _ in range(_ROUNDS):
+            found, _ = nnls(columns / expected[:, None], variance / expected)
+            expected = np.maximum(columns @ found, least)
+        factor, floor = found
+    return np.sqrt(np.maximum(factor * errors**2 + floor, least))
+
+
+def _variance(residuals):
+    return (_TO_SIGMA * np.median(np.abs(residuals))) ** 2

@@ -1,0 +1,394 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""
+A field through few stars, averaged over all that the stars leave open.
+
+A Gaussian process (Rasmussen & Williams 2006) for each of many covariances: how
+smooth the field is, how strong compared with the stars' scatter, whether it
+depends on their brightness. Few stars do not decide between these, so none is
+chosen: predictions are averaged with the probability of each, given the stars
+(Hoeting et al. 1999, Stat. Sci. 14, 382), and what they differ by is part of the
+uncertainty.
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ks4_ccd.surfaces._kernels import Kernel, kernels
+from ks4_ccd.surfaces._mixture import half_width
+from ks4_ccd.surfaces._outliers import CLIP, Outliers, star_sigma
+from ks4_ccd.surfaces.basis import trend_columns
+
+__all__ = ["Process", "fit_process"]
+
+# The variance of the field over that of stars, in steps of a factor of 3.
+_RATIOS = 10.0 ** np.arange(-2, 6.1, 0.5)
+# The least of them worth a trial is this number over that of the stars: of weaker
+# fields the stars contain nothing.
+_LEAST_SIGNAL = 20.0
+# A constant field is as probable as so many of the ratios for 20 stars, and less
+# with more, whose evidence for it grows as their root.
+_CONSTANT, _STARS_OF_CONSTANT = 0.2, 20
+# What is known of the variance of stars beforehand counts for so many of them: it is
+# that of their measured errors, or else about that of their scatter.
+_STARS_OF_MEASURED, _STARS_OF_SCATTER = 40, 2
+_PILOT_LENGTHS = (0.15, 0.5)
+_ROUNDS = 3
+_FEWEST_FOR_LINE, _NODES_OF_TENTS = 10, 3
+_NEGLIGIBLE = 1e-3
+_USELESS = 1e-4  # eigenvalues
+_FEWEST = 3
+_ONE_SIGMA = 0.8413  # of a normal distribution is less than one sigma above its mean
+
+
+class _Part(NamedTuple):
+    """
+    Processes with one kernel, in the basis of its eigenvectors at the stars.
+
+    Attributes
+    ----------
+    kernel : `Kernel`
+    scale : float
+        Its variance in units of the stars' variance that a ratio of 1 stands for.
+    eigenvalues, eigenvectors : `~numpy.ndarray`
+        Of the scaled covariance of the stars, each divided by its sigma.
+    """
+
+    kernel: Kernel
+    scale: float
+    eigenvalues: np.ndarray
+    eigenvectors: np.ndarray
+
+
+class _Model(NamedTuple):
+    """
+    One process, and what follows from it.
+
+    Attributes
+    ----------
+    part : `_Part`
+    ratio : float
+        The variance of the field, in units of that of stars.
+    trend : int
+        Which of the choices of columns of a trend with brightness.
+    columns : 2D `~numpy.ndarray`
+        A constant and the trend, rotated as the eigenvectors are.
+    precision : 2D `~numpy.ndarray`
+        Of their coefficients.
+    coefficients : 1D `~numpy.ndarray`
+    rest : 1D `~numpy.ndarray`
+        What they leave of the stars, rotated.
+    variance : float
+        That of a star, in units of its sigma squared.
+    """
+
+    part: _Part
+    ratio: float
+    trend: int
+    columns: np.ndarray
+    precision: np.ndarray
+    coefficients: np.ndarray
+    rest: np.ndarray
+    variance: float
+
+    @property
+    def shrunk(self):
+        """The inverse eigenvalues of the covariance of the stars' values."""
+        return 1 / (1 + self.ratio * self.part.eigenvalues)
+
+    def left_out(self):
+        """Return residuals of stars left out, and the inverse of their variance."""
+        vectors, shrunk = self.part.eigenvectors, self.shrunk
+        of_columns = vectors @ (self.columns * shrunk[:, None])
+        precision = vectors**2 @ shrunk - _quadratic(of_columns, self.precision)
+        precision = np.maximum(precision, 1e-12)
+        return vectors @ (shrunk * self.rest) / precision, precision
+
+
+class Process:
+    """
+    A field through stars.
+
+    Parameters
+    ----------
+    x, y : 1D `~numpy.ndarray`
+        0-based pixel coordinates of the stars.
+    center : float
+        What was subtracted from their values.
+    unit : 1D `~numpy.ndarray`
+        Their relative standard deviations.
+    models : list of `_Model`
+    weights : 1D `~numpy.ndarray`
+        The probability of each model.
+
+    Attributes
+    ----------
+    x, y : 1D `~numpy.ndarray`
+        Of the stars left after clipping.
+    sigma : 1D `~numpy.ndarray`
+        The standard deviation of each about the true field.
+    left_out : 1D `~numpy.ndarray`
+        The residual of each from the field through the others.
+    left_out_deviation : 1D `~numpy.ndarray`
+        The uncertainty of that field at the star.
+    """
+
+    def __init__(self, x, y, center, unit, models, weights):
+        self.x, self.y = x, y
+        self._unit, self._models, self._weights = unit, models, weights
+        variances = np.array([model.variance for model in models])
+        self.sigma = unit * np.sqrt(weights @ variances)
+        residuals, precisions = zip(*(m.left_out() for m in models), strict=True)
+        residuals, precisions = unit * np.array(residuals), np.array(precisions)
+        excess = np.maximum(1 / precisions - 1, 0) * variances[:, None]
+        self.left_out = weights @ residuals
+        self.left_out_deviation = half_width(weights, residuals, unit * np.sqrt(excess))
+        constants = np.array([model.coefficients[0] for model in models])
+        self._constant = center + weights @ constants
+        # The field at a position is its covariance with the stars, times these.
+        self._influence = []
+        for part, members in self._by_part():
+            pull = sum(w * m.ratio * m.shrunk * m.rest for m, w in members)
+            pull = part.scale * (part.eigenvectors @ pull) / unit
+            self._influence.append((part.kernel, pull))
+
+    def _by_part(self):
+        """Yield each part, and its models with their weights."""
+        members = {}
+        for model, weight in zip(self._models, self._weights, strict=True):
+            members.setdefault(id(model.part), []).append((model, weight))
+        for some in members.values():
+            yield some[0][0].part, some
+
+    def at(self, x, y):
+        """Return the field at 0-based pixel coordinates."""
+        return self._constant + sum(
+            kernel.between(x, y, self.x, self.y) @ pull
+            for kernel, pull in self._influence
+        )
+
+    def mesh(self, x, y):
+        """Return the field on a mesh of coordinates along x and along y."""
+        total = np.full((x.size, y.size), self._constant)
+        for kernel, pull in self._influence:
+            for share, along_x, along_y in kernel.terms(x, y, self.x, self.y):
+                total += (share * along_x * pull) @ along_y.T
+        return total
+
+    def mesh_deviation(self, x, y):
+        """
+        Return the uncertainty of the field on a mesh.
+
+        Returns
+        -------
+        deviation : 2D `~numpy.ndarray`
+            68 % of the errors of the field are smaller.
+        """
+        positions = [p.ravel() for p in np.meshgrid(x, y, indexing="ij")]
+        weights, means, deviations = [], [], []
+        for part, members in self._by_part():
+            largest = max(model.ratio for model, _ in members)
+            useful = slice(np.searchsorted(largest * part.eigenvalues, _USELESS), None)
+            covariance = part.kernel.between(*positions, self.x, self.y) / self._unit
+            covariance = part.scale * (covariance @ part.eigenvectors[:, useful])
+            square = covariance**2
+            for model, weight in members:
+                ratio, shrunk = model.ratio, model.shrunk[useful]
+                rows = -ratio * (covariance @ (model.columns[useful] * shrunk[:, None]))
+                rows[:, 0] += 1
+                variance = ratio * part.scale - ratio**2 * (square @ shrunk)
+                variance = np.maximum(variance, 0) + _quadratic(rows, model.precision)
+                mean = ratio * (covariance @ (shrunk * model.rest[useful]))
+                weights.append(weight)
+                means.append(mean + model.coefficients[0])
+                deviations.append(np.sqrt(variance * model.variance))
+        width = half_width(*map(np.array, (weights, means, deviations)))
+        return width.reshape(x.size, y.size)
+
+    def trend(self, choices, used):
+        """Return the trend of stars about the median of those used."""
+        trend = sum(
+            weight * (choices[model.trend] @ model.coefficients[1:])
+            for model, weight in zip(self._models, self._weights, strict=True)
+        )
+        return trend - np.median(trend[used])
+
+
+def fit_process(x, y, values, errors, image_shape, edges=((), ()), trend=None):
+    """
+    Fit a field to few stars.
+
+    Parameters
+    ----------
+    x, y, values, errors, image_shape, edges, trend
+        As for `~ks4_ccd.surfaces.surface.fit_surface`, of three stars or more.
+
+    Returns
+    -------
+    field : `Process`
+    """
+    with threadpool_limits(1, user_api="blas"):
+        choices = _trend_choices(trend, values.size)
+        sigma, used = _weights(x, y, values, errors, image_shape, choices)
+        stars = [part[used] for part in (x, y, values, sigma)]
+        stars.append(_opinions(errors[used], sigma[used]))
+        choices = [columns[used] for columns in choices]
+        return _average(*stars, choices, *kernels(image_shape, edges))
+
+
+def _weights(x, y, values, errors, image_shape, choices):
+    """Return the relative sigma of stars, and which are left after clipping."""
+    pilots = [
+        Kernel(rough, length * max(image_shape))
+        for rough in (False, True)
+        for length in _PILOT_LENGTHS
+    ]
+    outliers = Outliers(x, y)
+    residuals = values - np.median(values)
+    spread = max(1.4826 * np.median(np.abs(residuals)), 1e-12)
+    used = np.abs(residuals) <= 2 * CLIP * spread
+    for _ in range(_ROUNDS):
+        sigma = star_sigma(residuals, errors, used)
+        pilot = _average(
+            *(part[used] for part in (x, y, values, sigma)),
+            _opinions(errors[used], sigma[used]),
+            [columns[used] for columns in choices],
+            pilots,
+            np.ones(len(pilots)),
+        )
+        left = values - pilot.at(x, y) - pilot.trend(choices, used)
+        left[used] = pilot.left_out
+        total = np.hypot(pilot.sigma, pilot.left_out_deviation)
+        pulls = pilot.left_out / total
+        # As much as the star itself is off, without the error of the field.
+        residuals = left.copy()
+        residuals[used] = pulls * pilot.sigma
+        # Outliers make the others' scatter too large; the median resists.
+        scale = min(1.4826 * np.median(np.abs(pulls)), 1.0)
+        allowed = np.full(x.size, np.median(total))
+        allowed[used] = total
+        kept = ~outliers.among(left, scale * allowed)
+        if np.count_nonzero(kept) < _FEWEST:
+            break
+        used = kept
+    return star_sigma(residuals, errors, used), used
+
+
+def _opinions(errors, sigma):
+    """Return what may be known of the stars' variance: a weight, and its value."""
+    opinions = [(_STARS_OF_SCATTER, 1.0)]
+    measured = min(np.mean((errors / sigma) ** 2), 1.0)
+    if measured > 0:
+        opinions.append((_STARS_OF_MEASURED, measured))
+    return opinions
+
+
+def _trend_choices(trend, number):
+    """Return columns of no trend, a line, and tents, without their means."""
+    choices = [np.zeros((number, 0))]
+    if trend is not None and number >= _FEWEST_FOR_LINE and np.ptp(trend) > 0:
+        choices.append((trend - np.mean(trend))[:, None])
+        tents = trend_columns(trend)
+        if tents.shape[1] + 1 >= _NODES_OF_TENTS:
+            choices.append(tents)
+    return choices
+
+
+def _average(x, y, values, sigma, opinions, choices, found, priors):
+    """Return the average over all models, each with its probability as weight."""
+    center = np.median(values)
+    whitened = (values - center) / sigma
+    ratios = _RATIOS[_RATIOS * x.size >= _LEAST_SIGNAL]
+    trials, logs = [], []
+    for kernel, prior in zip(found, priors / priors.sum(), strict=True):
+        part = _part(kernel, x, y, sigma)
+        some = ratios
+        if not trials:
+            # Without a field, all kernels are alike: it is tried with the first.
+            some = np.append(ratios, 0.0)
+            constant = _CONSTANT * np.sqrt(_STARS_OF_CONSTANT / x.size)
+        for (choice, columns), opinion in product(enumerate(choices), opinions):
+            trial = _Trial(part, choice, columns, whitened, sigma, opinion)
+            evidence = trial.solve(some).evidence + np.log(prior)
+            evidence[some == 0] += np.log(constant / prior)
+            trials += [(trial, ratio) for ratio in some]
+            logs.append(evidence)
+    weights = np.exp(np.concatenate(logs) - max(part.max() for part in logs))
+    kept = np.flatnonzero(weights > _NEGLIGIBLE * weights.sum())
+    models = [trials[number][0].model(trials[number][1]) for number in kept]
+    weights = weights[kept] / weights[kept].sum()
+    # The field is that of the star of median brightness.
+    trend = sum(
+        weight * (choices[model.trend] @ model.coefficients[1:])
+        for model, weight in zip(models, weights, strict=True)
+    )
+    center += np.median(trend)
+    return Process(x, y, center, sigma, models, weights)
+
+
+def _part(kernel, x, y, sigma):
+    covariance = kernel.between(x, y, x, y) / np.outer(sigma, sigma)
+    scale = x.size / np.trace(covariance)
+    eigenvalues, eigenvectors = np.linalg.eigh(scale * covariance)
+    return _Part(kernel, scale, np.maximum(eigenvalues, 0), eigenvectors)
+
+
+class _Solution(NamedTuple):
+    """What follows from stars and ratios: a row for each ratio."""
+
+    evidence: np.ndarray
+    precision: np.ndarray
+    coefficients: np.ndarray
+    rest: np.ndarray
+    variance: np.ndarray
+
+
+class _Trial:
+    """The stars, rotated to the eigenvectors of a part, and columns of a trend."""
+
+    def __init__(self, part, choice, columns, whitened, sigma, opinion):
+        self._part, self._choice, self._opinion = part, choice, opinion
+        columns = np.column_stack([np.ones(sigma.size), columns]) / sigma[:, None]
+        self._columns = part.eigenvectors.T @ columns
+        self._values = part.eigenvectors.T @ whitened
+        # A trend is known as well as from a single star (Kass & Wasserman 1995).
+        self._prior = columns.T @ columns / sigma.size
+        self._prior[0] = self._prior[:, 0] = 0
+
+    def solve(self, ratios):
+        """Return the solutions for some ratios."""
+        from scipy.special import gammaln, stdtrit
+
+        columns, values = self._columns, self._values
+        shrunk = 1 / (1 + np.multiply.outer(ratios, self._part.eigenvalues))
+        precision = np.einsum("rn,np,nq->rpq", shrunk, columns, columns, optimize=True)
+        precision += self._prior
+        right = (shrunk * values) @ columns
+        coefficients = np.linalg.solve(precision, right[..., None])[..., 0]
+        rest = values - coefficients @ columns.T
+        squares = (shrunk * rest**2).sum(axis=1)
+        squares += np.einsum("rp,pq,rq->r", coefficients, self._prior, coefficients)
+        number, expected = self._opinion
+        squares = np.maximum(squares, 1e-30) + number * expected
+        freedom = values.size - 1 + number
+        evidence = np.log(shrunk).sum(axis=1) - freedom * np.log(squares)
+        evidence += number * np.log(number * expected)
+        evidence += 2 * (gammaln(freedom / 2) - gammaln(number / 2))
+        evidence -= np.linalg.slogdet(precision)[1]
+        evidence += np.linalg.slogdet(self._prior[1:, 1:])[1]
+        # One sigma of Student's distribution, for the variance is not known either.
+        variance = squares / freedom * stdtrit(freedom, _ONE_SIGMA) ** 2
+        return _Solution(evidence / 2, precision, coefficients, rest, variance)
+
+    def model(self, ratio):
+        """Return the model for one ratio."""
+        solution = self.solve(np.array([ratio]))
+        own = (part[0] for part in solution[1:])
+        return _Model(self._part, ratio, self._choice, self._columns, *own)
+
+
+def _quadratic(rows, precision):
+    """Return rows @ inverse(precision) @ rows.T, its diagonal."""
+    return np.einsum("pi,pi->p", rows @ np.linalg.inv(precision), rows)

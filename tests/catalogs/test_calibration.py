@@ -1,0 +1,1120 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Catalogs calibrated: against literal indexing, the maps' own values, the truth."""
+
+import copy
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Column, MaskedColumn, QTable, Table
+from astropy.wcs import WCS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ks4_ccd import (
+    AlreadyCalibratedError,
+    DirectionlessMapError,
+    GeometryError,
+    KS4Error,
+    KS4Warning,
+    MapGrid,
+    MapKey,
+    MapLibrary,
+    MapMismatchError,
+    MapNotFoundError,
+    MisalignmentMap,
+    OffsetMap,
+    ZeroPointMap,
+    calibrate_catalog,
+    field_center,
+    simulate_field,
+)
+from ks4_ccd.ks4.names import APERTURES
+
+SHAPE, SIZE = (5, 4), 20
+WIDTH, HEIGHT = 100, 80
+VECTOR = APERTURES[:4]
+
+
+@pytest.fixture
+def make_maps(make_map, make_key):
+    """A factory of the zero-point maps of all apertures."""
+
+    def make(apertures=APERTURES, **options):
+        key_options = {k: options.pop(k) for k in ("field", "band") if k in options}
+        return {
+            aperture: make_map(
+                seed=seed, key=make_key(aperture=aperture, **key_options), **options
+            )
+            for seed, aperture in enumerate(apertures, 5)
+        }
+
+    return make
+
+
+@pytest.fixture
+def misalignment():
+    """A misalignment map with cells half as wide, one of them empty."""
+    rng = np.random.default_rng(3)
+    count = rng.integers(1, 30, (10, 8))
+    count[2, 3] = 0
+    values, error = rng.uniform(0.02, 0.2, (2, 10, 8)) * (count > 0)
+    return MisalignmentMap(values, error, count, grid=MapGrid((10, 8), 10))
+
+
+@pytest.fixture
+def offset_map():
+    """An offset map of seconds of arc, so that it shows."""
+    dra, ddec = np.random.default_rng(4).normal(0, 2, (2, 5, 4))
+    return OffsetMap(dra, ddec, grid=MapGrid(SHAPE, SIZE))
+
+
+def stack_wcs(field, image_shape=(HEIGHT, WIDTH)):
+    """Return the WCS of a small stack of a field."""
+    center = field_center(field)
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = center.ra.deg, center.dec.deg
+    wcs.wcs.crpix = [(n + 1) / 2 for n in reversed(image_shape)]
+    wcs.wcs.cdelt = -0.4 / 3600, 0.4 / 3600
+    return wcs
+
+
+def make_catalog(
+    rows=300, dtype=np.float32, *, seed=0, field="0403", image_shape=(HEIGHT, WIDTH)
+):
+    """Return a catalog with SExtractor's columns, some magnitudes missing."""
+    rng = np.random.default_rng(seed)
+    magnitudes = rng.normal(-9, 2, (rows, 5)).astype(dtype)
+    errors = rng.uniform(0.001, 0.3, (rows, 5)).astype(dtype)
+    missing = rng.random((rows, 5)) < 0.05
+    magnitudes[missing], errors[missing] = 99, 99
+    x = rng.uniform(0.5, WIDTH + 0.5, rows).astype(dtype)
+    y = rng.uniform(0.5, HEIGHT + 0.5, rows).astype(dtype)
+    ra, dec = stack_wcs(field, image_shape).wcs_pix2world(x, y, 1)
+    table = Table(
+        {
+            "NUMBER": np.arange(rows),
+            "ALPHA_J2000": ra,
+            "DELTA_J2000": dec,
+            "X_IMAGE": x,
+            "Y_IMAGE": y,
+            "MAG_APER": magnitudes[:, :4],
+            "MAGERR_APER": errors[:, :4],
+            "MAG_AUTO": magnitudes[:, 4],
+            "MAGERR_AUTO": errors[:, 4],
+            "FLAGS": np.zeros(rows, np.int16),
+        }
+    )
+    for name in ("ALPHA_J2000", "DELTA_J2000"):
+        table[name].unit = "deg"
+    for name in ("MAG_APER", "MAGERR_APER", "MAG_AUTO", "MAGERR_AUTO"):
+        table[name].unit = "mag"
+        table[name].format = "%8.4f"
+    table["FLAGS"].description = "of the extraction"
+    table.meta["COMMENT"] = ["a catalog"]
+    return table
+
+
+def instrumental(table, aperture, what="MAG"):
+    """Return the column of an aperture of the raw catalog, in float64."""
+    if aperture == "AUTO":
+        return np.asarray(table[f"{what}_AUTO"], float)
+    return np.asarray(table[f"{what}_APER"], float)[:, VECTOR.index(aperture)]
+
+
+def bare(column):
+    """Return the numbers of a column, whatever its class and mask."""
+    return np.asarray(getattr(column, "unmasked", column).view(np.ndarray))
+
+
+def is_masked(column):
+    """Return the mask of a column, whatever its class."""
+    return np.broadcast_to(getattr(column, "mask", False), np.shape(column))
+
+
+def assert_tables_equal(actual, expected, names=None):
+    """Compare values, masks, dtypes, units, formats and descriptions of columns."""
+    for name in names or expected.colnames:
+        for part in ("unit", "format", "description", "dtype"):
+            assert getattr(actual[name].info, part) == getattr(
+                expected[name].info, part
+            ), (name, part)
+        assert type(actual[name]) is type(expected[name])
+        np.testing.assert_array_equal(
+            is_masked(actual[name]), is_masked(expected[name])
+        )
+        np.testing.assert_array_equal(bare(actual[name]), bare(expected[name]))
+
+
+# The method of the release
+
+
+def literal_dr1(table, maps, misalignment, size):
+    """
+    Do what the release's code does, row by row of the catalog.
+
+    Returns a dict of columns; magnitudes are those of the catalog plus zp.
+    """
+    columns = {}
+
+    def cells(n, size):
+        edges = np.arange(0, n + 1) * size
+        x, y = np.asarray(table["X_IMAGE"]), np.asarray(table["Y_IMAGE"])
+        return tuple(np.clip(np.digitize(p, edges) - 1, 0, n - 1) for p in (x, y))
+
+    for aperture, zpmap in maps.items():
+        n = zpmap.values.shape[0]
+        i, j = cells(n, size)
+        zp, zperr = zpmap.values[i, j], zpmap.error[i, j]
+        columns[f"ZP_{aperture}"], columns[f"ZPERR_{aperture}"] = zp, zperr
+        columns[f"NUMPHOTO_{aperture}"] = columns["NUMPHOTO"] = zpmap.count[i, j]
+        magnitude = instrumental(table, aperture)
+        error = instrumental(table, aperture, "MAGERR")
+        dtype = table["MAG_AUTO"].dtype.newbyteorder("=")
+        columns[f"MAG_{aperture}"] = (magnitude + zp).astype(dtype)
+        columns[f"MAGERR_{aperture}"] = np.hypot(error, zperr).astype(dtype)
+    n = misalignment.values.shape[0]
+    i, j = cells(n, size / 2)
+    columns["MISALIGN"] = misalignment.values[i, j]
+    columns["MISALIGNERR"] = misalignment.error[i, j]
+    columns["NUMASTRO"] = misalignment.count[i, j]
+    return columns
+
+
+def assert_equals_literal(result, table, literal):
+    """Compare every row; where the catalog has no magnitude there is none."""
+    for name, expected in literal.items():
+        missing = np.zeros(len(table), bool)
+        if name.startswith("MAG"):
+            missing = instrumental(table, name.split("_")[1]) == 99
+        if name.startswith("MAGERR"):
+            missing |= instrumental(table, name.split("_")[1], "MAGERR") >= 90
+        np.testing.assert_array_equal(is_masked(result[name]), missing, err_msg=name)
+        np.testing.assert_array_equal(
+            bare(result[name])[~missing], expected[~missing], err_msg=name
+        )
+
+
+@pytest.mark.parametrize("mode", ["single", "dual"])
+def test_dr1_equals_indexing_of_the_archives(ks4_data, mode):
+    """Every row and aperture of the acceptance catalogs, to the last bit."""
+    table = Table.read(ks4_data / "catalogs" / f"ks4_0000_R_{mode}.fits")
+    with MapLibrary(ks4_data / "archives") as library:
+        maps = {a: library.zeropoint("0000", "R", mode, a) for a in APERTURES}
+        misalignment = library.misalignment("0000", "R", mode)
+        result = calibrate_catalog(
+            table, library, field="0000", band="R", mode=mode, method="dr1"
+        )
+    literal = literal_dr1(table, maps, misalignment, 400)
+    assert_equals_literal(result, table, literal)
+    np.testing.assert_array_equal(result["ZPFLAG"], literal["NUMPHOTO"] == 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
+def test_dr1_equals_indexing_on_borders_and_beyond(make_maps, dtype):
+    """Sources on the borders of cells, a rounding beside them, and off the image."""
+    borders = np.arange(-1, 8) * SIZE
+    beside = (np.nextafter(borders, t, dtype=np.float32) for t in (-np.inf, np.inf))
+    x = np.concatenate([borders, *beside])
+    x, y = (p.ravel() for p in np.meshgrid(x, x))
+    table = make_catalog(x.size, dtype)
+    table["X_IMAGE"], table["Y_IMAGE"] = x.astype(dtype), y.astype(dtype)
+    table.remove_columns(["ALPHA_J2000", "DELTA_J2000"])
+    maps = make_maps(shape=(4, 4))
+    rng = np.random.default_rng(0)
+    values, error = rng.uniform(0.01, 0.1, (2, 8, 8))
+    fine = MapGrid((8, 8), SIZE / 2)
+    misalignment = MisalignmentMap(values, error, 1 * (values > 0.05), grid=fine)
+    result = calibrate_catalog(
+        table,
+        maps,
+        misalignment=misalignment,
+        method="dr1",
+        uncalibrated="fill",
+        origin=(0, 0),
+    )
+    assert_equals_literal(result, table, literal_dr1(table, maps, misalignment, SIZE))
+
+
+# The other methods
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+@pytest.mark.parametrize("error_kind", ["scatter", "median"])
+@pytest.mark.parametrize("smooth", [None, 1.2])
+def test_values_are_those_of_the_maps(
+    make_maps, misalignment, method, error_kind, smooth
+):
+    """Zero point and error are what the maps say at the positions."""
+    table, maps = make_catalog(), make_maps()
+    options = {"method": method, "error_kind": error_kind, "smooth": smooth}
+    result = calibrate_catalog(
+        table, maps, misalignment=misalignment, uncalibrated="fill", **options
+    )
+    x, y = (np.asarray(table[f"{axis}_IMAGE"], float) - 1 for axis in "XY")
+    for aperture, zpmap in maps.items():
+        if smooth:
+            zpmap = zpmap.smoothed(smooth)
+        zp = zpmap.at(x, y, method)
+        error = zpmap.error_at(x, y, method=method, error_kind=error_kind)
+        np.testing.assert_allclose(result[f"ZP_{aperture}"], zp, rtol=1e-14)
+        np.testing.assert_allclose(result[f"ZPERR_{aperture}"], error, rtol=1e-12)
+        good = instrumental(table, aperture) != 99
+        np.testing.assert_array_equal(is_masked(result[f"MAG_{aperture}"]), ~good)
+        np.testing.assert_allclose(
+            bare(result[f"MAG_{aperture}"])[good],
+            (instrumental(table, aperture) + zp)[good],
+            rtol=1e-7,
+        )
+        np.testing.assert_allclose(
+            bare(result[f"MAGERR_{aperture}"])[good],
+            np.hypot(instrumental(table, aperture, "MAGERR"), error)[good],
+            rtol=1e-7,
+        )
+    np.testing.assert_allclose(
+        result["MISALIGN"], misalignment.at(x, y, method), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        result["MISALIGNERR"], misalignment.error_at(x, y, method=method), rtol=1e-12
+    )
+    cell = misalignment.grid.cell_of(x, y)
+    np.testing.assert_array_equal(result["NUMASTRO"], misalignment.count[cell])
+
+
+def test_columns_are_those_of_the_release(make_maps, misalignment):
+    """The vector is split at its place; units and descriptions are there."""
+    table = make_catalog()
+    result = calibrate_catalog(table, make_maps(), misalignment=misalignment)
+    names = list(table.colnames)
+    for name in ("MAG_APER", "MAGERR_APER"):
+        place, prefix = names.index(name), name.split("_")[0]
+        names[place : place + 1] = [f"{prefix}_{aperture}" for aperture in VECTOR]
+    per_aperture = [
+        f"{prefix}_{a}" for a in APERTURES for prefix in ("ZP", "ZPERR", "NUMPHOTO")
+    ]
+    quality = ["MISALIGN", "MISALIGNERR", "NUMASTRO", "NUMPHOTO", "ZPFLAG"]
+    assert result.colnames == names + per_aperture + quality
+    units = {"MAG": "mag", "MAGERR": "mag", "ZP": "mag", "ZPERR": "mag"}
+    units |= {"MISALIGN": "arcsec", "MISALIGNERR": "arcsec"}
+    for name in result.colnames:
+        if name not in table.colnames or name.startswith("MAG"):
+            unit = units.get(name.split("_")[0])
+            assert result[name].unit == (unit and u.Unit(unit)), name
+            assert result[name].description, name
+    assert result["MAG_APER3"].format == "%8.4f"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_in_is_dtype_out(make_maps, dtype):
+    """Magnitudes keep their precision."""
+    result = calibrate_catalog(make_catalog(dtype=dtype), make_maps(), flux=True)
+    for name in ("MAG", "MAGERR", "FLUX", "FLUXERR"):
+        for aperture in ("APER5", "AUTO"):
+            assert result[f"{name}_{aperture}"].dtype == dtype
+
+
+def test_numphoto_is_of_the_last_aperture(make_maps):
+    """AUTO where there is AUTO; each aperture has its own as well."""
+    table, maps = make_catalog(), make_maps()
+    result = calibrate_catalog(table, maps)
+    np.testing.assert_array_equal(result["NUMPHOTO"], result["NUMPHOTO_AUTO"])
+    del maps["AUTO"]
+    with pytest.warns(KS4Warning, match="AUTO"):
+        result = calibrate_catalog(table, maps)
+    np.testing.assert_array_equal(result["NUMPHOTO"], result["NUMPHOTO_APER10"])
+
+
+def test_errors_can_be_left_out(make_maps):
+    """zp_error="ignore": also from maps without errors, which else are refused."""
+    table, maps = make_catalog(), make_maps(empty=0)
+    result = calibrate_catalog(table, maps, zp_error="ignore")
+    good = ~is_masked(result["MAGERR_AUTO"])
+    np.testing.assert_array_equal(
+        bare(result["MAGERR_AUTO"])[good], table["MAGERR_AUTO"][good]
+    )
+    assert "ZPERR_AUTO" in result.colnames
+    bare_maps = {a: ZeroPointMap(m.values, grid=m.grid) for a, m in maps.items()}
+    with pytest.raises(KS4Error, match="no error map"):
+        calibrate_catalog(table, bare_maps)
+    result = calibrate_catalog(table, bare_maps, zp_error="ignore")
+    assert not {"ZPERR_AUTO", "NUMPHOTO", "NUMPHOTO_AUTO"} & set(result.colnames)
+
+
+def test_a_catalog_without_errors(make_maps):
+    """Gets none, but those of the zero point."""
+    table = make_catalog()
+    table.remove_columns(["MAGERR_APER", "MAGERR_AUTO"])
+    result = calibrate_catalog(table, make_maps(), flux=True)
+    assert not [name for name in result.colnames if "MAGERR" in name]
+    assert "FLUXERR_AUTO" not in result.colnames
+    assert "ZPERR_AUTO" in result.colnames
+
+
+# Kinds of tables
+
+
+@pytest.mark.parametrize("kind", [Table, QTable])
+def test_same_kind_out(make_maps, kind):
+    """And the input is as it was."""
+    table = kind(make_catalog())
+    before = copy.deepcopy(table)
+    result = calibrate_catalog(table, make_maps(), flux=True)
+    assert_tables_equal(table, before)
+    assert table.meta == before.meta
+    assert type(result) is kind
+    column_class = u.Quantity if kind is QTable else Column
+    for name in ("MAG_AUTO", "ZP_AUTO", "FLUX_AUTO"):
+        assert isinstance(result[name], column_class)
+    assert_tables_equal(result, before, ["NUMBER", "ALPHA_J2000", "X_IMAGE", "FLAGS"])
+    assert result.meta["COMMENT"] == ["a catalog"]
+    result["FLAGS"][0] = 7
+    assert table["FLAGS"][0] == 0
+
+
+def test_masked_columns(make_maps):
+    """A masked magnitude is a missing one; masked columns stay masked columns."""
+    table = make_catalog()
+    table["MAG_AUTO"] = MaskedColumn(table["MAG_AUTO"], mask=table["NUMBER"] < 10)
+    table["FLAGS"] = MaskedColumn(table["FLAGS"], mask=table["NUMBER"] == 3)
+    result = calibrate_catalog(table, make_maps())
+    assert is_masked(result["MAG_AUTO"])[:10].all()
+    assert is_masked(result["MAGERR_AUTO"])[:10].all()
+    table["MAG_AUTO"] = MaskedColumn(np.full(len(table), -9.0))
+    whole = calibrate_catalog(table, make_maps(empty=0))
+    assert isinstance(whole["MAG_AUTO"], MaskedColumn)
+    np.testing.assert_array_equal(result["FLAGS"].mask, table["FLAGS"].mask)
+    everything = Table(make_catalog(), masked=True)
+    result = calibrate_catalog(everything, make_maps())
+    assert result.masked
+    assert isinstance(result["ZP_AUTO"], MaskedColumn)
+
+
+@pytest.mark.parametrize("missing", [99, -99, np.nan, np.inf])
+def test_missing_magnitudes_are_masked(make_maps, missing):
+    """With nothing left under the mask; the zero point is there all the same."""
+    table = make_catalog()
+    table["MAG_AUTO"][5] = missing
+    result = calibrate_catalog(table, make_maps(empty=0), flux=True)
+    for name in ("MAG", "MAGERR", "FLUX", "FLUXERR"):
+        assert is_masked(result[f"{name}_AUTO"])[5]
+    assert np.isnan(bare(result["MAG_AUTO"])[5])
+    assert not is_masked(result["ZP_AUTO"]).any()
+
+
+def test_a_missing_error_is_masked_alone(make_maps):
+    """The magnitude stays."""
+    table = make_catalog()
+    table["MAG_AUTO"][5], table["MAGERR_AUTO"][5] = -9, 99
+    result = calibrate_catalog(table, make_maps(empty=0))
+    assert is_masked(result["MAGERR_AUTO"])[5]
+    assert not is_masked(result["MAG_AUTO"])[5]
+
+
+def test_indices_and_mixins_stay(make_maps):
+    """An index over a magnitude is one over the calibrated magnitude."""
+    table = make_catalog()
+    table["sky"] = SkyCoord(table["ALPHA_J2000"], table["DELTA_J2000"])
+    table["MAG_AUTO"][:] = np.linspace(-12, -5, len(table))
+    table.add_index("MAG_AUTO")
+    table.add_index("NUMBER", unique=True)
+    result = calibrate_catalog(table, make_maps(empty=0))
+    assert isinstance(result["sky"], SkyCoord)
+    assert result.primary_key == ("MAG_AUTO",)
+    assert result.loc[result["MAG_AUTO"][17]]["NUMBER"] == 17
+    unique = {i.columns[0].info.name: i.data.unique for i in result.indices}
+    assert unique == {"MAG_AUTO": False, "NUMBER": True}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 299), max_size=40))
+def test_slicing_commutes_with_calibration(rows):
+    """The rows of a calibrated catalog are the calibrated rows, in their order."""
+    rng = np.random.default_rng(1)
+    count = rng.integers(0, 5, SHAPE)
+    values, error = 30 + rng.normal(0, 0.1, SHAPE), 0.02 * (count > 1)
+    zpmap = ZeroPointMap(values, error, count, grid=MapGrid(SHAPE, SIZE))
+    table = make_catalog()
+    table.remove_columns(["MAG_APER", "MAGERR_APER"])
+    table["MAG_AUTO"] = MaskedColumn(table["MAG_AUTO"])
+    rows = np.array([0, *rows])
+    table["MAG_AUTO"][0] = -9
+    whole = calibrate_catalog(table, zpmap, flux=True)
+    part = calibrate_catalog(table[rows], zpmap, flux=True)
+    for name in part.colnames:
+        np.testing.assert_array_equal(
+            is_masked(part[name]), is_masked(whole[name])[rows]
+        )
+        np.testing.assert_array_equal(bare(part[name]), bare(whole[name])[rows])
+
+
+def test_an_empty_table(make_maps, misalignment, offset_map):
+    """No rows in, no rows out, the columns are there."""
+    result = calibrate_catalog(
+        make_catalog(0), make_maps(), misalignment=misalignment, offsets=offset_map
+    )
+    assert len(result) == 0
+    assert {"MAG_FWHM", "ZP_AUTO", "MISALIGN", "ZPFLAG"} <= set(result.colnames)
+    assert "KS4ZPMAP" in result.meta
+
+
+# Other columns
+
+
+def test_columns_of_ascii_head(make_maps):
+    """MAG_APER, MAG_APER_1...: each becomes the column of its aperture."""
+    table = make_catalog()
+    expected = calibrate_catalog(table, make_maps())
+    for name in ("MAG_APER", "MAGERR_APER"):
+        vector = table[name]
+        place = table.colnames.index(name)
+        table.remove_column(name)
+        for k in range(4)[::-1]:
+            own = name if k == 0 else f"{name}_{k}"
+            column = Column(vector[:, k], unit="mag", format="%8.4f")
+            table.add_column(column, name=own, index=place)
+    result = calibrate_catalog(table, make_maps())
+    assert result.colnames == expected.colnames
+    assert_tables_equal(result, expected)
+
+
+def test_apertures_of_ones_own(make_map, make_key):
+    """A vector of other apertures, in another order, with their names."""
+    table = make_catalog()
+    table["MAG_APER"] = table["MAG_APER"][:, :2]
+    table["MAGERR_APER"] = table["MAGERR_APER"][:, :2]
+    maps = {"AUTO": make_map(seed=1), "R2": make_map(seed=2), "FWHM": make_map(seed=3)}
+    result = calibrate_catalog(table, maps, apertures=["R2", "FWHM"])
+    np.testing.assert_allclose(
+        bare(result["MAG_R2"] - result["ZP_R2"])[~is_masked(result["MAG_R2"])],
+        table["MAG_APER"][:, 0][~is_masked(result["MAG_R2"])],
+        atol=4e-6,
+    )
+    assert not {"MAG_APER", "MAGERR_APER"} & set(result.colnames)
+
+
+def test_names_of_ones_own(make_map):
+    """Columns named by the user are replaced by those of the release."""
+    table = Table({"x": [10.0], "y": [20.0], "m": [-9.0], "e": [0.1]})
+    columns = {"x": "x", "y": "y", "magnitudes": {"AUTO": "m"}, "errors": {"AUTO": "e"}}
+    zpmap = make_map(empty=0)
+    result = calibrate_catalog(table, zpmap, columns=columns)
+    assert result.colnames[:4] == ["x", "y", "MAG_AUTO", "MAGERR_AUTO"]
+    assert result["MAG_AUTO"][0] == pytest.approx(zpmap.at(9, 19) - 9)
+
+
+def make_photutils(flux=(1000.0, -50.0, 0.0), error=(10.0, 10.0, 10.0)):
+    """Return a table with photutils' columns."""
+    return QTable(
+        {
+            "xcentroid": [10.0, 30.0, 55.5][: len(flux)],
+            "ycentroid": [20.0, 40.0, 60.0][: len(flux)],
+            "kron_flux": np.array(flux),
+            "kron_fluxerr": np.array(error),
+        }
+    )
+
+
+def test_counts_of_photutils(make_map):
+    """Counts stay; magnitudes come, and fluxes even of negative counts."""
+    table, zpmap = make_photutils(), make_map(empty=0)
+    result = calibrate_catalog(table, zpmap, columns="photutils", flux=True)
+    np.testing.assert_array_equal(result["kron_flux"], table["kron_flux"])
+    x, y = np.array(table["xcentroid"]), np.array(table["ycentroid"])
+    zp, zp_error = zpmap.at(x, y), zpmap.error_at(x, y)
+    assert is_masked(result["MAG_AUTO"]).tolist() == [False, True, True]
+    assert bare(result["MAG_AUTO"])[0] == pytest.approx(-7.5 + zp[0])
+    error = 2.5 / np.log(10) * 0.01
+    assert bare(result["MAGERR_AUTO"])[0] == pytest.approx(np.hypot(error, zp_error[0]))
+    factor = (zp * u.ABmag).to_value(u.nJy)
+    np.testing.assert_allclose(
+        result["FLUX_AUTO"].to_value(u.nJy), table["kron_flux"] * factor, rtol=1e-12
+    )
+    relative = 0.4 * np.log(10) * zp_error
+    expected = np.hypot(10 * factor, table["kron_flux"] * factor * relative)
+    np.testing.assert_allclose(result["FLUXERR_AUTO"].value, expected, rtol=1e-12)
+
+
+def test_fluxes_are_ab(make_maps):
+    """As astropy's AB magnitudes have them, errors to first order."""
+    result = calibrate_catalog(make_catalog(dtype=float), make_maps(), flux=True)
+    for aperture in APERTURES:
+        good = ~is_masked(result[f"MAG_{aperture}"])
+        magnitude, error, flux, flux_error = (
+            bare(result[f"{what}_{aperture}"])[good]
+            for what in ("MAG", "MAGERR", "FLUX", "FLUXERR")
+        )
+        expected = (magnitude * u.ABmag).to_value(u.nJy)
+        np.testing.assert_allclose(flux, expected, rtol=1e-12)
+        change = (expected - ((magnitude + 1e-4) * u.ABmag).to_value(u.nJy)) / 1e-4
+        np.testing.assert_allclose(flux_error, change * error, rtol=1e-4)
+        assert result[f"FLUX_{aperture}"].unit == u.nJy
+
+
+def test_instrumental_fluxes_are_replaced(make_maps):
+    """SExtractor's own FLUX_AUTO is of counts; with flux=True it is in nJy."""
+    table = make_catalog()
+    table["FLUX_AUTO"] = Column(np.ones(len(table), np.float32), unit="ct")
+    assert calibrate_catalog(table, make_maps())["FLUX_AUTO"].unit == u.ct
+    result = calibrate_catalog(table, make_maps(), flux=True)
+    assert result["FLUX_AUTO"].unit == u.nJy
+    assert result.colnames.count("FLUX_AUTO") == 1
+
+
+# Cells without stars, and positions
+
+
+@pytest.fixture
+def sparse():
+    """A map whose cells on the left have stars, the others none."""
+    count = np.zeros((6, 4))
+    count[0] = 5
+    values = np.where(count > 0, 29.5, 30)
+    error = np.where(count > 0, 0.02, 0)
+    return ZeroPointMap(values, error, count, grid=MapGrid((6, 4), 20))
+
+
+def make_row(*x):
+    """Return a catalog of one aperture with sources in a row."""
+    n = len(x)
+    return Table(
+        {
+            "X_IMAGE": np.array(x, float),
+            "Y_IMAGE": np.full(n, 41.0),
+            "MAG_AUTO": np.full(n, -9.0),
+            "MAGERR_AUTO": np.full(n, 0.1),
+        }
+    )
+
+
+def test_flags_tell_what_the_cell_was(sparse):
+    """In a cell with stars, beside one, far from any, off the image, nowhere."""
+    table = make_row(10, 30, 50, 119, 125, -3, np.nan)
+    result = calibrate_catalog(table, sparse)
+    assert result["ZPFLAG"].tolist() == [0, 1, 3, 3, 7, 4, 8]
+    masked = [False, False, True, True, True, False, True]
+    for name in ("MAG_AUTO", "MAGERR_AUTO", "ZP_AUTO", "ZPERR_AUTO"):
+        assert is_masked(result[name]).tolist() == masked
+    np.testing.assert_allclose(bare(result["MAG_AUTO"])[:2], 20.5)
+    assert np.isnan(bare(result["MAG_AUTO"])[-1])
+    for name in ("NUMPHOTO", "NUMPHOTO_AUTO"):
+        assert result[name].tolist() == [5, 0, 0, 0, 0, 5, 0]
+    assert "sum of 1" in result["ZPFLAG"].description
+
+
+def test_a_source_without_position_has_nothing(make_map):
+    """No quality of position, no flux of its counts; nothing under the masks."""
+    table, one = make_photutils(), np.ones((5, 4))
+    table["xcentroid"][1] = np.nan
+    misalignment = MisalignmentMap(one, one, 2 * one, grid=MapGrid(SHAPE, SIZE))
+    result = calibrate_catalog(
+        table,
+        make_map(empty=0),
+        misalignment=misalignment,
+        columns="photutils",
+        flux=True,
+    )
+    for name in ("MISALIGN", "MISALIGNERR", "ZP_AUTO", "FLUX_AUTO", "FLUXERR_AUTO"):
+        assert is_masked(result[name]).tolist() == [False, True, False]
+    for name in ("MAG_AUTO", "FLUX_AUTO", "FLUXERR_AUTO"):
+        assert np.isnan(bare(result[name])[1])
+    assert result["NUMASTRO"].tolist() == [2, 0, 2]
+
+
+def test_uncalibrated_sources_can_be_filled_or_refused(sparse):
+    """As for images."""
+    table = make_row(10, 50)
+    result = calibrate_catalog(table, sparse, uncalibrated="fill")
+    np.testing.assert_allclose(result["MAG_AUTO"], 20.5)
+    assert result["ZPFLAG"].tolist() == [0, 3]
+    with pytest.raises(MapMismatchError, match="1 sources, in row 1"):
+        calibrate_catalog(table, sparse, uncalibrated="raise")
+    calibrate_catalog(table[:1], sparse, uncalibrated="raise")
+
+
+def test_dr1_takes_empty_cells_for_30(sparse):
+    """As the release did; masks hide the number, and do not change it."""
+    result = calibrate_catalog(make_row(10, 30, 50), sparse, method="dr1")
+    assert bare(result["ZP_AUTO"]).tolist() == [29.5, 30, 30]
+    assert bare(result["ZPERR_AUTO"]).tolist() == [0.02, 0, 0]
+    assert is_masked(result["MAG_AUTO"]).tolist() == [False, False, True]
+    assert bare(result["MAG_AUTO"]).tolist() == [20.5, 21, 21]
+
+
+@pytest.mark.parametrize("how", ["origin", "LTV"])
+def test_catalogs_of_cutouts(make_maps, how):
+    """By origin=, or by the keywords of the image in the meta."""
+    table, maps = make_catalog(), make_maps()
+    part = table[(table["X_IMAGE"] > 41) & (table["Y_IMAGE"] > 21)]
+    expected = calibrate_catalog(part, maps)
+    shifted = part.copy()
+    shifted["X_IMAGE"] -= np.float32(40)
+    shifted["Y_IMAGE"] -= np.float32(20)
+    options = {}
+    if how == "origin":
+        options["origin"] = (40, 20)
+    else:
+        shifted.meta |= {"LTV1": -40.0, "LTV2": -20.0}
+    result = calibrate_catalog(shifted, maps, **options)
+    # The float32 pixel coordinates of the two round differently.
+    np.testing.assert_allclose(result["ZP_AUTO"], expected["ZP_AUTO"], atol=1e-6)
+    with pytest.raises(GeometryError, match="contradict each other. Placed by origin="):
+        calibrate_catalog(shifted, maps, origin=(400, 20))
+    shifted.remove_columns(["ALPHA_J2000", "DELTA_J2000"])
+    with pytest.raises(GeometryError, match="not part of the stack"):
+        calibrate_catalog(shifted, maps, origin=(400, 20))
+
+
+@pytest.mark.parametrize("dec", [-62.0, -89.9995, 0.0, 89.99999])
+def test_positions_move_by_the_offsets(make_map, offset_map, dec):
+    """As astropy moves a position by offsets, at the pole and across RA 0."""
+    table = make_row(*np.linspace(2, 98, 40))
+    table["ALPHA_J2000"] = np.linspace(359.9, 360.1, 40) % 360
+    table["DELTA_J2000"] = np.full(40, dec)
+    result = calibrate_catalog(table, make_map(empty=0), offsets=offset_map)
+    before, after = (
+        SkyCoord(t["ALPHA_J2000"], t["DELTA_J2000"], unit="deg")
+        for t in (table, result)
+    )
+    dra, ddec = offset_map.at(np.asarray(table["X_IMAGE"]) - 1, 40)
+    expected = before.spherical_offsets_by(dra * u.arcsec, ddec * u.arcsec)
+    # The two differ in the second order of some seconds of arc.
+    assert after.separation(expected).to_value(u.arcsec).max() < 1e-3
+    if abs(dec) < 89:
+        assert after.separation(expected).to_value(u.arcsec).max() < 1e-4
+        moved = (result["ALPHA_J2000"] - table["ALPHA_J2000"] + 180) % 360 - 180
+        on_sky = moved * np.cos(np.radians(dec)) * 3600
+        np.testing.assert_allclose(on_sky, dra, atol=1e-3)
+    assert ((result["ALPHA_J2000"] >= 0) & (result["ALPHA_J2000"] < 360)).all()
+    assert result.meta["KS4OFMAP"] == offset_map.name
+
+
+def test_all_columns_of_positions_are_corrected(make_map, offset_map):
+    """Windowed and isophotal, in their units and dtypes; unknown ones stay."""
+    table = make_row(10, 30, np.nan)
+    sky = np.array([10.0, 11, 12]), np.array([-30.0, -31, -32])
+    for ra, dec, unit in (
+        ("ALPHA_J2000", "DELTA_J2000", "deg"),
+        ("ALPHAWIN_J2000", "DELTAWIN_J2000", "rad"),
+    ):
+        for name, angle in zip((ra, dec), sky, strict=True):
+            table[name] = Column((angle * u.deg).to_value(unit), unit=unit)
+    for kind in (Table, QTable):
+        result = calibrate_catalog(kind(table), make_map(empty=0), offsets=offset_map)
+        for name in ("ALPHA", "DELTA"):
+            plain, windowed = (
+                u.Quantity(result[f"{name}{w}_J2000"]).to_value("deg")
+                for w in ("", "WIN")
+            )
+            np.testing.assert_allclose(plain, windowed, rtol=1e-14)
+            assert result[f"{name}WIN_J2000"].unit == u.rad
+            assert (plain[:2] != sky[name == "DELTA"][:2]).all()
+            np.testing.assert_allclose(plain[2], sky[name == "DELTA"][2], rtol=1e-15)
+
+
+def test_sky_coordinates_of_photutils(make_map, offset_map):
+    """A column of SkyCoord moves, in its own frame."""
+    table = make_photutils((10.0, 20.0), (1.0, 1.0))
+    sky = SkyCoord([10, 11], [-30, -31], unit="deg")
+    table["sky_centroid"] = sky.galactic
+    options = {"columns": "photutils", "offsets": offset_map}
+    result = calibrate_catalog(table, make_map(empty=0), **options)
+    assert result["sky_centroid"].frame.name == "galactic"
+    x, y = (np.array(table[f"{axis}centroid"]) for axis in "xy")
+    moved = sky.spherical_offsets_by(*(o * u.arcsec for o in offset_map.at(x, y)))
+    assert moved.separation(result["sky_centroid"]).arcsec.max() < 1e-4
+
+
+def test_a_second_correction_is_refused(make_map, offset_map):
+    """Unless offsets are ignored; a library's are not used unasked."""
+    table = make_row(10, 30)
+    table["ALPHA_J2000"], table["DELTA_J2000"] = [10.0, 10.0], [-30.0, -30.0]
+    zpmap = make_map(empty=0)
+    result = calibrate_catalog(table, [zpmap, offset_map])
+    assert (result["ALPHA_J2000"] != table["ALPHA_J2000"]).all()
+    # As for a catalog that was measured on an image with corrected positions.
+    table.meta["KS4OFMAP"] = result.meta["KS4OFMAP"]
+    with pytest.raises(AlreadyCalibratedError, match="KS4OFMAP"):
+        calibrate_catalog(table, [zpmap, offset_map])
+    again = calibrate_catalog(table, [zpmap, offset_map], offsets="ignore")
+    np.testing.assert_array_equal(again["ALPHA_J2000"], table["ALPHA_J2000"])
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """A simulated field."""
+    return simulate_field((660, 660), map_shape=(33, 33), field="0403", seed=1)
+
+
+def test_the_truth_comes_closer(simulated, tmp_path):
+    """Magnitudes and positions of a simulated field, from its library."""
+    paths = simulated.write(tmp_path)
+    table = simulated.sources.copy()
+    table.meta |= {"FIELD1": "0403", "FILTER": "R"}
+    with MapLibrary(tmp_path, image_shape=(660, 660)) as library:
+        result = calibrate_catalog(table, library)
+        plain = calibrate_catalog(table, library, method="dr1")
+    truth = simulated.reference[simulated.reference["MAG"] < 17]
+    sky = SkyCoord(truth["RA"], truth["DEC"], unit="deg")
+    measured = SkyCoord(table["ALPHA_J2000"], table["DELTA_J2000"])
+    of_truth, _, _ = sky.match_to_catalog_sky(measured)
+
+    def scatter(magnitudes):
+        difference = magnitudes[of_truth] - truth["MAG"]
+        return 1.4826 * np.median(np.abs(difference - np.median(difference)))
+
+    def distance(t):
+        own = SkyCoord(t["ALPHA_J2000"], t["DELTA_J2000"])[of_truth]
+        return np.median(own.separation(sky).to_value(u.arcsec))
+
+    raw = scatter(table["MAG_APER"][:, 3])
+    assert scatter(result["MAG_APER10"]) < 0.4 * raw
+    assert distance(result) < 0.4 * distance(table)
+    assert result.meta["KS4OFMAP"] == "dra_map_0403_R_single.npy"
+    # The release has no offset maps.
+    assert distance(plain) == distance(table)
+    asked = calibrate_catalog(
+        table, simulated.maps, method="dr1", offsets=simulated.offsets
+    )
+    assert distance(asked) == distance(result)
+    by_path = calibrate_catalog(table, simulated.maps, offsets=simulated.offsets)
+    np.testing.assert_array_equal(by_path["ALPHA_J2000"], result["ALPHA_J2000"])
+    assert paths.offsets.is_dir()
+
+
+# Records, files
+
+
+@pytest.mark.parametrize("form", ["fits", "ascii.ecsv", "votable"])
+@pytest.mark.parametrize("kind", [Table, QTable])
+def test_files_keep_the_refusal(make_maps, tmp_path, form, kind):
+    """What was written and read is the same, and is not calibrated again."""
+    maps = make_maps()
+    result = calibrate_catalog(kind(make_catalog()), maps, flux=True)
+    path = tmp_path / "calibrated"
+    result.write(path, format=form)
+    back = kind.read(path, format=form)
+    for name in result.colnames:
+        masked = is_masked(result[name])
+        np.testing.assert_array_equal(is_masked(back[name]), masked)
+        np.testing.assert_array_equal(
+            bare(back[name])[~masked], bare(result[name])[~masked]
+        )
+        assert back[name].unit == result[name].unit
+    with pytest.raises(AlreadyCalibratedError, match="calibrated before"):
+        calibrate_catalog(back, maps)
+
+
+def test_a_catalog_of_a_calibrated_image(make_maps):
+    """recalibrate=True applies maps to magnitudes measured on a calibrated image."""
+    maps = make_maps(empty=0)
+    first = calibrate_catalog(make_catalog(), maps)
+    assert first.meta["KS4ZPNUM"] == 1
+    assert first.meta["KS4ZPMAP"].split(", ") == [m.name for m in maps.values()]
+    table = make_catalog()
+    table.meta |= {"KS4ZPMAP": "zp_map_0403_R_single_APER5", "KS4ZPNUM": 1}
+    with pytest.raises(AlreadyCalibratedError, match="recalibrate=True"):
+        calibrate_catalog(table, maps)
+    second = calibrate_catalog(table, maps, recalibrate=True)
+    assert second.meta["KS4ZPNUM"] == 2
+    np.testing.assert_array_equal(bare(second["MAG_AUTO"]), bare(first["MAG_AUTO"]))
+
+
+@pytest.mark.parametrize("recalibrate", [False, True])
+def test_a_catalog_never_gets_a_second_zero_point(make_maps, tmp_path, recalibrate):
+    """A calibrated one is recognised by its columns, or by its record without them."""
+    options = {"recalibrate": recalibrate}
+    maps = make_maps(empty=0)
+    table = calibrate_catalog(make_catalog(), maps)
+    with pytest.raises(AlreadyCalibratedError, match=r"ZP_FWHM, .* KS4ZPMAP in its"):
+        calibrate_catalog(table, maps, **options)
+    table.write(tmp_path / "calibrated.fits")
+    table = Table.read(tmp_path / "calibrated.fits")
+    table.remove_columns([name for name in table.colnames if name.startswith("ZP")])
+    with pytest.raises(AlreadyCalibratedError, match="found KS4ZPMAP in its meta, KS4"):
+        calibrate_catalog(table, maps, **options)
+
+
+@pytest.mark.parametrize("recalibrate", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    ["ZP_AUTO", "ZPERR_APER3", "zp_aper5", "zperr_auto_r", "R_ZP_AUTO", "ZPFLAG", "zp"],
+)
+def test_published_catalogs_are_calibrated(make_maps, name, recalibrate):
+    """They have no record, but columns of zero points, by several names."""
+    table = make_catalog()
+    table[name] = 30.0
+    with pytest.raises(AlreadyCalibratedError, match=f"found column {name}. A second"):
+        calibrate_catalog(table, make_maps(), recalibrate=recalibrate)
+
+
+@pytest.mark.parametrize("name", ["ZPOS", "XZP1", "NUMPHOTO", "RAZP_OFF", "MAGZP"])
+def test_other_columns_are_no_zero_points(make_maps, name):
+    """The letters ZP in another word mean nothing."""
+    table = make_catalog()
+    table[name] = 30.0
+    assert "ZP_AUTO" in calibrate_catalog(table, make_maps()).colnames
+
+
+def test_counts_are_calibrated_again(make_map):
+    """Fluxes stay in counts, so other maps replace the magnitudes made of them."""
+    table, maps = make_photutils(), [make_map(seed=seed, empty=0) for seed in (1, 2)]
+    first, expected = (
+        calibrate_catalog(table, zpmap, columns="photutils") for zpmap in maps
+    )
+    with pytest.raises(AlreadyCalibratedError, match="recalibrate=True"):
+        calibrate_catalog(first, maps[1], columns="photutils")
+    again = calibrate_catalog(first, maps[1], columns="photutils", recalibrate=True)
+    for name in ("MAG_AUTO", "ZP_AUTO", "ZPERR_AUTO"):
+        np.testing.assert_array_equal(bare(again[name])[0], bare(expected[name])[0])
+    assert bare(again["MAG_AUTO"])[0] != bare(first["MAG_AUTO"])[0]
+
+
+@pytest.mark.parametrize("unit", [u.ABmag, "mag(AB)"])
+def test_ab_magnitudes_are_calibrated(make_map, unit):
+    """Whatever recalibrate says."""
+    table = make_row(10)
+    table["MAG_AUTO"].unit = unit
+    with pytest.raises(AlreadyCalibratedError, match="MAG_AUTO"):
+        calibrate_catalog(table, make_map(), recalibrate=True)
+
+
+def test_physical_fluxes_are_calibrated(make_map):
+    """Photometry on a calibrated image."""
+    table = make_photutils()
+    table["kron_flux"] = table["kron_flux"] * u.nJy
+    with pytest.raises(AlreadyCalibratedError, match="kron_flux is in nJy"):
+        calibrate_catalog(table, make_map(), columns="photutils")
+
+
+# Maps
+
+
+def test_some_apertures_have_no_map(make_maps):
+    """They stay as they are, the vector too, with a warning that names them."""
+    table = make_catalog()
+    with pytest.warns(KS4Warning, match="APER3, APER10 of the catalog"):
+        result = calibrate_catalog(table, make_maps(("FWHM", "APER5", "AUTO")))
+    assert_tables_equal(result, table, ["MAG_APER", "MAGERR_APER"])
+    assert {"MAG_FWHM", "MAG_APER5", "ZP_AUTO"} <= set(result.colnames)
+    assert not {"MAG_APER3", "ZP_APER10"} & set(result.colnames)
+
+
+@pytest.mark.parametrize(
+    "form", ["path", "paths", "iterator", "library", "dict", "list", "one"]
+)
+def test_maps_in_all_forms(make_maps, tmp_path, form):
+    """All give the same."""
+    maps = make_maps()
+    for zpmap in maps.values():
+        zpmap.save(tmp_path)
+    table = make_catalog()
+    expected = calibrate_catalog(table, maps)
+    # A library needs to know how large the image is.
+    table.meta |= {"FIELD1": 403, "FILTER": "R", "KS4NAX1": WIDTH, "KS4NAX2": HEIGHT}
+    library = MapLibrary(tmp_path)
+    given = {
+        "path": tmp_path,
+        "paths": [str(tmp_path)],
+        "iterator": iter([tmp_path]),
+        "library": library,
+        "dict": maps,
+        "list": (zpmap for zpmap in maps.values()),
+        "one": maps["AUTO"],
+    }[form]
+    if form == "one":
+        table.remove_columns(["MAG_APER", "MAGERR_APER"])
+    result = calibrate_catalog(table, given)
+    names = ["MAG_AUTO", "ZP_AUTO"] if form == "one" else expected.colnames
+    assert_tables_equal(result, expected, names)
+    assert result.meta["KS4ZPMAP"].endswith("AUTO.npy")
+    library.close()
+
+
+def test_field_and_band_by_argument(make_maps, tmp_path):
+    """What the meta does not say; and what it says must not be contradicted."""
+    maps = make_maps(shape=(5, 5))
+    for zpmap in maps.values():
+        zpmap.save(tmp_path)
+    table = make_catalog(image_shape=(100, 100))
+    with MapLibrary(tmp_path, image_shape=(100, 100)) as library:
+        with pytest.raises(MapMismatchError, match="field= and band="):
+            calibrate_catalog(table, library)
+        with pytest.raises(MapMismatchError, match="give field="):
+            calibrate_catalog(table, library, band="R")
+        calibrate_catalog(table, library, field="0403", band="R")
+        with pytest.raises(MapNotFoundError, match="0404"):
+            calibrate_catalog(table, library, field="0404", band="R")
+        table.meta["FIELD1"] = "0404"
+        with pytest.raises(MapMismatchError, match="field 0404"):
+            calibrate_catalog(table, library, field="0403", band="R")
+    with pytest.raises(MapMismatchError, match="band I"):
+        calibrate_catalog(make_catalog(), maps, band="I")
+
+
+def test_no_aperture_has_a_map(make_map, make_key):
+    """The message names both sides."""
+    table = make_row(10)
+    zpmap = make_map(key=make_key(aperture="APER3"))
+    with pytest.raises(MapNotFoundError, match="AUTO, the maps are of APER3"):
+        calibrate_catalog(table, [zpmap])
+    table.remove_column("MAG_AUTO")
+    with pytest.raises(MapNotFoundError, match="it has none"):
+        calibrate_catalog(table, [zpmap])
+
+
+def test_a_map_that_does_not_tell_its_aperture(make_map):
+    """Is that of the only aperture, or is asked for in a dict."""
+    calibrate_catalog(make_row(10), make_map())
+    with pytest.raises(KS4Error, match="give a dict"):
+        calibrate_catalog(make_catalog(), make_map())
+    for nothing in ([], None, 5):
+        with pytest.raises(KS4Error):
+            calibrate_catalog(make_row(10), nothing, field="0403", band="R")
+    with pytest.raises(KS4Error, match="two maps"):
+        calibrate_catalog(make_row(10), [make_map(), make_map()])
+
+
+def test_maps_of_other_fields_are_refused(make_maps, make_map, make_key):
+    """By the meta, by each other, and by where the sources are."""
+    table, maps = make_catalog(), make_maps()
+    table.meta["FIELD1"] = "0404"
+    with pytest.raises(MapMismatchError, match="field 0404"):
+        calibrate_catalog(table, maps)
+    mixed = maps | {"AUTO": make_map(key=make_key(band="I", aperture="AUTO"))}
+    with pytest.raises(MapMismatchError, match="two bands"):
+        calibrate_catalog(make_catalog(), mixed)
+    with pytest.raises(MapMismatchError, match="not in field 0403"):
+        calibrate_catalog(make_catalog(field="0404"), maps)
+
+
+def test_misalignment_may_be_of_the_other_mode(make_map, make_key):
+    """The release stores that of mode single for both; zero points it does not."""
+    dual = make_map(key=make_key(mode="dual", aperture="AUTO"))
+    single = make_map(key=make_key(aperture="FWHM"))
+    key = MapKey("align", "0403", "R", "single")
+    misalignment = MisalignmentMap(np.ones(SHAPE), grid=dual.grid, key=key)
+    table = make_row(10)
+    result = calibrate_catalog(table, [dual, misalignment], origin=(0, 0))
+    assert "MISALIGN" in result.colnames
+    table["MAG_FWHM"] = [-8.0]
+    with pytest.raises(MapMismatchError, match="two modes"):
+        calibrate_catalog(table, [dual, single])
+
+
+def test_a_corner_of_the_field_is_in_it(make_maps):
+    """The stack is two and a half degrees wide, of other surveys nothing is known."""
+    whole = (22000, 22000)
+    table = make_catalog(image_shape=whole)
+    for name in ("X_IMAGE", "Y_IMAGE"):
+        table[name] += np.float32(21900)
+    corner = stack_wcs("0403", whole).wcs_pix2world(
+        table["X_IMAGE"], table["Y_IMAGE"], 1
+    )
+    table["ALPHA_J2000"], table["DELTA_J2000"] = corner
+    calibrate_catalog(table, make_maps(cell_size=(4400, 5500)))
+    calibrate_catalog(make_catalog(field="0404"), make_maps(field="5000"))
+
+
+def test_maps_of_other_images_are_refused(make_maps, make_map):
+    """Cells may differ in size, images may not."""
+    maps = make_maps()
+    other = make_map((10, 8), grid=MapGrid((10, 8), 10))
+    result = calibrate_catalog(make_catalog(), maps | {"APER3": other})
+    assert (result["NUMPHOTO"] == result["NUMPHOTO_AUTO"]).all()
+    x, y = (np.asarray(make_catalog()[f"{axis}_IMAGE"], float) - 1 for axis in "XY")
+    good = ~is_masked(result["ZP_APER3"])
+    np.testing.assert_allclose(
+        bare(result["ZP_APER3"])[good], other.at(x, y)[good], rtol=1e-14
+    )
+    with pytest.raises(MapMismatchError, match="two images"):
+        calibrate_catalog(make_catalog(), maps | {"AUTO": make_map(cell_size=40)})
+    flat = np.full((5, 5), 0.1)
+    offsets = OffsetMap(flat, flat, grid=MapGrid((5, 5), SIZE))
+    with pytest.raises(MapMismatchError, match="two images"):
+        calibrate_catalog(make_catalog(), maps, offsets=offsets)
+
+
+def test_maps_without_direction(make_map, misalignment):
+    """Neither correct positions nor magnitudes."""
+    table = make_row(10)
+    with pytest.raises(DirectionlessMapError, match="separations"):
+        calibrate_catalog(table, make_map(), offsets=misalignment)
+    with pytest.raises(DirectionlessMapError, match="zero points"):
+        calibrate_catalog(table, {"AUTO": misalignment})
+    with pytest.raises(KS4Error, match="MisalignmentMap"):
+        calibrate_catalog(table, make_map(), misalignment=make_map())
+
+
+def test_offsets_need_positions(make_map, offset_map):
+    """Sky coordinates that are not there cannot be corrected."""
+    with pytest.raises(KS4Error, match="ALPHA_J2000"):
+        calibrate_catalog(make_row(10), make_map(), offsets=offset_map)
+
+
+def test_flagged_fields_warn(make_map, make_key):
+    """As for images."""
+    zpmap = make_map(key=make_key("1311", "V", aperture="AUTO"))
+    with pytest.warns(KS4Warning, match="flags field 1311"):
+        calibrate_catalog(make_row(10), zpmap, origin=(0, 0))
+
+
+# Bad input
+
+
+def test_missing_columns_are_named(make_map):
+    """With what was there."""
+    table = make_row(10)
+    table.remove_column("X_IMAGE")
+    with pytest.raises(KS4Error, match="no column X_IMAGE or .*: it has Y_IMAGE"):
+        calibrate_catalog(table, make_map())
+
+
+def test_fluxes_as_magnitudes_are_refused(make_map):
+    """With the way out."""
+    table = make_row(10)
+    table["MAG_AUTO"].unit = "ct"
+    with pytest.raises(KS4Error, match="fluxes=True"):
+        calibrate_catalog(table, make_map())
+
+
+def test_no_magnitude_at_all(make_map):
+    """All NaN: the columns are masked, with a warning."""
+    table = make_row(10, 30)
+    table["MAG_AUTO"][:] = np.nan
+    with pytest.warns(KS4Warning, match="no source has a magnitude in AUTO"):
+        result = calibrate_catalog(table, make_map(empty=0))
+    assert is_masked(result["MAG_AUTO"]).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "cubic"},
+        {"zp_error": "add"},
+        {"error_kind": "mean"},
+        {"uncalibrated": "drop"},
+        {"columns": "daophot"},
+        {"origin": "corner"},
+        {"apertures": ["AUTO"]},
+    ],
+)
+def test_options_are_checked(make_maps, options):
+    """Each names its argument."""
+    with pytest.raises(KS4Error, match=next(iter(options))):
+        calibrate_catalog(make_catalog(), make_maps(), **options)
+
+
+def test_other_things_are_no_catalogs(make_map):
+    """The class is named."""
+    with pytest.raises(KS4Error, match="ndarray"):
+        calibrate_catalog(np.zeros(3), make_map())
+
+
+def test_absurd_magnitudes_have_no_flux(make_maps):
+    """They are masked, without a warning of numpy's."""
+    table = make_catalog(5)
+    table["MAG_AUTO"][0] = -2000
+    calibrated = calibrate_catalog(table, make_maps(), flux=True)
+    assert is_masked(calibrated["FLUX_AUTO"]).tolist() == [True] + 4 * [False]

@@ -1,0 +1,189 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The statistics of all cells at once, against one cell after the other."""
+
+import numpy as np
+import pytest
+from astropy.stats import sigma_clip
+from numpy.testing import assert_allclose, assert_array_equal
+
+from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.mapmaking.cells import (
+    cell_members,
+    cell_statistics,
+    clipped_statistics,
+)
+from ks4_ccd.maps.grid import MapGrid
+
+GRID = MapGrid((7, 5), (40, 60))
+
+
+def one_cell_after_the_other(x, y, values, grid, padding, sigma):
+    """Return what the published loop finds: X_IMAGE edges, astropy's clipping."""
+    median = np.full(grid.shape, np.nan)
+    scatter = np.full(grid.shape, np.nan)
+    count = np.zeros(grid.shape, dtype=int)
+    x_image, y_image = x + 1, y + 1
+    width, height = grid.cell_size
+    for i, j in np.ndindex(*grid.shape):
+        inside = (x_image >= i * width - padding) & (
+            x_image < (i + 1) * width + padding
+        )
+        inside &= (y_image >= j * height - padding) & (
+            y_image < (j + 1) * height + padding
+        )
+        sample = values[inside & np.isfinite(values)]
+        if sigma is not None:
+            clipped = sigma_clip(sample, sigma=sigma, maxiters=None, masked=True)
+            sample = clipped.compressed()
+        if len(sample):
+            count[i, j] = len(sample)
+            median[i, j] = np.median(sample)
+            scatter[i, j] = np.std(sample)
+    return median, scatter, count
+
+
+def star_table(seed, n_stars=2000, *, decimals=None):
+    """Return positions, some off the grid, and values with long tails."""
+    rng = np.random.default_rng(seed)
+    rows, columns = GRID.image_shape
+    x = rng.uniform(-30, columns + 30, n_stars)
+    y = rng.uniform(-30, rows + 30, n_stars)
+    values = 30 + 0.03 * rng.standard_t(2, n_stars)
+    return x, y, values if decimals is None else np.round(values, decimals)
+
+
+def assert_same_statistics(found, expected):
+    """Counts are equal, medians and deviations are to 1e-12."""
+    assert_array_equal(found.count, expected[2])
+    assert_allclose(found.median, expected[0], rtol=0, atol=1e-12)
+    assert_allclose(found.scatter, expected[1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [2.0, 3.0, 1.5, None])
+@pytest.mark.parametrize("padding", [0, 80, 17.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_loop(seed, padding, sigma):
+    """All cells at once give what astropy's clipping gives cell by cell."""
+    x, y, values = star_table(seed)
+    found = cell_statistics(x, y, values, GRID, padding=padding, sigma=sigma)
+    expected = one_cell_after_the_other(x, y, values, GRID, padding, sigma)
+    assert_same_statistics(found, expected)
+
+
+@pytest.mark.parametrize("n_stars", [0, 1, 10, 40, 120])
+def test_sparse_cells(n_stars):
+    """Cells with no star, one, two or three are no special case."""
+    x, y, values = star_table(5, n_stars)
+    found = cell_statistics(x, y, values, GRID)
+    assert_same_statistics(found, one_cell_after_the_other(x, y, values, GRID, 0, 2.0))
+
+
+@pytest.mark.parametrize("decimals", [1, 2])
+def test_ties(decimals):
+    """Equal values are clipped together or kept together."""
+    x, y, values = star_table(6, decimals=decimals)
+    found = cell_statistics(x, y, values, GRID)
+    assert_same_statistics(found, one_cell_after_the_other(x, y, values, GRID, 0, 2.0))
+
+
+def test_empty_cell_has_no_median():
+    """A cell without stars has the count 0, and NaN for the rest."""
+    found = cell_statistics([5.0], [5.0], [30.0], GRID)
+    assert found.count.sum() == 1
+    assert np.isnan(found.median[1:]).all()
+    assert np.isnan(found.scatter[1:]).all()
+
+
+def test_one_star_has_no_scatter():
+    """The scatter of a single star is 0."""
+    found = cell_statistics([5.0], [5.0], [30.1], GRID)
+    assert (found.median[0, 0], found.scatter[0, 0]) == (30.1, 0)
+
+
+def test_values_that_are_not_finite_are_left_out():
+    """NaN and infinite values are no stars."""
+    values = [30.0, np.nan, np.inf, 30.2]
+    found = clipped_statistics([0, 0, 0, 0], values, 1)
+    assert found.count[0] == 2
+    assert found.median[0] == pytest.approx(30.1, abs=1e-12)
+
+
+def test_lower_edge_belongs_to_the_cell():
+    """A cell spans k * size <= X_IMAGE < (k + 1) * size."""
+    x_image = np.array([39.999, 40.0, 79.999, 80.0])
+    star, cell = cell_members(x_image - 1, np.full(4, 10.0), GRID)
+    assert_array_equal(star, range(4))
+    assert_array_equal(cell // GRID.shape[1], [0, 1, 1, 2])
+
+
+def test_window_of_a_cell():
+    """A window reaches as far beyond a cell as the padding says."""
+    grid = MapGrid((10, 1), 200)
+    star, cell = cell_members([1000.0], [50.0], grid, padding=400)
+    assert_array_equal(cell, [3, 4, 5, 6, 7])
+    assert_array_equal(star, [0] * 5)
+
+
+def test_origin_of_the_grid():
+    """Cells are counted from the origin of the grid."""
+    grid = MapGrid((3, 3), 10, origin=(100, 200))
+    _, cell = cell_members([99.0, 98.9, 125.0], [199.0, 199.0, 215.0], grid)
+    assert_array_equal(cell, [0, 7])
+
+
+def test_stars_off_the_grid_are_dropped():
+    """The published loop has no cell for a star beyond the last edge."""
+    width = GRID.image_shape[1]
+    star, _ = cell_members([width - 1.0, 10.0], [10.0, -1.5], GRID)
+    assert star.size == 0
+
+
+def test_stars_off_the_grid_are_moved():
+    """On demand they count in the outermost cell, the one `cell_of` names."""
+    x, y = np.array([-9.0, 279.0, 1e9]), np.array([-0.5, -4.0, 1e9])
+    star, cell = cell_members(x, y, GRID, outside="clip")
+    i, j = GRID.cell_of(x, y)
+    assert_array_equal(star, [0, 1, 2])
+    assert_array_equal(cell, i * GRID.shape[1] + j)
+
+
+def test_stars_nowhere_are_in_no_cell():
+    """A position that is not finite is in no cell."""
+    star, _ = cell_members([np.nan, 5.0, np.inf], [5.0, 5.0, 5.0], GRID, padding=99)
+    assert_array_equal(np.unique(star), [1])
+
+
+def test_input_is_untouched():
+    """Neither positions nor values are changed."""
+    x, y, values = star_table(1)
+    values[3] = np.nan
+    copies = x.copy(), y.copy(), values.copy()
+    cell_statistics(x, y, values, GRID, padding=10, outside="clip")
+    for now, before in zip((x, y, values), copies, strict=True):
+        assert_array_equal(now, before)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "culprit"),
+    [
+        ({"outside": "wrap"}, KS4Error, "outside must be 'drop' or 'clip'"),
+        ({"padding": -1}, GeometryError, "padding must not be negative"),
+        ({"sigma": 0.5}, KS4Error, "sigma must be 1 or more"),
+    ],
+)
+def test_bad_options(keywords, error, culprit):
+    """An option that is not allowed is named."""
+    with pytest.raises(error, match=culprit):
+        cell_statistics([5.0], [5.0], [30.0], GRID, **keywords)
+
+
+def test_lengths_must_agree():
+    """Every star has one value."""
+    with pytest.raises(GeometryError, match=r"values have the shape \(2,\)"):
+        cell_statistics([5.0], [5.0], [30.0, 30.1], GRID)
+
+
+def test_cells_must_exist():
+    """A cell number beyond the map is refused."""
+    with pytest.raises(GeometryError, match="cell must lie between 0 and 3"):
+        clipped_statistics([4], [30.0], 4)

@@ -1,0 +1,148 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Tests of the keys of maps and the names of their files."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.maps.key import FAMILIES, MapKey
+
+NAMES = st.text(min_size=1).filter(str.strip)
+
+
+@st.composite
+def keys(draw):
+    """Draw any key."""
+    family = draw(st.sampled_from(sorted(FAMILIES)))
+    photometric = FAMILIES[family][0] == "zeropoint"
+    return MapKey(
+        family,
+        draw(NAMES | st.integers(0, 9999)),
+        draw(NAMES),
+        draw(NAMES),
+        draw(NAMES) if photometric else None,
+        draw(st.sampled_from([None, "122-72", "000+04"])),
+        draw(st.none() | NAMES),
+    )
+
+
+@given(keys())
+def test_name_and_back(key):
+    """The file name of any key identifies it, its tile included."""
+    again = MapKey.from_filename(key.filename)
+    assert again == key
+    assert again.tile == key.tile
+    assert hash(again) == hash(key)
+
+
+@given(keys(), keys())
+def test_different_keys_have_different_files(one, other):
+    """Two maps never share a file, whatever their names are."""
+    if one != other:
+        assert one.filename != other.filename
+
+
+@given(keys())
+def test_names_are_safe(key):
+    """A file name is plain ASCII without separators of folders."""
+    name = key.filename
+    assert name.isascii()
+    assert not set(name) & set('/\\ \n\t:*?"<>|')
+
+
+def test_keys_of_other_cameras():
+    """Underscores and other characters do not make a file name ambiguous."""
+    key = MapKey("zp", "M31_north", "g_p", "PSF fit", "r = 5", detector="ccd_3")
+    assert key.filename == (
+        "zp_map_M31%5Fnorth@ccd%5F3_g%5Fp_PSF%20fit_r%20%3D%205.npy"
+    )
+    assert str(key) == "zeropoint of field M31_north@ccd_3 g_p PSF fit r = 5"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zp_map_0403_R_single_APER5.npy",
+        "zperr_map_0403.122-72_R_dual_FWHM.npy",
+        "pstar_map_2748_B_dual_AUTO.npy",
+        "align_map_0403.122-72_I_single.npy",
+        "alerr_map_0000_V_single.npy",
+        "astar_map_0000.000-62_V_dual.npy",
+    ],
+)
+def test_documented_names(name):
+    """The file names of DR1 are read and written unchanged."""
+    assert MapKey.from_filename(name).filename == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.npy",
+        "._zp_map_0403_R_single_APER5.npy",
+        "zp_map_0403_R_single.npy",
+        "zpt_map_0403_R_single_APER5.npy",
+        "align_map_0403_R_single_APER5.npy",
+        "zp_map__R_single_APER5.npy",
+        "zp_map_0403@_R_single_APER5.npy",
+        "zp_map_0403_R_single_APER5.npy.part",
+        "zp_map_0403_R_single_APER5.npy\n",
+        "zp_map_0403_R_single_APER 5.npy",
+        "folder/zp_map_0403_R_single_APER5.npy",
+    ],
+)
+def test_other_names_are_refused(name):
+    """A name that is not quite a map's is an error."""
+    with pytest.raises(KS4Error):
+        MapKey.from_filename(name)
+
+
+def test_tile_is_no_part_of_the_identity():
+    """Keys of a field with and without its tile are equal, and hash so."""
+    with_tile, without = (
+        MapKey("align", field, "R") for field in ("0403.122-72", "0403")
+    )
+    assert with_tile == without
+    assert hash(with_tile) == hash(without)
+    assert with_tile.tile == "122-72"
+
+
+def test_family_changes_alone():
+    """The key of another array of the map keeps all else."""
+    key = MapKey("zp", "0403.122-72", "R", "dual", "AUTO", detector="N")
+    error_key = key.with_family("zperr")
+    assert error_key == MapKey("zperr", "0403", "R", "dual", "AUTO", detector="N")
+    assert error_key.tile == "122-72"
+    assert (error_key.kind, error_key.part) == ("zeropoint", "error")
+
+
+def test_keys_can_be_sorted():
+    """Keys with and without a detector have an order."""
+    names = [("b", None), ("a", "2"), ("a", None), ("a", "1")]
+    keys = [MapKey("align", field, "R", detector=one) for field, one in names]
+    places = [key.place for key in sorted(keys)]
+    assert places == ["a", "a@1", "a@2", "b"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("family", "zpt"),
+        ("field", ""),
+        ("field", -1),
+        ("field", True),
+        ("field", 403.0),
+        ("band", None),
+        ("mode", " "),
+        ("aperture", None),
+        ("tile", "122"),
+        ("detector", ""),
+    ],
+)
+def test_bad_part_is_named(part, value):
+    """An error about a part of a key quotes the part and what it was."""
+    parts = {"family": "zp", "field": "0403", "band": "R", "aperture": "AUTO"}
+    with pytest.raises(KS4Error, match=part) as caught:
+        MapKey(**{**parts, part: value})
+    assert repr(value) in str(caught.value)

@@ -1,0 +1,336 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Offsets: their components together, their files, and what has no direction."""
+
+import copy
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.interpolate import RegularGridInterpolator
+
+from ks4_ccd import (
+    DirectionlessMapError,
+    KS4Error,
+    MapFormatError,
+    MapGrid,
+    MapKey,
+    MapLibrary,
+    MisalignmentMap,
+    OffsetMap,
+    ZeroPointMap,
+)
+from ks4_ccd.maps.offset import require_offsets
+
+PARTS = ("dra", "ddec", "error", "count")
+KEY = MapKey("dra", "0403", "R")
+
+
+def random_offsets(shape=(7, 6), cell_size=10, *, seed=1, empty=0.2, **options):
+    """Return a map with some empty cells, and some with one star."""
+    rng = np.random.default_rng(seed)
+    count = rng.integers(1, 9, shape)
+    count[rng.random(shape) < empty] = 0
+    dra, ddec = np.where(count > 0, rng.normal(0, 0.08, (2, *shape)), 0)
+    error = np.where(count > 1, rng.uniform(0.005, 0.02, shape), 0)
+    options = {"grid": MapGrid(shape, cell_size)} | options
+    return OffsetMap(dra, ddec, error, count, **options)
+
+
+@pytest.fixture
+def misalignment():
+    """A misalignment map of two by two cells."""
+    values = [[0.1, 0.2], [0.3, 0.4]]
+    return MisalignmentMap(
+        values, grid=MapGrid((2, 2), 10), key=MapKey("align", 1, "R")
+    )
+
+
+def test_bilinear_is_scipy_between_centres_and_clamped_outside():
+    """The oracle is scipy's interpolator on the cell centres, for both components."""
+    offsets = random_offsets(empty=0)
+    x, y = np.random.default_rng(0).uniform(-20, 90, (2, 500))
+    centers = offsets.grid.centers()
+    clamped = [np.clip(p, c[0], c[-1]) for p, c in zip((x, y), centers, strict=True)]
+    for found, part in zip(offsets.at(x, y), (offsets.dra, offsets.ddec), strict=True):
+        oracle = RegularGridInterpolator(centers, part)
+        assert_allclose(found, oracle(np.transpose(clamped)), rtol=1e-12, atol=1e-15)
+
+
+def test_nearest_takes_the_cell_that_a_pixel_is_in():
+    """Each pixel has the filled offset of its cell."""
+    offsets = random_offsets()
+    x, y = np.indices((70, 60))
+    cells = offsets.grid.cell_of(x, y)
+    dra, ddec = offsets.at(x, y, "nearest")
+    assert_array_equal(dra, offsets.filled().dra[cells])
+    assert_array_equal(ddec, offsets.filled().ddec[cells])
+
+
+def test_components_are_treated_like_values():
+    """Filling and smoothing are those of a map with one of the components."""
+    offsets = random_offsets()
+    x, y = np.random.default_rng(2).uniform(-5, 75, (2, 50))
+    for axis, name in enumerate(("dra", "ddec")):
+        alone = ZeroPointMap(
+            getattr(offsets, name), offsets.error, offsets.count, grid=offsets.grid
+        )
+        assert_array_equal(getattr(offsets.filled(), name), alone.filled().values)
+        smoothed = offsets.smoothed(1.5)
+        assert_array_equal(getattr(smoothed, name), alone.smoothed(1.5).values)
+        assert_array_equal(offsets.at(x, y)[axis], alone.at(x, y))
+
+
+def test_filled_cells_are_the_mean_of_their_neighbours():
+    """Filling solves the discrete Laplace equation for each component."""
+    offsets = random_offsets((12, 9), empty=0.5)
+    filled = offsets.filled()
+    for name in ("dra", "ddec"):
+        array = getattr(filled, name)
+        padded = np.pad(array, 1, constant_values=np.nan)
+        around = (
+            padded[:-2, 1:-1],
+            padded[2:, 1:-1],
+            padded[1:-1, :-2],
+            padded[1:-1, 2:],
+        )
+        mean = np.nanmean(around, axis=0)
+        assert_allclose(array[~offsets.valid], mean[~offsets.valid], atol=1e-15)
+        assert_array_equal(array[offsets.valid], getattr(offsets, name)[offsets.valid])
+    assert_array_equal(filled.valid, offsets.valid)
+
+
+def test_a_rotation_of_the_sky_commutes_with_everything():
+    """Filling and smoothing know no preferred direction."""
+    offsets = random_offsets()
+    parts = offsets.error, offsets.count
+    turned = OffsetMap(-offsets.ddec, offsets.dra, *parts, grid=offsets.grid)
+    x, y = np.random.default_rng(2).uniform(-5, 75, (2, 50))
+    dra, ddec = offsets.smoothed().at(x, y)
+    assert_array_equal(turned.smoothed().at(x, y), (-ddec, dra))
+
+
+def test_positions_may_be_scalars_arrays_or_nan():
+    """Scalars give floats, arrays broadcast, and a NaN hurts nobody else."""
+    offsets = random_offsets()
+    assert [type(component) for component in offsets.at(3, 4)] == [float, float]
+    dra, ddec = offsets.at(np.array([[1.0], [np.nan]]), np.array([5.0, 6.0]))
+    assert dra.shape == ddec.shape == (2, 2)
+    assert np.isfinite([dra[0], ddec[0]]).all()
+    assert np.isnan([dra[1], ddec[1]]).all()
+
+
+def test_empty_cells_with_counts():
+    """With counts, these say which cells are empty, whatever the offset."""
+    offsets = OffsetMap(
+        [[0.0], [0.1]], [[0.0], [0.1]], count=[[3], [0]], grid=MapGrid((2, 1), 10)
+    )
+    assert offsets.valid.tolist() == [[True], [False]]
+
+
+def test_empty_cells_without_counts():
+    """NaN in both components marks a cell, (0, 0) is an offset."""
+    grid = MapGrid((3, 1), 10)
+    marked = OffsetMap([[np.nan], [0.0], [0.1]], [[np.nan], [0.0], [0.0]], grid=grid)
+    assert marked.valid.ravel().tolist() == [False, True, True]
+    with pytest.raises(MapFormatError, match=r"dra must .* the other .*cell \[0, 0\]"):
+        OffsetMap([[np.nan], [0.0], [0.1]], np.zeros((3, 1)), grid=grid)
+
+
+def test_the_arrays_are_copies_and_read_only():
+    """A map cannot be changed from outside."""
+    dra, ddec = np.ones((2, 2, 2))
+    offsets = OffsetMap(dra, ddec, grid=MapGrid((2, 2), 10))
+    dra[0, 0] = ddec[0, 0] = 5
+    for map_ in (offsets, offsets.smoothed(), offsets.filled()):
+        for array in (map_.dra, map_.ddec, map_.valid):
+            assert array[0, 0] == 1
+            with pytest.raises(ValueError, match="read-only"):
+                array[0, 0] = 5
+
+
+def test_copies_and_pickles_are_equal():
+    """A map goes to another process whole."""
+    offsets = random_offsets(key=KEY, source="somewhere").smoothed()
+    for other in (copy.deepcopy(offsets), pickle.loads(pickle.dumps(offsets))):
+        for part in PARTS:
+            assert_array_equal(getattr(other, part), getattr(offsets, part))
+        assert other.name == offsets.name == f"{KEY.filename} smoothed(0.8)"
+
+
+@pytest.mark.parametrize("family", ["align", "astar", "ddec", "dra"])
+def test_the_key_becomes_that_of_an_offset(family):
+    """A key of the astrometric map of the same field will do."""
+    offsets = random_offsets(key=MapKey(family, "0403", "R"))
+    assert offsets.key == KEY
+    assert "offset of field 0403 R single" in repr(offsets)
+
+
+def test_a_key_with_an_aperture_is_refused():
+    """Offsets have no aperture."""
+    with pytest.raises(KS4Error, match="aperture of a dra map"):
+        random_offsets(key=MapKey("zp", "0403", "R", "single", "AUTO"))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), with_count=st.booleans(), with_error=st.booleans())
+def test_saving_and_reading_is_the_identity(
+    tmp_path_factory, seed, with_count, with_error
+):
+    """A library finds what save wrote, arrays and empty cells alike."""
+    plain = random_offsets((6, 5), seed=seed)
+    offsets = OffsetMap(
+        np.where(plain.valid, plain.dra, np.nan),
+        np.where(plain.valid, plain.ddec, np.nan),
+        plain.error if with_error else None,
+        plain.count if with_count else None,
+        grid=plain.grid,
+        key=MapKey("dra", "0403.122-72", "R", "dual"),
+    )
+    folder = tmp_path_factory.mktemp("maps")
+    offsets.save(folder)
+    with MapLibrary(folder, image_shape=(50, 60)) as library:
+        read = library.offset("0403", "R", "dual")
+    assert (read.key, read.key.tile, read.grid) == (offsets.key, "122-72", offsets.grid)
+    for part in (*PARTS, "valid"):
+        one, other = getattr(read, part), getattr(offsets, part)
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert_array_equal(one[plain.valid], other[plain.valid])
+    assert_array_equal(read.valid, plain.valid)
+
+
+def test_saving_names_files_in_the_scheme_of_the_release(tmp_path):
+    """There is a file for each array; nothing else is left in the folder."""
+    paths = random_offsets(key=KEY).save(tmp_path / "new")
+    names = [f"{f}_map_0403_R_single.npy" for f in ("dra", "ddec", "offerr", "offstar")]
+    assert [path.name for path in paths] == names
+    assert {path.name for path in (tmp_path / "new").iterdir()} == set(names)
+
+
+def test_a_filled_map_without_counts_is_saved_with_its_empty_cells(tmp_path):
+    """Both components of an empty cell are written as 0, the mark."""
+    plain = random_offsets((6, 5))
+    dra, ddec = (np.where(plain.valid, a, np.nan) for a in (plain.dra, plain.ddec))
+    offsets = OffsetMap(dra, ddec, grid=plain.grid, key=KEY)
+    offsets.filled().save(tmp_path)
+    with MapLibrary(tmp_path, image_shape=(50, 60)) as library:
+        assert_array_equal(library.offset("0403", "R").valid, plain.valid)
+
+
+def test_saving_needs_a_key(tmp_path):
+    """What is missing is named."""
+    with pytest.raises(KS4Error, match="without a key"):
+        random_offsets().save(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "bad", "words"),
+    [
+        ("dra", np.nan, "dra must be a number where the other .*, got nan"),
+        ("ddec", np.inf, "ddec must be finite .*, got inf"),
+        ("error", -1, "error must be finite and >= 0"),
+        ("count", -2, "count must be finite and >= 0"),
+    ],
+)
+def test_bad_numbers_are_refused(part, bad, words):
+    """The component and the first bad cell are named."""
+    arrays = {name: np.ones((3, 2)) for name in PARTS}
+    arrays[part][2, 1] = bad
+    with pytest.raises(MapFormatError, match=rf"{words}.*cell \[2, 1\]"):
+        OffsetMap(**arrays, grid=MapGrid((3, 2), 10))
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.ones((2, 3)), r"shape \(3, 2\) of the grid, got \(2, 3\)"),
+        (np.ones((3, 2, 2)), "2D"),
+        (np.full((3, 2), "a"), "real numbers"),
+    ],
+)
+def test_wrong_arrays_are_refused(part, array, words):
+    """Shape and dtype of each array are checked."""
+    arrays = {name: np.ones((3, 2)) for name in PARTS} | {part: array}
+    with pytest.raises(MapFormatError, match=f"{part} must .*{words}"):
+        OffsetMap(**arrays, grid=MapGrid((3, 2), 10))
+
+
+@pytest.mark.parametrize("use", ["at", "error_at"])
+def test_the_release_has_no_method_for_offsets(use):
+    """method="dr1" is refused with the reason, any other one with the choice."""
+    method = getattr(random_offsets(), use)
+    with pytest.raises(KS4Error, match="the release has no offset maps"):
+        method(1, 1, method="dr1")
+    with pytest.raises(KS4Error, match="method must be one of"):
+        method(1, 1, method="cubic")
+
+
+def test_a_map_without_stars_gives_nothing():
+    """All cells being empty, there is nothing to interpolate."""
+    empty = np.zeros((2, 2))
+    offsets = OffsetMap(empty, empty, count=empty, grid=MapGrid((2, 2), 10))
+    for use in (lambda: offsets.at(1, 1), offsets.filled, offsets.smoothed):
+        with pytest.raises(MapFormatError, match="no cell with stars"):
+            use()
+
+
+# What has no direction
+
+
+def test_the_positional_error_is_the_interpolated_separation(misalignment):
+    """Between four centres it is their mean, and at the edge that of the cell."""
+    assert misalignment.positional_error(9, 9) == pytest.approx(0.25, rel=1e-14)
+    assert_allclose(misalignment.positional_error([-5, 30], 0), [0.1, 0.3])
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        lambda map_: map_.dra,
+        lambda map_: map_.ddec,
+        lambda map_: OffsetMap(map_, map_, grid=map_.grid),
+        lambda map_: OffsetMap(map_.values, map_, grid=map_.grid),
+        require_offsets,
+    ],
+    ids=["dra", "ddec", "both", "one", "require_offsets"],
+)
+def test_a_misalignment_corrects_nothing(misalignment, attempt):
+    """Each attempt says why, and what to do instead."""
+    words = r"no direction.*build_offset_map.*positional_error\(x, y\)"
+    with pytest.raises(DirectionlessMapError, match=words):
+        attempt(misalignment)
+
+
+def test_a_misalignment_is_an_ordinary_object(misalignment):
+    """Its missing components disturb neither copies nor what looks at it."""
+    assert not hasattr(misalignment, "dra")
+    assert inspect.getmembers(misalignment)
+    for other in (
+        copy.deepcopy(misalignment),
+        pickle.loads(pickle.dumps(misalignment)),
+    ):
+        assert_array_equal(other.values, misalignment.values)
+
+
+def test_offsets_are_let_through():
+    """An OffsetMap can correct positions as it is."""
+    offsets = random_offsets()
+    assert require_offsets(offsets) is offsets
+
+
+@pytest.mark.parametrize("thing", [None, np.ones((2, 2)), "map.npy"])
+def test_what_is_no_map_corrects_nothing(thing):
+    """The type of what was given is named."""
+    with pytest.raises(KS4Error, match=f"an OffsetMap.*got {type(thing).__name__}"):
+        require_offsets(thing)
+
+
+def test_a_zero_point_corrects_no_position(make_map):
+    """A map of another kind is named by its type."""
+    with pytest.raises(KS4Error, match="got ZeroPointMap"):
+        require_offsets(make_map())

@@ -1,0 +1,533 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""Many images at once: what is done, skipped, done again, and what fails alone."""
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+import ks4_ccd
+from ks4_ccd import (
+    KS4Error,
+    KS4Warning,
+    MapLibrary,
+    calibrate_file,
+    calibrate_many,
+)
+from ks4_ccd.cli import main
+from ks4_ccd.survey import _task as batch_task
+from ks4_ccd.survey._lock import RunLock, writing
+from ks4_ccd.survey._manifest import (
+    Manifest,
+    ManifestRow,
+    readable,
+    what_went_wrong,
+)
+
+distributed = pytest.importorskip("distributed")
+
+SHAPE = (100, 120)
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Two processes that all tests share."""
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": ":0"},
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def survey(tmp_path, make_map, make_key, make_ccd):
+    """A folder with three images of field 0403 in R, and their map."""
+    make_map((6, 5), key=make_key(), empty=0).save(tmp_path / "maps")
+    meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    for seed, name in enumerate("abc"):
+        ccd = make_ccd(SHAPE, meta=meta, kind="std", seed=seed)
+        ccd.write(tmp_path / f"{name}.fits")
+    return tmp_path
+
+
+@pytest.fixture
+def run(survey, client):
+    """Calibrate images of the survey into its folder `out`."""
+
+    def calibrate(names="abc", **options):
+        images = [survey / f"{name}.fits" for name in names]
+        library = MapLibrary(survey / "maps", image_shape=SHAPE)
+        options = {"client": client, "progress": False} | options
+        return calibrate_many(images, library, survey / "out", **options)
+
+    return calibrate
+
+
+def outcomes(table):
+    """Return the outcomes in a table, in its order."""
+    return " ".join(table["outcome"])
+
+
+def contents(folder):
+    """Return the results in a folder, byte for byte."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.fits")}
+
+
+def recorded(survey):
+    """Return the manifest on the disk."""
+    return Table.read(survey / "out" / "manifest.ecsv")
+
+
+def touch(path):
+    """Give a file another time."""
+    os.utime(path, ns=(1, os.stat(path).st_mtime_ns + 10**9))
+
+
+def test_results_are_those_of_single_files(survey, run):
+    """With all options passed on, byte for byte."""
+    options = {"method": "nearest", "smooth": 1.5, "unit": "nJy", "zeropoint": 29.0}
+    options |= {"zp_error": "ignore", "uncalibrated": "fill", "error_kind": "median"}
+    table = run(**options)
+    assert outcomes(table) == "done done done"
+    (survey / "single").mkdir()
+    with MapLibrary(survey / "maps", image_shape=SHAPE) as library:
+        for name in "abc":
+            target = survey / "single" / f"{name}_cal.fits"
+            calibrate_file(survey / f"{name}.fits", target, library, **options)
+    assert contents(survey / "out") == contents(survey / "single")
+
+
+def test_positions_are_corrected(survey, run, make_ccd, tan_wcs):
+    """By the offset map of each image's field and band."""
+    key = ks4_ccd.MapKey("dra", "0403", "R", "single")
+    dra, ddec = np.full((2, 6, 5), 0.1)
+    grid = ks4_ccd.MapGrid((6, 5), 20)
+    ks4_ccd.OffsetMap(dra, ddec, grid=grid, key=key).save(survey / "offsets")
+    meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    make_ccd(SHAPE, meta=meta, wcs=tan_wcs(SHAPE, field="0403")).write(
+        survey / "sky.fits"
+    )
+    offsets = MapLibrary(survey / "offsets", image_shape=SHAPE)
+    (row,) = run(["sky"], offsets=offsets)
+    assert len(row["maps"].split()) == 2
+    assert fits.getheader(survey / "out" / "sky_cal.fits")["CPDIS1"] == "LOOKUP"
+
+
+def test_the_manifest_tells_all(survey, run):
+    """One row an image, as in the table returned."""
+    table = run()
+    read = recorded(survey)
+    assert read.colnames == table.colnames == list(ManifestRow._fields)
+    read.sort("image")
+    assert [list(row) for row in read.filled("")] == [list(row) for row in table]
+    row = table[0]
+    assert (row["image"], row["target"]) == (str(survey / "a.fits"), "a_cal.fits")
+    assert row["input_size"] == (survey / "a.fits").stat().st_size
+    assert len(row["input_checksum"]) == 64
+    assert row["maps"] == "zp_map_0403_R_single_APER5.npy"
+    assert row["seconds"] > 0
+    assert 10 < row["memory"] < 2000
+    assert row["version"] == ks4_ccd.__version__
+    assert read.meta["options"][row["options"]]["aperture"] == "APER5"
+
+
+def test_a_second_run_skips_what_is_done(survey, run):
+    """No file is touched, and no worker needed."""
+    first = run()
+    before = {path.name: path.stat().st_mtime_ns for path in (survey / "out").iterdir()}
+    second = run(client=None)
+    assert outcomes(second) == "skipped skipped skipped"
+    assert list(second["input_checksum"]) == list(first["input_checksum"])
+    del before["manifest.ecsv"]
+    assert all(
+        (survey / "out" / name).stat().st_mtime_ns == before[name] for name in before
+    )
+
+
+def change_image(survey):
+    """Alter a pixel."""
+    with fits.open(survey / "b.fits", mode="update") as hdus:
+        hdus[0].data[0, 0] += 1
+
+
+def remove_target(survey):
+    """Remove a result."""
+    (survey / "out" / "b_cal.fits").unlink()
+
+
+def cut_target(survey):
+    """Cut a result off."""
+    os.truncate(survey / "out" / "b_cal.fits", 2880)
+
+
+@pytest.mark.parametrize("change", [change_image, remove_target, cut_target])
+def test_what_changed_is_done_again(survey, run, change):
+    """And nothing else."""
+    run()
+    change(survey)
+    assert outcomes(run()) == "skipped done skipped"
+    with MapLibrary(survey / "maps", image_shape=SHAPE) as library:
+        calibrate_file(survey / "b.fits", survey / "b_cal.fits", library)
+    new = (survey / "out" / "b_cal.fits").read_bytes()
+    assert new == (survey / "b_cal.fits").read_bytes()
+    assert outcomes(run(client=None)) == "skipped skipped skipped"
+
+
+def test_other_times_of_equal_contents_change_nothing(survey, run):
+    """Checksums tell, once: the new times are remembered."""
+    run()
+    touch(survey / "b.fits")
+    touch(next((survey / "maps").iterdir()))
+    assert outcomes(run()) == "skipped skipped skipped"
+    started = time.perf_counter()
+    assert outcomes(run(client=None)) == "skipped skipped skipped"
+    assert time.perf_counter() - started < 1
+
+
+def test_other_options_and_other_maps_do_all_again(survey, run, make_map, make_key):
+    """Results of other options are not what is wanted."""
+    run()
+    assert outcomes(run(method="nearest")) == "done done done"
+    make_map((6, 5), key=make_key(), empty=0, seed=9).save(survey / "maps")
+    assert outcomes(run(method="nearest")) == "done done done"
+    make_map((6, 5), key=make_key("0404"), empty=0, seed=9).save(survey / "maps")
+    assert outcomes(run(method="nearest")) == "skipped skipped skipped"
+
+
+def test_bad_images_fail_alone(survey, run):
+    """Whatever is wrong with them; they are tried again."""
+    (survey / "d.fits").write_bytes(b"nonsense")
+    table = run("abcde")
+    assert outcomes(table) == "done done done failed failed"
+    assert "d.fits" in table["message"][3]
+    assert "No such file" in table["message"][4]
+    assert not list((survey / "out").glob(".*"))
+    (survey / "d.fits").write_bytes((survey / "a.fits").read_bytes())
+    assert outcomes(run("abcde")) == "skipped skipped skipped done failed"
+
+
+def test_a_failure_is_not_taken_for_an_earlier_result(survey, run):
+    """What was done fails when its image is gone, and is done when it is back."""
+    run()
+    (survey / "b.fits").rename(survey / "kept")
+    assert outcomes(run()) == "skipped failed skipped"
+    (survey / "kept").rename(survey / "b.fits")
+    assert outcomes(run()) == "skipped done skipped"
+
+
+def test_files_of_others_are_not_replaced(survey, run):
+    """Without `overwrite`."""
+    (survey / "out").mkdir()
+    strange = survey / "out" / "b_cal.fits"
+    strange.write_bytes(b"mine")
+    for _ in range(2):
+        table = run()
+        assert table["outcome"][1] == "failed"
+        assert "overwrite" in table["message"][1]
+        assert strange.read_bytes() == b"mine"
+    assert outcomes(run(overwrite=True)) == "skipped done skipped"
+
+
+def test_flags_are_told(survey, run, make_map, make_key, make_ccd):
+    """Here and in the manifest, as the workers are not heard."""
+    make_map((6, 5), key=make_key("1311", "V"), empty=0).save(survey / "maps")
+    meta = fits.Header({"FIELD1": "1311", "FILTER": "V"})
+    make_ccd(SHAPE, meta=meta).write(survey / "f.fits")
+    with pytest.warns(KS4Warning, match=r"f\.fits: the release flags field 1311"):
+        run("f")
+    assert "flags" in recorded(survey)["message"][0]
+
+
+def test_low_space_is_told(run, monkeypatch):
+    """Before anything is written."""
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("ks4_ccd.survey.batch.shutil.disk_usage", lambda _: usage)
+    with pytest.warns(KS4Warning, match="GB free"):
+        run()
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"method": "magic"}, "method"),
+        ({"mode": "magic"}, "mode"),
+        ({"aperture": "APER4"}, "aperture"),
+        ({"zeropoint": "x"}, "zeropoint"),
+        ({"client": None, "workers": 0}, "workers"),
+        ({"client": None, "workers": 1.5}, "workers"),
+        ({"workers": 2}, "workers"),
+        ({"client": "tcp://here"}, "client"),
+    ],
+)
+def test_wrong_options(survey, run, options, word):
+    """They are noticed before any image is."""
+    with pytest.raises(KS4Error, match=word):
+        run(**options)
+    assert not list(survey.glob("out/*.fits"))
+
+
+def test_special_files_fail_alone(survey, run):
+    """A named pipe would wait for a writer."""
+    os.mkfifo(survey / "d.fits")
+    table = run("ad")
+    assert outcomes(table) == "done failed"
+    assert "found a named pipe" in table["message"][1]
+
+
+def test_wrong_places(survey, client):
+    """No library, no folder, an image that would be replaced: nothing begins."""
+    image, maps = survey / "a.fits", survey / "maps"
+    with pytest.raises(KS4Error, match="nowhere"):
+        calibrate_many([image], survey / "nowhere", survey / "out", client=client)
+    with pytest.raises(KS4Error, match=r"a\.fits"):
+        calibrate_many([image], maps, image / "out", client=client)
+    with pytest.raises(KS4Error, match="same name"):
+        calibrate_many([image, image], maps, survey / "out", client=client)
+    with pytest.raises(KS4Error, match="out_dir must be the name"):
+        calibrate_many([image], maps, "", client=client)
+    with pytest.raises(KS4Error, match="list"):
+        calibrate_many(image, maps, survey / "out", client=client)
+    image.rename(survey / "a_cal.fits")
+    images = [survey / "a_cal.fits", survey / "a.fits"]
+    with pytest.raises(KS4Error, match="replaced"):
+        calibrate_many(images, maps, survey, client=client)
+    assert not (survey / "out").exists()
+
+
+def test_one_of_several_images(survey, run):
+    """hdu= is an option like others: another one calibrates again."""
+    header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
+    hdus = [fits.PrimaryHDU(header=header)]
+    for value, name in enumerate(("KK", "MM"), 1):
+        data = np.full(SHAPE, value, np.float32)
+        hdus.append(fits.ImageHDU(data, name=name))
+    fits.HDUList(hdus).writeto(survey / "mef.fits")
+    table = run(["mef"])
+    assert "1 (KK), 2 (MM)" in table["message"][0]
+    for hdu, value in (("KK", 1), (2, 2)):
+        assert outcomes(run(["mef"], hdu=hdu)) == "done"
+        data = fits.getdata(survey / "out" / "mef_cal.fits")
+        assert 0.8 < data.mean() / value < 1.2
+    with pytest.raises(KS4Error, match="hdu must be"):
+        run(["mef"], hdu=1.5)
+
+
+def test_masks_beside_images_count_as_input(survey, run):
+    """They are in the result, and a new or changed mask calibrates again."""
+    run()
+    for value in (1, 0):
+        mask = np.full(SHAPE, value, np.uint8)
+        path = survey / "b.mask.fits"
+        fits.PrimaryHDU(mask).writeto(path, overwrite=True)
+        assert outcomes(run()) == "skipped done skipped"
+        result = fits.getdata(survey / "out" / "b_cal.fits", "MASK")
+        np.testing.assert_array_equal(result, mask)
+    sizes = (survey / "b.fits").stat().st_size, path.stat().st_size
+    assert sum(sizes) in recorded(survey)["input_size"]
+    assert outcomes(run(client=None)) == "skipped skipped skipped"
+
+
+def test_files_that_appear_meanwhile_are_kept(survey, run, monkeypatch):
+    """Without `overwrite`: here, while the batch is planned."""
+    import ks4_ccd.survey.batch as batch
+
+    plan, strange = batch.plan_batch, survey / "out" / "b_cal.fits"
+
+    def then_write(*arguments):
+        planned = plan(*arguments)
+        strange.write_bytes(b"mine")
+        return planned
+
+    monkeypatch.setattr(batch, "plan_batch", then_write)
+    table = run()
+    assert outcomes(table) == "done failed done"
+    assert "already exists" in table["message"][1]
+    assert strange.read_bytes() == b"mine"
+
+
+def test_no_image_is_no_error(survey, run):
+    """An empty night has an empty table."""
+    assert len(run("")) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may")
+def test_a_folder_that_may_not_be_written(survey, run):
+    """One clear error."""
+    (survey / "out").mkdir(mode=0o500)
+    with pytest.raises(KS4Error, match="cannot write"):
+        run()
+
+
+def test_one_run_at_a_time(survey, run):
+    """The second one is told who is there; a worker counts, too."""
+    (survey / "out").mkdir()
+    path = survey / "out" / "manifest.ecsv.lock"
+    with RunLock(path) as lock:
+        lock.share([])
+        with pytest.raises(KS4Error, match=f"process {os.getpid()} on"):
+            run()
+        with writing(path):
+            lock.wait(0.1)
+            with pytest.raises(KS4Error, match="process"):
+                run()
+    assert not path.exists()
+    with pytest.raises(KS4Error, match="over"), writing(path):
+        pass
+    assert outcomes(run()) == "done done done"
+
+
+def test_leftovers_of_a_killed_run_go(survey, run):
+    """Partial files of our targets, and of nobody else's."""
+    (survey / "out").mkdir()
+    ours = survey / "out" / ".a_cal.fits.0123456789ab.part"
+    others = survey / "out" / ".x_cal.fits.0123456789ab.part"
+    for path in (ours, others):
+        path.touch()
+    run()
+    assert not ours.exists()
+    assert others.exists()
+
+
+def test_a_torn_line_is_dropped(survey, run):
+    """The image of a line that was not finished is calibrated again."""
+    run()
+    path = survey / "out" / "manifest.ecsv"
+    manifest = Manifest(path, {})
+    row = manifest.get(str(survey / "b.fits"))
+    manifest.append(row._replace(outcome="started"))
+    manifest.append(row)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert outcomes(run()) == "skipped done skipped"
+    assert len(recorded(survey)) == 3
+
+
+def test_a_strange_manifest_is_left_alone(survey, run):
+    """Another program's file, or a damaged one."""
+    (survey / "out").mkdir()
+    path = survey / "out" / "manifest.ecsv"
+    for text in ("", "hello\n", "# %ECSV 1.0\n# ---\n# datatype:\nx\n1\n"):
+        path.write_text(text)
+        with pytest.raises(KS4Error, match=r"manifest\.ecsv cannot be read"):
+            run()
+        assert path.read_text() == text
+
+
+def test_manifest_keeps_any_text(tmp_path):
+    """Commas, quotes, line ends and bytes that are no text."""
+    name = readable('a "b", \n\udce9 é  c.fits')
+    row = ManifestRow(name, "x", "failed", what_went_wrong(ValueError("1,\n2")))
+    Manifest(tmp_path / "m.ecsv", {}).append(row)
+    manifest = Manifest(tmp_path / "m.ecsv", {})
+    assert manifest.get(name) == row
+    # Another image of the same target takes its place.
+    manifest.append(row._replace(image="y"))
+    assert [row.image for row in Manifest(tmp_path / "m.ecsv", {})] == ["y"]
+
+
+def test_an_interrupt_waits_for_the_workers_of_others(survey, run, monkeypatch):
+    """They cannot be stopped; what they leave is whole, and the next run goes on."""
+    append = Manifest.append
+
+    def interrupt(self, row):
+        if row.outcome == "done":
+            raise KeyboardInterrupt
+        append(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manifest, "append", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    left = {path.name for path in (survey / "out").iterdir()}
+    assert {name for name in left if "_cal" not in name} == {"manifest.ecsv"}
+    assert not any(name.startswith(".") for name in left)
+    assert set(recorded(survey)["outcome"]) == {"started"}
+    assert outcomes(run()) == "done done done"
+
+
+def test_a_worker_that_dies_fails_one_image(run, monkeypatch):
+    """Even those that waited for the same worker are done."""
+
+    # In here, or the workers would have to find this file to import it from.
+    def die(task):
+        if task.image.endswith("b.fits"):
+            os._exit(1)
+        return batch_task.calibrate_one(task)
+
+    monkeypatch.setattr("ks4_ccd.survey.batch.calibrate_one", die)
+    table = run(client=None, workers=1)
+    assert outcomes(table) == "done failed done"
+    assert "died" in table["message"][1]
+
+
+def test_missing_dask_is_told(run, monkeypatch):
+    """With the way to get it."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(KS4Error, match=r"ks4_ccd\[survey\]"):
+        run(client=None)
+
+
+def test_a_closed_client_is_told(run, client):
+    """Before anything is begun."""
+    with distributed.Client(client.scheduler.address) as other:
+        pass
+    with pytest.raises(KS4Error, match="client"):
+        run(client=other)
+
+
+def test_command(survey, client, capsys):
+    """Images by name and in a list; a scheduler; the report; the exit status."""
+    (survey / "list.txt").write_text(f"{survey}/b.fits\n\n{survey}/c.fits\n")
+    (survey / "d.fits").write_bytes(b"nonsense")
+    command = ["batch", f"{survey}/a.fits", f"@{survey}/list.txt"]
+    options = ["--maps", f"{survey}/maps", "--image-size", "120", "100"]
+    options += ["-o", f"{survey}/out", "--scheduler", client.scheduler.address]
+    assert main([*command, *options, "--method", "nearest"]) == 0
+    assert "3 done, 0 skipped, 0 failed" in capsys.readouterr().out
+    assert fits.getheader(survey / "out" / "a_cal.fits")["KS4ZPMTH"] == "nearest"
+    assert main([*command, f"{survey}/d.fits", *options, "--method", "nearest"]) == 1
+    printed = capsys.readouterr()
+    assert "0 done, 3 skipped, 1 failed" in printed.out
+    assert len(printed.err.splitlines()) == 1
+    assert "d.fits" in printed.err
+    assert main(["batch", "@nowhere", *options]) == 1
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_the_function_needs_no_dask_to_be_imported():
+    """Only to be called."""
+    code = (
+        "import sys, ks4_ccd.survey.batch, ks4_ccd.cli; "
+        "print('distributed' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def test_processes_that_are_gone_are_replaced(survey, monkeypatch):
+    """Dask starts none again that died while it started; here, all are gone."""
+    monkeypatch.setattr("ks4_ccd.survey._cluster._PATIENCE", 0.5)
+    library = MapLibrary(survey / "maps", image_shape=SHAPE)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        cluster.scale(0)
+        while client.nthreads():
+            time.sleep(0.05)
+        images = [survey / "a.fits"]
+        table = calibrate_many(images, library, survey / "out", client=client)
+    assert outcomes(table) == "done"
