@@ -38,7 +38,16 @@ class KS4Error(Exception):
 
 
 class MapFormatError(KS4Error):
-    """A map, or the file or archive that holds it, is not as documented."""
+    """
+    A map, or the file or archive that holds it, is not as documented.
+
+    ``part`` is the name of the array that is wrong ("values", "error", "count" or a
+    component), `None` if the error is not in one array.
+    """
+
+    def __init__(self, message: str, *, part: str | None = None) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class MapNotFoundError(KS4Error, LookupError):

@@ -32,7 +32,7 @@ _MOST_HEADER_BYTES = 1024
 _LONGEST_REASON = 200
 
 
-def read_array(data, key, path, *, components=False):
+def read_array(data, key, path):
     """
     Return the array in a map's .npy file.
 
@@ -44,21 +44,17 @@ def read_array(data, key, path, *, components=False):
         The array's key.
     path : str
         Its source, for messages.
-    components : bool, optional
-        Whether it must contain the two components of an offset for each cell.
 
     Returns
     -------
-    array : 2D or 3D `~numpy.ndarray`
-        In native byte order, indexed ``[x_bin, y_bin]``, or ``[x_bin, y_bin,
-        component]``.
+    array : 2D `~numpy.ndarray`
+        In native byte order, indexed ``[x_bin, y_bin]``.
 
     Raises
     ------
     MapFormatError
         If the file is not a whole .npy file of real numbers in two
-        dimensions, or contradicts the release's documentation of its family;
-        with ``components``, if it does not have two numbers for each cell.
+        dimensions, or contradicts the documentation of its family in DR1.
     """
     shape, fortran_order, dtype, offset = _read_header(data, path)
     if dtype.hasobject:
@@ -70,8 +66,9 @@ def read_array(data, key, path, *, components=False):
     if not all(type(n) is int and 0 <= n <= MAX_ARRAY_BYTES for n in shape):
         msg = f"{path} claims a shape that no map has: it is damaged"
         raise MapFormatError(msg)
-    if not components:
-        _check_shape(shape, key, path)
+    if len(shape) != 2 or min(shape) < 1:
+        msg = f"{path} must be a 2D array of cells, got shape {shape}"
+        raise MapFormatError(msg)
     expected, there = math.prod(shape) * dtype.itemsize, len(data) - offset
     if there != expected:
         what = "is truncated" if there < expected else "has bytes after its array"
@@ -84,21 +81,10 @@ def read_array(data, key, path, *, components=False):
     array = array.reshape(shape, order="F" if fortran_order else "C")
     array = array.astype(dtype.newbyteorder("="), order="C")
     # Others may be negative (offsets), or are checked with their map.
-    signed = (components or key.family == "align") and bool((array < 0).any())
-    negative = f"negative values (the least is {array.min()})" if signed else ""
-    if components and (len(shape) != 3 or shape[2] != 2 or min(shape) < 1):
+    if key.family == "align" and (array < 0).any():
         msg = (
-            f"{path} has the shape {shape}{f' and {negative}' if signed else ''}: "
-            "components= reads two components for each cell, an array of shape "
-            "(nx, ny, 2)"
-        )
-        raise MapFormatError(msg)
-    if signed and not components:
-        msg = (
-            f"{path} contains {negative}: the release documents its align maps as "
-            "separations without a sign, and one number for each cell cannot be both "
-            "components of an offset. To read an array that has both, of shape "
-            "(nx, ny, 2), as an OffsetMap, pass components= to MapLibrary.offset"
+            f"{path} must contain separations, numbers >= 0, as documented for DR1, "
+            f"found {array.min()}"
         )
         raise MapFormatError(msg)
     return array
@@ -149,21 +135,7 @@ def _parse_header(header):
     return shape, fortran_order, dtype, file.tell()
 
 
-def _check_shape(shape, key, path):
-    if key.family == "align" and len(shape) == 3 and 2 in (shape[0], shape[-1]):
-        msg = (
-            f"{path} has the shape {shape}, two components for each cell: the release "
-            "documents its align maps as separations without a direction. If you know "
-            "the order and the sign of the components, pass components= to "
-            "MapLibrary.offset to read them as an OffsetMap"
-        )
-        raise MapFormatError(msg)
-    if len(shape) != 2 or min(shape) < 1:
-        msg = f"{path} must be a 2D array of cells, got shape {shape}"
-        raise MapFormatError(msg)
-
-
-def read_once(found, *, components=False):
+def read_once(found):
     """
     Return the array that one or more entries contain.
 
@@ -171,12 +143,10 @@ def read_once(found, *, components=False):
     ----------
     found : list of (source, `Entry`)
         The array's entries.
-    components : bool, optional
-        As in `read_array`.
 
     Returns
     -------
-    array : 2D or 3D `~numpy.ndarray`
+    array : 2D `~numpy.ndarray`
     path : str
         The path of the first of them.
 
@@ -187,14 +157,12 @@ def read_once(found, *, components=False):
     """
     (source, first), *others = found
     data = source.read(first)
-    array = read_array(data, first.key, first.path, components=components)
+    array = read_array(data, first.key, first.path)
     for source, other in others:
         other_data = source.read(other)
         if other_data == data:
             continue
-        other_array = read_array(
-            other_data, other.key, other.path, components=components
-        )
+        other_array = read_array(other_data, other.key, other.path)
         if not np.array_equal(array, other_array, equal_nan=True):
             msg = (
                 f"{first.path} and {other.path} are the same map and differ: keep the "

@@ -5,12 +5,11 @@ import zlib
 from hashlib import sha256
 from typing import NamedTuple
 
-from ks4_ccd.exceptions import KS4Error, MapFormatError, StoreError
-from ks4_ccd.library._arrays import read_array
+from ks4_ccd.exceptions import KS4Error, StoreError
 from ks4_ccd.library._sources import MAX_ARRAY_BYTES
 from ks4_ccd.maps.key import MapKey
 
-__all__ = ["StoredRow", "pack", "read_stored", "shape_text", "unpack"]
+__all__ = ["StoredRow", "pack", "shape_text", "unpack"]
 
 # Raw deflate: the checksum of zlib's own format would be one more to compute,
 # and a row has better ones.
@@ -51,33 +50,6 @@ class StoredRow(NamedTuple):
         except KS4Error as error:
             msg = f"{path} is damaged: a row of it has no valid key: {error}"
             raise StoreError(msg) from error
-
-
-def read_stored(data, key, path):
-    """
-    Return an array that a library can read, with or without ``components=``.
-
-    Parameters
-    ----------
-    data, key, path
-        As for `read_array`.
-
-    Raises
-    ------
-    MapFormatError
-        If it is damaged, or not a map of the release.
-    """
-    try:
-        return read_array(data, key, path)
-    except MapFormatError:
-        if key.family != "align":
-            raise
-        try:
-            # MapLibrary.offset(components=...) reads these.
-            return read_array(data, key, path, components=True)
-        except MapFormatError:
-            pass
-        raise
 
 
 def shape_text(array):

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ks4_ccd.exceptions import MapFormatError, StoreError
+from ks4_ccd.library._arrays import read_array
 from ks4_ccd.library._store_file import open_for_writing, store_errors
 from ks4_ccd.library._store_index import IndexWriter
-from ks4_ccd.library._store_rows import StoredRow, pack, read_stored, shape_text, unpack
+from ks4_ccd.library._store_rows import StoredRow, pack, shape_text, unpack
 
 __all__ = ["NOTHING_YET", "Batches", "Row", "StoreWriter"]
 
@@ -204,7 +205,7 @@ class StoreWriter:
         data = unpack(npy, stored.crc32, key, stored.member, self.path)
         own = unpack(row.npy, row.crc32, row.key, row.member, self.path)
         arrays = [
-            read_stored(content, key, place)
+            read_array(content, key, place)
             for content, place in zip((data, own), places, strict=True)
         ]
         if not np.array_equal(*arrays, equal_nan=True):

@@ -3,7 +3,7 @@
 
 import os
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -37,11 +37,9 @@ from ks4_ccd.maps.zeropoint import ZeroPointMap
 __all__ = [
     "MapLibrary",
     "as_paths",
-    "check_components",
     "is_whole",
     "open_sources",
     "order",
-    "split_components",
     "what_is_there",
 ]
 
@@ -273,16 +271,7 @@ class MapLibrary:
         key = self._key("align", field, band, mode, None, detector)
         return self._load(MisalignmentMap, key, image_shape)
 
-    def offset(
-        self,
-        field,
-        band,
-        mode="single",
-        *,
-        detector=None,
-        image_shape=None,
-        components=None,
-    ):
+    def offset(self, field, band, mode="single", *, detector=None, image_shape=None):
         """
         Return the offset map of a field.
 
@@ -299,13 +288,6 @@ class MapLibrary:
         image_shape : tuple of int, optional
             The shape ``(rows, columns)`` of the whole image; by default that
             of the library.
-        components : tuple of str, optional
-            By default the map is read from the files that `OffsetMap.save`
-            writes. With this, it is read from an `align` array with a third
-            axis of length 2, which the release does not document: the
-            components in the order of that axis, ``"dra"`` and ``"ddec"``
-            (along RA cos(dec) and Dec, reference minus measured), or
-            ``"-dra"`` and ``"-ddec"`` where it is measured minus reference.
 
         Returns
         -------
@@ -324,11 +306,8 @@ class MapLibrary:
         KS4Error
             If an argument is not one of the allowed values.
         """
-        family = "dra"
-        if components is not None:
-            components, family = check_components(components), "align"
-        key = self._key(family, field, band, mode, None, detector)
-        return self._load(OffsetMap, key, image_shape, components)
+        key = self._key("dra", field, band, mode, None, detector)
+        return self._load(OffsetMap, key, image_shape)
 
     def for_header(self, header, mode="single", aperture="APER5"):
         """
@@ -382,18 +361,14 @@ class MapLibrary:
         sources = self._open_sources()
         return [(source, entry) for source in sources for entry in source.find(key)]
 
-    def _load(self, map_class, key, image_shape, components=None):
+    def _load(self, map_class, key, image_shape):
         needed, optional = parts_of(key.kind)
         arrays, paths = {}, {}
         first_found = self._find(key)
         for part, family in (needed | optional).items():
             is_first = family == key.family
             found = first_found if is_first else self._find(key.with_family(family))
-            if found and part == "values" and components is not None:
-                both, path = read_once(found, components=True)
-                arrays |= split_components(both, components)
-                paths |= dict.fromkeys(arrays, path)
-            elif found:
+            if found:
                 arrays[part], paths[part] = read_once(found)
             elif part in needed:
                 raise MapNotFoundError(self._message_for(key))
@@ -404,18 +379,16 @@ class MapLibrary:
             mark = map_class.empty_value
             arrays |= without_marks(arrays, map_class.components, mark)
         shape = next(iter(arrays.values())).shape
-        try:
-            if image_shape is None and "edges" not in paths:
+        with _naming(paths | {None: source}):
+            if image_shape is None:
                 grid = _plain_grid(shape, self.image_shape)
             else:
-                frame = self.image_shape if image_shape is None else image_shape
-                grid = MapGrid.for_image(shape, frame, edges)
+                grid = MapGrid.for_image(shape, image_shape)
+        if "edges" in paths:
+            with _naming({None: paths["edges"]}):
+                grid = MapGrid.for_image(shape, grid.image_shape, edges)
+        with _naming(paths | {None: source}):
             return map_class(**arrays, grid=grid, key=own_key, source=source)
-        except KS4Error as error:
-            # Messages of the map classes begin with the part that is wrong.
-            culprit = [paths[part] for part in paths if str(error).startswith(part)]
-            msg = f"{(culprit or [source])[0]}: {error}"
-            raise type(error)(msg) from error
 
     def _message_for(self, missing):
         return what_is_there(missing, self._parts_there(), self.paths)
@@ -436,6 +409,16 @@ def _field(field):
     name = str(field).strip() if isinstance(field, str | int) else field
     is_tile = isinstance(name, str) and is_tile_name(name.rpartition(".")[2])
     return field_number(name) if is_tile else name
+
+
+@contextmanager
+def _naming(paths):
+    """Put the path of the array that is wrong in front of an error's message."""
+    try:
+        yield
+    except KS4Error as error:
+        msg = f"{paths[getattr(error, 'part', None)]}: {error}"
+        raise type(error)(msg) from error
 
 
 # Nearly all maps of a release have one grid: it need not be checked each time.
@@ -523,59 +506,6 @@ def _variants(keys):
         name if None in kept else f"{name} ({', '.join(kept)})"
         for name, kept in apertures.items()
     )
-
-
-_SIGNS = {"dra": 1.0, "ddec": 1.0, "-dra": -1.0, "-ddec": -1.0}
-
-
-def check_components(components):
-    """
-    Return ``components`` if they name both, each once, else raise `KS4Error`.
-
-    Parameters
-    ----------
-    components : tuple of str
-        ``"dra"`` and ``"ddec"`` in the order of an array's third axis, with a
-        ``"-"`` in front of what is measured minus reference.
-
-    Returns
-    -------
-    components : tuple of str
-    """
-    try:
-        names = tuple(components)
-        bare = sorted(name.removeprefix("-") for name in names if name in _SIGNS)
-    except TypeError:
-        bare = []
-    if bare != ["ddec", "dra"] or len(names) != 2:
-        msg = (
-            "components must be dra or -dra, and ddec or -ddec, in the order of the "
-            f'array, such as ("dra", "ddec"), got {components!r}'
-        )
-        raise KS4Error(msg)
-    return names
-
-
-def split_components(array, components):
-    """
-    Return the components in an array, reference minus measured.
-
-    Parameters
-    ----------
-    array : 3D `~numpy.ndarray`
-        Indexed ``[x_bin, y_bin, component]``.
-    components : tuple of str
-        As `check_components` returns them.
-
-    Returns
-    -------
-    arrays : dict
-        ``dra`` and ``ddec``, 2D.
-    """
-    return {
-        name.removeprefix("-"): _SIGNS[name] * array[..., axis]
-        for axis, name in enumerate(components)
-    }
 
 
 def as_paths(path):

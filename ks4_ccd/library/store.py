@@ -18,6 +18,7 @@ from ks4_ccd.exceptions import (
 )
 from ks4_ccd.files.writing import as_path
 from ks4_ccd.library._archive import MemberStream
+from ks4_ccd.library._arrays import read_array
 from ks4_ccd.library._sources import printable
 from ks4_ccd.library._store_file import (
     STORE_SUFFIX,
@@ -32,7 +33,6 @@ from ks4_ccd.library._store_index import (
 )
 from ks4_ccd.library._store_rows import (
     StoredRow,
-    read_stored,
     shape_text,
     unpack,
 )
@@ -189,7 +189,7 @@ def _take_up(member, stream, batches, on_error):
         if member.problem is not None:
             msg = f"{path} cannot be read: {member.problem}"
             raise MapFormatError(msg)
-        array = read_stored(member.data, member.key, path)
+        array = read_array(member.data, member.key, path)
     except MapFormatError as error:
         if on_error == "raise":
             batches.finish("partial")
@@ -303,7 +303,7 @@ def _problems_of_map(select, number, store):
         key = row.key(store)
         name = key.filename
         data = unpack(npy, row.crc32, key, row.member, store)
-        array = read_stored(data, key, f"{store}:{row.member}")
+        array = read_array(data, key, f"{store}:{row.member}")
         if sha256(data).digest() != row.sha256 or shape_text(array) != row.shape:
             return [(name, "its SHA-256 or its shape is not what was written")]
     except (StoreError, MapFormatError) as error:

@@ -105,7 +105,7 @@ def _refuse(name, array, bad, what):
             f"{name} {what}, got {array[i, j]} in cell [{i}, {j}], and "
             f"{np.count_nonzero(bad)} such cells in all"
         )
-        raise MapFormatError(msg)
+        raise MapFormatError(msg, part=name)
 
 
 def _cell_array(name, array, shape):
@@ -115,7 +115,7 @@ def _cell_array(name, array, shape):
             f"{name} must be plain numbers in the unit of the map, got a quantity in "
             f"{array.unit}: convert it with to_value"
         )
-        raise MapFormatError(msg)
+        raise MapFormatError(msg, part=name)
     masked = None
     if isinstance(array, np.ndarray) and hasattr(array, "mask"):
         # Masked arrays of numpy, or of astropy.
@@ -125,16 +125,16 @@ def _cell_array(name, array, shape):
         array = np.asarray(array)
     except ValueError as error:
         msg = f"{name} must be a 2D array of cells: {error}"
-        raise MapFormatError(msg) from error
+        raise MapFormatError(msg, part=name) from error
     if array.dtype.kind not in "iuf":
         msg = f"{name} must be real numbers, got dtype {array.dtype}"
-        raise MapFormatError(msg)
+        raise MapFormatError(msg, part=name)
     if array.ndim != 2 or array.size == 0:
         msg = f"{name} must be a 2D array of cells, got shape {array.shape}"
-        raise MapFormatError(msg)
+        raise MapFormatError(msg, part=name)
     if array.shape != shape:
         msg = f"{name} must have the shape {shape} of the grid, got {array.shape}"
-        raise MapFormatError(msg)
+        raise MapFormatError(msg, part=name)
     array = array.astype(float)
     if masked is not None:
         # No value, no known error, no stars.
