@@ -21,14 +21,18 @@ from ks4_ccd.catalogs.calibration import calibrate_catalog
 from ks4_ccd.catalogs.columns import SourceColumns
 from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
+    BrokenArchiveError,
     DirectionlessMapError,
     DownloadError,
+    FileWriteError,
     GeometryError,
     KS4Error,
     KS4Warning,
     MapFormatError,
     MapMismatchError,
     MapNotFoundError,
+    OptionError,
+    SeveralImagesError,
     StoreError,
 )
 from ks4_ccd.ks4.quality import field_flags, in_dr1
@@ -60,8 +64,10 @@ __version__ = version("ks4_ccd")
 
 __all__ = [
     "AlreadyCalibratedError",
+    "BrokenArchiveError",
     "DirectionlessMapError",
     "DownloadError",
+    "FileWriteError",
     "GeometryError",
     "IngestReport",
     "KS4Error",
@@ -75,7 +81,9 @@ __all__ = [
     "MapNotFoundError",
     "MisalignmentMap",
     "OffsetMap",
+    "OptionError",
     "ReferenceColumns",
+    "SeveralImagesError",
     "SimulatedField",
     "SourceColumns",
     "StoreError",

@@ -2,11 +2,13 @@
 """
 The errors and warnings of the package.
 
-Every error names the file or the argument that caused it, what was
-expected and what came instead. Catch `KS4Error` to catch them all.
+Every error names the file or the argument that caused it, what was expected,
+what was found, and what to do. Catch `KS4Error` to catch them all.
 """
 
 import math
+from collections.abc import Collection
+from typing import TypeVar
 
 import numpy as np
 from astropy.utils.exceptions import AstropyUserWarning
@@ -23,26 +25,39 @@ __all__ = [
     "MapFormatError",
     "MapMismatchError",
     "MapNotFoundError",
+    "OptionError",
+    "SeveralImagesError",
     "StoreError",
     "finite",
     "one_of",
 ]
 
+Name = TypeVar("Name", bound=str | None)
+
 
 class KS4Warning(AstropyUserWarning):
-    """A warning about data that are usable, yet not what they seem."""
+    """Issued where data are usable, but probably not what the user expects."""
 
 
 class KS4Error(Exception):
-    """The base of every error that this package raises on purpose."""
+    """The base class of all errors that the package raises deliberately."""
+
+
+class OptionError(KS4Error, ValueError):
+    """Raised if an option is not one of its allowed values, or not a finite number."""
 
 
 class MapFormatError(KS4Error):
     """
-    A map, or the file or archive that holds it, is not as documented.
+    Raised if a map, or a file or archive of maps, is not in a supported format.
 
-    ``part`` is the name of the array that is wrong ("values", "error", "count" or a
-    component), `None` if the error is not in one array.
+    Parameters
+    ----------
+    message : str
+        The text of the error.
+    part : str, optional
+        The name of the array that is wrong: ``"values"``, ``"error"``, ``"count"`` or
+        a component. `None` if the error is not in one array.
     """
 
     def __init__(self, message: str, *, part: str | None = None) -> None:
@@ -50,67 +65,132 @@ class MapFormatError(KS4Error):
         self.part = part
 
 
+class BrokenArchiveError(MapFormatError):
+    """
+    Raised if an archive cannot be read to its end.
+
+    Parameters
+    ----------
+    message : str
+        The text of the error.
+    is_corrupt : bool
+        Whether a checksum of the archive is wrong, so that any of its members
+        may be damaged. Otherwise the archive is truncated.
+    """
+
+    def __init__(self, message: str, is_corrupt: bool) -> None:
+        super().__init__(message)
+        self.is_corrupt = is_corrupt
+
+
 class MapNotFoundError(KS4Error, LookupError):
-    """No map with the wanted field, band, mode and aperture is there."""
+    """Raised if a library contains no map of the field, band, mode and aperture."""
 
 
 class MapMismatchError(KS4Error):
-    """A map and an image do not belong together."""
+    """Raised if a map does not belong to the image or the catalog."""
 
 
-class DirectionlessMapError(KS4Error, TypeError):
-    """A misalignment map, which has no direction, was to correct positions."""
+class DirectionlessMapError(KS4Error, TypeError, AttributeError):
+    """
+    Raised if a misalignment map is used as a correction of positions.
+
+    A misalignment map contains separations, which have no direction. The error
+    is also an `AttributeError`, so that ``hasattr(map, "dra")`` is `False`.
+    """
 
 
 class AlreadyCalibratedError(KS4Error):
-    """The image or the catalog was calibrated before."""
+    """Raised if an image or a catalog has been calibrated before."""
 
 
 class GeometryError(KS4Error, ValueError):
-    """A grid, an image or a position does not fit where it was to be used."""
+    """Raised if a grid, an image, a WCS or a position does not fit its use."""
+
+
+class SeveralImagesError(KS4Error):
+    """Raised if a file contains several images, and none of them was chosen."""
 
 
 class StoreError(KS4Error):
-    """A map store cannot be read or written."""
+    """Raised if a map store cannot be read or written."""
 
 
 class DownloadError(KS4Error, OSError):
-    """A file of the release could not be fetched."""
+    """Raised if a file cannot be downloaded."""
 
 
-def one_of(name, value, allowed):
-    """Return ``value`` if it is one of the allowed ones, else raise `KS4Error`."""
-    known = isinstance(value, str | None) and value in allowed
-    if not known:
+class FileWriteError(KS4Error, OSError):
+    """Raised if a file cannot be written, or already exists."""
+
+
+def one_of(name: str, value: Name, allowed: Collection[Name]) -> Name:
+    """
+    Return an option that has one of its allowed values.
+
+    Parameters
+    ----------
+    name : str
+        The name of the option, for the message.
+    value : str or None
+        Its value.
+    allowed : collection of str or None
+        The allowed values.
+
+    Returns
+    -------
+    value : str or None
+        The value, unchanged.
+
+    Raises
+    ------
+    OptionError
+        If the value is not among the allowed ones.
+
+    Examples
+    --------
+    >>> from ks4_ccd.exceptions import one_of
+    >>> one_of("method", "nearest", ("bilinear", "nearest"))
+    'nearest'
+    """
+    if not isinstance(value, str | None) or value not in allowed:
         msg = f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return value
 
 
-def finite(name, value):
-    """Return ``value`` as a float if it is one finite number, else raise `KS4Error`."""
+def finite(name: str, value: object) -> float:
+    """
+    Return an option that is one finite number.
+
+    Parameters
+    ----------
+    name : str
+        The name of the option, for the message.
+    value : float or scalar array_like
+        Its value.
+
+    Returns
+    -------
+    value : float
+        The value.
+
+    Raises
+    ------
+    OptionError
+        If the value is an array, not a number or not finite.
+
+    Examples
+    --------
+    >>> from ks4_ccd.exceptions import finite
+    >>> finite("zeropoint", 30)
+    30.0
+    """
     try:
-        number = float(value) if np.ndim(value) == 0 else math.nan
+        number = float(value) if np.ndim(value) == 0 else math.nan  # type: ignore[arg-type]  # TypeError is handled
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
         msg = f"{name} must be a finite number, got {value!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return number
-
-
-class FileWriteError(KS4Error, OSError):
-    """A file cannot be written, or already exists."""
-
-
-class BrokenArchiveError(MapFormatError):
-    """
-    An archive cannot be read to its end.
-
-    ``is_corrupt`` is whether its checksums are wrong, so that any of its
-    members may be; otherwise it was cut off.
-    """
-
-    def __init__(self, message, is_corrupt):
-        super().__init__(message)
-        self.is_corrupt = is_corrupt

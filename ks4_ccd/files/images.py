@@ -10,13 +10,12 @@ from pathlib import Path
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from ks4_ccd.exceptions import GeometryError, KS4Error, KS4Warning
+from ks4_ccd.exceptions import GeometryError, KS4Error, KS4Warning, SeveralImagesError
 from ks4_ccd.files.content import Content
 from ks4_ccd.files.datasum import DataSum
 from ks4_ccd.files.pixels import SCALING_CARDS, PlaneRows
 from ks4_ccd.files.selection import (
     PLANES,
-    SeveralImagesError,
     choose_image,
     first_image,
     is_carried_over,

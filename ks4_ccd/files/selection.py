@@ -4,13 +4,12 @@
 import re
 from numbers import Integral
 
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import GeometryError, KS4Error, SeveralImagesError
 
 __all__ = [
     "MAP_EXTENSIONS",
     "PLANES",
     "TABLE_EXTENSIONS",
-    "SeveralImagesError",
     "as_hdu",
     "choose_image",
     "first_image",
@@ -35,10 +34,6 @@ TABLE_EXTENSIONS = ("WCSDVARR", "D2IMARR")
 _PLANE_NAME = re.compile(
     "ERR|SIG|RMS|STD|UNC|I?VAR|INV|WEI|WGT|WHT|DQ|FLAG|QUAL|BPM|BAD|MASK"
 )
-
-
-class SeveralImagesError(KS4Error):
-    """A file contains several images of one shape."""
 
 
 def as_hdu(hdu):

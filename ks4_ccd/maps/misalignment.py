@@ -123,18 +123,13 @@ class MisalignmentMap(ValueMap):
     @property
     def dra(self):
         """No such thing: asking for it raises `DirectionlessMapError`."""
-        raise _NoComponentError(_DIRECTIONLESS)
+        raise DirectionlessMapError(_DIRECTIONLESS)
 
     @property
     def ddec(self):
         """No such thing: asking for it raises `DirectionlessMapError`."""
-        raise _NoComponentError(_DIRECTIONLESS)
+        raise DirectionlessMapError(_DIRECTIONLESS)
 
     def _interpolate(self, nodes, x, y, method):
         method = "nearest" if method == "dr1" else method
         return super()._interpolate(nodes, x, y, method)
-
-
-class _NoComponentError(DirectionlessMapError, AttributeError):
-    # An AttributeError as well, for `hasattr` and what inspects objects.
-    pass
