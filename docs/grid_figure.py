@@ -27,10 +27,11 @@ for edge in np.arange(rows + 1) - 0.5:
 axes.plot(x.ravel(), y.ravel(), ".", color="0.55", ms=3, label="centre of a pixel")
 
 # the cell edges, at X_IMAGE = k * size
-for k in range(grid.shape[0] + 1):
-    axes.axvline(k * SIZE - 1, color="tab:blue", lw=1.6)
-for k in range(grid.shape[1] + 1):
-    axes.axhline(k * SIZE - 1, color="tab:blue", lw=1.6)
+x_edges, y_edges = grid.cell_edges()
+for edge in x_edges:
+    axes.axvline(edge, color="tab:blue", lw=1.6)
+for edge in y_edges:
+    axes.axhline(edge, color="tab:blue", lw=1.6)
 axes.plot([], [], color="tab:blue", lw=1.6, label="edge of a cell")
 
 x_centers, y_centers = grid.centers()

@@ -398,10 +398,7 @@ def tidy(ax):
 
 def extent_of(grid):
     """Return the outer edges of the cells in 0-based pixel coordinates."""
-    limits = []
-    for n, size, origin in zip(grid.shape, grid.cell_size, grid.origin, strict=True):
-        limits += [origin - 1, origin - 1 + n * size]
-    return limits
+    return [*grid.extent[0], *grid.extent[1]]
 
 
 def hatch_empty(ax, grid, valid):
@@ -410,12 +407,10 @@ def hatch_empty(ax, grid, valid):
 
     if valid.all():
         return
-    left, _, bottom, _ = extent_of(grid)
-    width, height = grid.cell_size
+    x, y = grid.cell_edges()
     i, j = np.nonzero(~valid)
-    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-    place = (np.column_stack([i, j])[:, np.newaxis] + corners) * (width, height)
-    place += np.array([left, bottom])
+    corners = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]
+    place = np.stack([np.column_stack([x[i], y[j]]) for i, j in corners], axis=1)
     hatched = PolyCollection(
         place,
         facecolor=EMPTY_COLOR,

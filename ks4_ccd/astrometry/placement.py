@@ -259,8 +259,8 @@ def check_inside(place, image_shape, grid, by):
     """
     for axis, length in enumerate(reversed(image_shape)):
         first, last = place[axis], place[axis] + length
-        lowest = grid.origin[axis]
-        highest = lowest + grid.shape[axis] * grid.cell_size[axis]
+        # The first pixel is one after the lower edge of the first cell.
+        lowest, highest = (edge + 1 for edge in grid.extent[axis])
         if first < lowest - 0.5 or last > highest + 0.5:
             msg = (
                 f"according to {by} the image covers the pixels {first:g} to {last:g} "

@@ -278,9 +278,9 @@ def _binned(grid, binning):
         msg = f"binning must be positive, got {binning}"
         raise KS4Error(msg)
     size, origin = (np.array(p) for p in (grid.cell_size, grid.origin))
-    # The centre of the first pixel stays where the corner of the image allows.
+    # The lower edge of the first pixel, at -0.5, is that of both images.
     edges = [(np.array(borders) + 0.5) / binning - 0.5 for borders in grid.edges]
-    return MapGrid(grid.shape, size / binning, (origin - 0.5) / binning + 0.5, edges)
+    return MapGrid(grid.shape, size / binning, (origin + 0.5) / binning - 0.5, edges)
 
 
 def _image_shape(wcs, grid, image_shape, binning):

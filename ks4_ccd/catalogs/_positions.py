@@ -166,13 +166,8 @@ def _shown(place):
 
 def is_off_image(x, y, grid):
     """Return which positions are beyond the outermost pixels of the map's image."""
-    off = np.zeros(x.shape, dtype=bool)
-    for axis, position in enumerate((x, y)):
-        # The first pixel, like all others, reaches half a pixel around its centre.
-        first = grid.origin[axis] - 0.5
-        length = grid.shape[axis] * grid.cell_size[axis]
-        off |= (position < first) | (position > first + length)
-    return off
+    # Cells begin half a pixel before the image: at X_IMAGE = 0, not 0.5.
+    return ~grid.contains(x - 0.5, y - 0.5)
 
 
 def corrected_columns(sources, offsets, x, y, known, method):

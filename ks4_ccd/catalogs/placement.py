@@ -126,10 +126,10 @@ class PixelsAndSky:
         shift = self.shift
         if shift is None or self.other_stack is not None:
             return None
-        low = np.array(self.frame.first_pixel) - 1
-        high = low + 1 + np.multiply(self.frame.grid.shape, self.frame.grid.cell_size)
+        low, high = np.transpose(self.frame.grid.extent)
         place = self.own + shift
-        inside = ((place >= low) & (place <= high)).all(axis=1)
+        # One pixel beyond the first and the last one.
+        inside = ((place >= low) & (place <= high + 1)).all(axis=1)
         few = np.count_nonzero(~inside) <= _FEW * len(self)
         return shift if few else None
 

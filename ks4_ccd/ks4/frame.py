@@ -40,7 +40,7 @@ def first_pixel(grid, binning=1):
     x, y : float
         0-based pixel coordinates.
     """
-    return tuple(start - 0.5 + 0.5 / binning for start in grid.origin)
+    return tuple(low + 0.5 + 0.5 / binning for low, _ in grid.extent)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,10 @@ class StackFrame:
     @property
     def middle(self):
         """The coordinates ``(x, y)`` of the centre of the field."""
-        grid = self.grid
         return tuple(
-            first + (n * size - 1) / 2
-            for first, n, size in zip(
-                self.first_pixel, grid.shape, grid.cell_size, strict=True
+            first + (high - low - 1) / 2
+            for first, (low, high) in zip(
+                self.first_pixel, self.grid.extent, strict=True
             )
         )
 

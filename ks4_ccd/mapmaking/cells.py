@@ -91,15 +91,11 @@ def cell_members(x, y, grid, *, padding=0.0, outside="drop"):
     known = np.isfinite(x) & np.isfinite(y)
     first, number = [], []
     for axis, position in enumerate((x, y)):
-        n_cells, size = grid.shape[axis], float(grid.cell_size[axis])
-        # X_IMAGE from the lower edge of the first cell on.
-        place = np.where(known, position, 0.0) + 1.0 - grid.origin[axis]
-        if outside == "clip":
-            place = np.clip(place, 0.0, np.nextafter(n_cells * size, 0.0))
-        lowest = np.clip((place - padding[axis]) // size, 0, n_cells)
-        highest = np.clip((place + padding[axis]) // size, -1, n_cells - 1)
-        first.append(lowest.astype(np.intp))
-        number.append(np.maximum(highest - lowest + 1, 0).astype(np.intp))
+        lowest, highest = grid.windows_of(
+            axis, np.where(known, position, 0.0), padding[axis], outside=outside
+        )
+        first.append(lowest)
+        number.append(np.maximum(highest - lowest + 1, 0))
 
     n_members = np.where(known, number[0] * number[1], 0)
     star = np.repeat(np.arange(x.size), n_members)

@@ -95,8 +95,8 @@ class MapGrid:
     cell_size : float or tuple of float
         The size of a cell in pixels, along x and along y.
     origin : tuple of float, optional
-        ``X_IMAGE, Y_IMAGE`` (1-based pixel coordinates) of the lower edge of
-        the cell (0, 0).
+        0-based pixel coordinates ``(x, y)`` of the lower edges of the cell
+        (0, 0). By default this cell begins at X_IMAGE = 0, as in DR1.
     edges : pair of sequences, optional
         0-based pixel coordinates x, and y, of borders that values are not
         interpolated across: those of chips or amplifiers. A pixel whose
@@ -119,7 +119,7 @@ class MapGrid:
 
     shape: tuple
     cell_size: tuple
-    origin: tuple = (0.0, 0.0)
+    origin: tuple = (-1.0, -1.0)
     edges: tuple = ((), ())
 
     def __post_init__(self):
@@ -173,6 +173,75 @@ class MapGrid:
         )
         return rows, columns
 
+    @property
+    def extent(self):
+        """
+        The outer edges of the grid, ``((x_low, x_high), (y_low, y_high))``.
+
+        They are 0-based pixel coordinates. The image that the grid covers
+        begins one pixel after the lower edges: its first pixel is at
+        ``(x_low + 1, y_low + 1)``, its last one at ``(x_high, y_high)``.
+        """
+        return tuple(
+            (low, low + n * size)
+            for n, size, low in zip(
+                self.shape, self.cell_size, self.origin, strict=True
+            )
+        )
+
+    def cell_edges(self):
+        """
+        Return the edges of the cells along each axis.
+
+        Returns
+        -------
+        x, y : 1D `~numpy.ndarray`
+            0-based pixel coordinates, one more than there are cells: cell
+            ``[i, j]`` spans ``x[i]`` to ``x[i + 1]`` and ``y[j]`` to
+            ``y[j + 1]``.
+
+        Examples
+        --------
+        >>> from ks4_ccd import MapGrid
+        >>> MapGrid((3, 2), 400).cell_edges()[0].tolist()
+        [-1.0, 399.0, 799.0, 1199.0]
+        """
+        return tuple(
+            np.arange(n + 1) * size + low
+            for n, size, low in zip(
+                self.shape, self.cell_size, self.origin, strict=True
+            )
+        )
+
+    def contains(self, x, y):
+        """
+        Return which positions are on the grid.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, broadcast against each other.
+
+        Returns
+        -------
+        inside : bool or `~numpy.ndarray` of bool
+            Positions on the outer edges are on the grid; one that is not
+            finite is not.
+
+        Examples
+        --------
+        >>> from ks4_ccd import MapGrid
+        >>> grid = MapGrid((2, 2), 50)
+        >>> grid.extent
+        ((-1.0, 99.0), (-1.0, 99.0))
+        >>> grid.contains([0, 99, 100], 50).tolist()
+        [True, True, False]
+        """
+        (left, right), (bottom, top) = self.extent
+        x, y = (self._positions(axis, p) for axis, p in enumerate((x, y)))
+        inside = (left <= x) & (x <= right) & (bottom <= y) & (y <= top)
+        return inside if inside.ndim else bool(inside)
+
     def cell_of(self, x, y):
         """
         Return the cells that positions are in.
@@ -195,17 +264,45 @@ class MapGrid:
         """
         cells = []
         for axis, position in enumerate((x, y)):
-            try:
-                position = np.asarray(position, dtype=float)
-            except (TypeError, ValueError) as error:
-                msg = f"{'xy'[axis]} must be numbers: {error}"
-                raise GeometryError(msg) from error
+            position = self._positions(axis, position)
             if not np.isfinite(position).all():
                 msg = f"{'xy'[axis]} must be finite to be in a cell"
                 raise GeometryError(msg)
             index = self._cell_index(axis, position)
             cells.append(index if index.ndim else int(index))
         return tuple(cells)
+
+    def windows_of(self, axis, position, padding=0.0, *, outside="drop"):
+        """
+        Return the cells whose windows contain positions.
+
+        The window of a cell is the cell, extended by ``padding`` on each side:
+        ``lower edge - padding <= position < upper edge + padding``.
+
+        Parameters
+        ----------
+        axis : {0, 1}
+            0 for x, 1 for y.
+        position : `~numpy.ndarray`
+            0-based pixel coordinates along that axis, finite.
+        padding : float, optional
+            In pixels.
+        outside : {"drop", "clip"}
+            ``"clip"`` moves positions off the grid to its outer edges first.
+
+        Returns
+        -------
+        first, last : `~numpy.ndarray` of int
+            Indices along the axis. The first is larger than the last where no
+            window contains the position.
+        """
+        n, size = self.shape[axis], self.cell_size[axis]
+        place = position - self.origin[axis]
+        if outside == "clip":
+            place = np.clip(place, 0.0, np.nextafter(n * size, 0.0))
+        first = np.clip((place - padding) // size, 0, n)
+        last = np.clip((place + padding) // size, -1, n - 1)
+        return first.astype(np.intp), last.astype(np.intp)
 
     def cells_of_image(self, origin, image_shape):
         """
@@ -238,8 +335,8 @@ class MapGrid:
             0-based pixel coordinates.
         """
         return tuple(
-            (np.arange(n) + 0.5) * size + origin - 1
-            for n, size, origin in zip(
+            (np.arange(n) + 0.5) * size + low
+            for n, size, low in zip(
                 self.shape, self.cell_size, self.origin, strict=True
             )
         )
@@ -271,11 +368,11 @@ class MapGrid:
         if method == "nearest":
             index = self._cell_index(axis, position)
             return Stencil(index, index, np.zeros(index.shape))
-        pixel = position - self.origin[axis]
+        place = position - self.origin[axis]
         if method == "dr1":
-            node = pixel * ((n - 1) / max(n * size - 1, 1))
+            node = (place - 1) * ((n - 1) / max(n * size - 1, 1))
         else:
-            node = (pixel + 1) / size - 0.5
+            node = place / size - 0.5
         first, last = 0, n - 1
         if method == "bilinear" and self.edges[axis]:
             first, last = self._cells_between_edges(axis, position)
@@ -296,6 +393,13 @@ class MapGrid:
         return first, last
 
     def _cell_index(self, axis, position):
-        x_image = position + 1 - self.origin[axis]
-        index = np.floor(x_image / self.cell_size[axis])
+        index = np.floor((position - self.origin[axis]) / self.cell_size[axis])
         return np.clip(index, 0, self.shape[axis] - 1).astype(np.intp)
+
+    @staticmethod
+    def _positions(axis, position):
+        try:
+            return np.asarray(position, dtype=float)
+        except (TypeError, ValueError) as error:
+            msg = f"{'xy'[axis]} must be numbers: {error}"
+            raise GeometryError(msg) from error

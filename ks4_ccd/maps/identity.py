@@ -27,12 +27,8 @@ def checksum_of(zpmap):
     """
     digest = sha256()
     grid = zpmap.grid
-    # The lower edges of the first cell, whatever pixels are counted from.
-    corner = [
-        centers[0] - size / 2
-        for centers, size in zip(grid.centers(), grid.cell_size, strict=True)
-    ]
-    layout = [*grid.shape, *np.round([*corner, *grid.cell_size], 6), grid.edges]
+    numbers = np.round([*grid.origin, *grid.cell_size], 6)
+    layout = [*grid.shape, *numbers, grid.edges]
     if zpmap.image_unit != u.adu:
         layout.append(zpmap.image_unit.to_string())
     digest.update(repr([str(item) for item in layout]).encode())

@@ -332,6 +332,6 @@ def _map_images(zpmap):
             n = axis + 1
             header[f"CTYPE{n}"] = f"{'XY'[axis]}_IMAGE", "pixels of the stack, from 1"
             header[f"CRPIX{n}"] = 0.5
-            header[f"CRVAL{n}"] = origin[axis]
+            header[f"CRVAL{n}"] = origin[axis] + 1
             header[f"CDELT{n}"] = size[axis], "[pix] size of a cell"
         yield np.ascontiguousarray(array.T), header

@@ -354,9 +354,10 @@ def simulate_field(
 def _hole(grid):
     """Return a region that holds whole cells, about a 20th of the image wide."""
     limits = []
-    for n, size, start in zip(grid.shape, grid.cell_size, (0.68, 0.36), strict=True):
+    for n, edges, start in zip(
+        grid.shape, grid.cell_edges(), (0.68, 0.36), strict=True
+    ):
         width = max(1, round(0.06 * n))
         first = min(round(start * n), n - width)
-        # In X_IMAGE from edge to edge; pixel coordinates are one less.
-        limits += [first * size - 1, (first + width) * size - 1]
+        limits += edges[[first, first + width]].tolist()
     return tuple(limits)

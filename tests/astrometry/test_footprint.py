@@ -411,9 +411,9 @@ def test_the_stack_may_be_of_another_size(tan_wcs):
 
 
 def test_a_grid_may_begin_elsewhere(tan_wcs):
-    """The first pixel of its image is that of its origin."""
+    """The first pixel of its image is one after its origin."""
     grid = MapGrid.for_image((33, 33), (660, 660))
-    grid = MapGrid(grid.shape, grid.cell_size, (100, 200))
+    grid = MapGrid(grid.shape, grid.cell_size, (99, 199))
     wcs = tan_wcs((660, 660))
     assert find_origin({}, wcs, (660, 660), grid, field="0000") == (100, 200)
     part = wcs[100:300, 400:600]

@@ -126,7 +126,7 @@ def test_window_of_a_cell():
 
 def test_origin_of_the_grid():
     """Cells are counted from the origin of the grid."""
-    grid = MapGrid((3, 3), 10, origin=(100, 200))
+    grid = MapGrid((3, 3), 10, origin=(99, 199))
     _, cell = cell_members([99.0, 98.9, 125.0], [199.0, 199.0, 215.0], grid)
     assert_array_equal(cell, [0, 7])
 

@@ -40,11 +40,39 @@ def test_a_non_square_image_has_non_square_cells():
 
 
 def test_an_origin_shifts_the_cells():
-    """The origin is the X_IMAGE, Y_IMAGE of the lower edge of cell (0, 0)."""
-    grid = MapGrid((2, 2), 10, origin=(100, 50))
+    """The origin is the 0-based position of the lower edges of cell (0, 0)."""
+    assert MapGrid((2, 2), 10).origin == (-1, -1)
+    grid = MapGrid((2, 2), 10, origin=(99, 49))
     assert grid.cell_of(98, 49) == (0, 0)
     assert grid.cell_of(109, 59) == (1, 1)
     assert grid.centers()[0].tolist() == [104, 114]
+
+
+def test_the_extent_is_that_of_the_cells():
+    """Lower and upper edges along x and y, the first and last of `cell_edges`."""
+    grid = MapGrid((3, 2), (400, 200), origin=(99, 49))
+    assert grid.extent == ((99, 1299), (49, 449))
+    for edges, limits in zip(grid.cell_edges(), grid.extent, strict=True):
+        assert (edges[0], edges[-1]) == limits
+    x, y = grid.cell_edges()
+    centers = [(edges[1:] + edges[:-1]) / 2 for edges in (x, y)]
+    for own, expected in zip(grid.centers(), centers, strict=True):
+        np.testing.assert_array_equal(own, expected)
+    i, j = grid.cell_of(x[:-1, None], y[:-1])
+    np.testing.assert_array_equal((i * 2 + j).ravel(), np.arange(6))
+
+
+def test_contained_positions():
+    """All pixels of the image are on its grid, no others, and NaN is not."""
+    grid = MapGrid.for_image((6, 5), (100, 120))
+    x, y = np.arange(-3.0, 124), np.arange(-3.0, 104)
+    inside = grid.contains(x[:, None], y)
+    expected = ((x >= -1) & (x <= 119))[:, None] & ((y >= -1) & (y <= 99))
+    np.testing.assert_array_equal(inside, expected)
+    assert grid.contains(np.nan, 5) is False
+    assert grid.contains(5, 5) is True
+    with pytest.raises(GeometryError, match="y must be numbers"):
+        grid.contains(1, "a")
 
 
 @given(

@@ -149,7 +149,7 @@ def test_the_checksum_is_that_of_what_is_applied(make_map):
     others.append(ZeroPointMap(*parts[:2], grid=zpmap.grid))
     for grid in (
         MapGrid((5, 4), 21),
-        MapGrid((5, 4), 20, origin=(1, 0)),
+        MapGrid((5, 4), 20, origin=(0, -1)),
         MapGrid((5, 4), 20, edges=([50], [])),
     ):
         others.append(ZeroPointMap(*parts, grid=grid))
