@@ -20,6 +20,7 @@ from ks4_ccd.catalogs.placement import PixelsAndSky
 from ks4_ccd.exceptions import GeometryError, KS4Warning
 from ks4_ccd.ks4.frame import StackFrame
 from ks4_ccd.ks4.header import frame_shape
+from ks4_ccd.ks4.tangent import unproject
 
 __all__ = ["corrected_columns", "has_sky", "is_off_image", "positions_on_map"]
 
@@ -218,30 +219,15 @@ def corrected_columns(sources, offsets, x, y, known, method):
     columns = {}
     for pair in pairs:
         angles = (column_in(table, name, u.deg) for name in pair)
-        for name, angle in zip(pair, _moved(*angles, dra, ddec), strict=True):
+        for name, angle in zip(pair, unproject(dra, ddec, *angles), strict=True):
             unit = unit_of(table[name])
             columns[name] = angle if unit is None else (angle * u.deg).to_value(unit)
     for name in frames:
         old = table[name]
-        ra, dec = _moved(old.icrs.ra.deg, old.icrs.dec.deg, dra, ddec)
+        ra, dec = unproject(dra, ddec, old.icrs.ra.deg, old.icrs.dec.deg)
         moved = SkyCoord(ra, dec, unit="deg", frame="icrs")
         columns[name] = moved.transform_to(old.frame.replicate_without_data())
     return columns
-
-
-def _moved(ra, dec, dra, ddec):
-    """
-    Move positions in degrees by small angles in radians, east and north.
-
-    The vector to the moved position, with its longitude counted from the old
-    one, knows no singularity at the poles.
-    """
-    dec = np.radians(dec)
-    cosine, sine = np.cos(dec), np.sin(dec)
-    towards = cosine - ddec * sine
-    moved_ra = (ra + np.degrees(np.arctan2(dra, towards))) % 360
-    moved_dec = np.arctan2(sine + ddec * cosine, np.hypot(towards, dra))
-    return moved_ra, np.degrees(moved_dec)
 
 
 def _names(names):

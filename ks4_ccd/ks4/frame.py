@@ -11,6 +11,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.ks4.tangent import project
 from ks4_ccd.ks4.tiling import PIXEL_SCALE, field_center, field_number
 
 if TYPE_CHECKING:
@@ -128,17 +129,10 @@ class StackFrame:
             0-based pixel coordinates on the stack; NaN where a position is
             not finite or 90 deg or more from the centre of the field.
         """
-        ra, dec = np.radians(ra) - self.center.ra.rad, np.radians(dec)
-        sine, cosine = np.sin(self.center.dec.rad), np.cos(self.center.dec.rad)
-        along = np.cos(dec) * np.cos(ra)
-        depth = np.sin(dec) * sine + along * cosine
+        xi, eta = project(ra, dec, self.center.ra.deg, self.center.dec.deg)
         pixel = np.radians(self.pixel_scale / 3600)
-        per_pixel = pixel * np.where(depth > 0, depth, np.nan)
         x, y = self.middle
-        return (
-            x - np.cos(dec) * np.sin(ra) / per_pixel,
-            y + (np.sin(dec) * cosine - along * sine) / per_pixel,
-        )
+        return x - xi / pixel, y + eta / pixel
 
     def is_near_stack(self, x, y):
         """

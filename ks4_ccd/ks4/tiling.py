@@ -17,6 +17,7 @@ from astropy.coordinates import BaseCoordinateFrame, ConvertError, SkyCoord
 
 from ks4_ccd.exceptions import GeometryError, KS4Error
 from ks4_ccd.ks4.names import normalize_field
+from ks4_ccd.ks4.tangent import project
 
 __all__ = [
     "PIXEL_SCALE",
@@ -261,20 +262,15 @@ def _nearest_tile(ra, dec):
         count = _RING_COUNT[ring]
         west = np.floor(np.nan_to_num(ra) * count / 360).astype(int)
         for k in (west % count, (west + 1) % count):
-            closeness = _closeness(ra - 360 * k / count, dec, ring_dec)
+            closeness = _closeness(ra, dec, 360 * k / count, ring_dec)
             better = closeness > best
             best = np.where(better, closeness, best)
             number = np.where(better, _RING_START[ring] + k, number)
     return number, np.isfinite(best)
 
 
-def _closeness(delta_ra, dec, center_dec):
-    # Cosine of the distance to a tile's centre; -inf out of the tile.
-    delta_ra, dec, center_dec = map(np.radians, (delta_ra, dec, center_dec))
-    along = np.cos(dec) * np.cos(delta_ra)
-    cosine = np.sin(dec) * np.sin(center_dec) + along * np.cos(center_dec)
-    east = np.cos(dec) * np.sin(delta_ra)
-    north = np.sin(dec) * np.cos(center_dec) - along * np.sin(center_dec)
-    reach = _HALF_WIDTH * cosine
-    inside = (np.abs(east) <= reach) & (np.abs(north) <= reach)
-    return np.where(inside, cosine, -np.inf)
+def _closeness(ra, dec, center_ra, center_dec):
+    # Larger the nearer the centre of a tile is; -inf outside the tile.
+    xi, eta = project(ra, dec, center_ra, center_dec)
+    inside = (np.abs(xi) <= _HALF_WIDTH) & (np.abs(eta) <= _HALF_WIDTH)
+    return np.where(inside, -np.hypot(xi, eta), -np.inf)

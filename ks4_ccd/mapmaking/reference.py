@@ -24,6 +24,7 @@ from ks4_ccd.catalogs.columns import (
 )
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.files.tables import read_table
+from ks4_ccd.ks4.tangent import unproject
 
 __all__ = [
     "COLOUR_TERMS",
@@ -434,18 +435,8 @@ def moved(ra, dec, pm_ra, pm_dec, years):
     """
     east, north = (np.radians(pm * years / 3.6e6) for pm in (pm_ra, pm_dec))
     known = np.isfinite(east) & np.isfinite(north) & ((east != 0) | (north != 0))
-    east, north = east[known], north[known]
-    sin_ra, cos_ra = _sin_and_cos(ra[known])
-    sin_dec, cos_dec = _sin_and_cos(dec[known])
-    outward = cos_dec - sin_dec * north
-    x = outward * cos_ra - sin_ra * east
-    y = outward * sin_ra + cos_ra * east
-    z = sin_dec + cos_dec * north
     new_ra, new_dec = ra.copy(), dec.copy()
-    new_ra[known] = np.degrees(np.arctan2(y, x)) % 360
-    new_dec[known] = np.degrees(np.arctan2(z, np.hypot(x, y)))
+    new_ra[known], new_dec[known] = unproject(
+        east[known], north[known], ra[known], dec[known]
+    )
     return new_ra, new_dec
-
-
-def _sin_and_cos(degrees):
-    return np.sin(np.radians(degrees)), np.cos(np.radians(degrees))
