@@ -21,7 +21,7 @@ from ks4_ccd.catalogs._values import UNREACHABLE, sample
 from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import MapMismatchError
 from ks4_ccd.ks4.header import field_in, says
-from ks4_ccd.photometry.options import check_choices, warn_flags
+from ks4_ccd.photometry.options import CalibrationOptions, warn_flags
 
 __all__ = ["calibrate_catalog"]
 
@@ -207,7 +207,12 @@ optional
        50.0     20.0        0.05    30.0      0
        75.0       --          --    30.1      0
     """
-    check_choices(method, zp_error, error_kind, uncalibrated)
+    CalibrationOptions(
+        method=method,
+        zp_error=zp_error,
+        error_kind=error_kind,
+        uncalibrated=uncalibrated,
+    )
     sources = Sources(table, columns, apertures, mag_zeropoint)
     _catalog_record.refuse_second(sources, recalibrate)
     unasked = method != "dr1" and not _catalog_record.is_corrected(table.meta)

@@ -16,12 +16,12 @@ from ks4_ccd.files.pixels import blank_value
 from ks4_ccd.files.units import conversion
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry._record import Calibration
-from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
-from ks4_ccd.photometry.options import (
-    require_zeropoints,
-    result_dtype,
+from ks4_ccd.photometry._rows import (
+    UNCERTAINTY_KINDS,
+    ZeroPointRows,
     uncalibrated_rows,
 )
+from ks4_ccd.photometry.options import require_zeropoints, result_dtype
 
 __all__ = ["check_types", "result_mask", "transform"]
 
@@ -104,15 +104,9 @@ class _Work(NamedTuple):
 
     def rows(self, x, y, shape):
         """Return the rows of a part of the image that begins at a pixel."""
+        origin = self.origin[0] + x, self.origin[1] + y
         return ZeroPointRows(
-            self.zpmap,
-            (self.origin[0] + x, self.origin[1] + y),
-            shape,
-            zeropoint=self.calibration.zeropoint,
-            method=self.calibration.method,
-            error_kind=self.calibration.error_kind,
-            unit_scale=self.calibration.unit_scale,
-            inverse=self.inverse,
+            self.zpmap, origin, shape, self.calibration, inverse=self.inverse
         )
 
     def empty(self, data, error):

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-A zero-point map applied to the rows of an image, at the speed of memory.
+Apply a zero-point map to the rows of an image, at the speed of memory.
 
 No map is ever blown up to the size of the image. Between two rows of cells
 the zero point changes linearly along a column, so the flux factor changes
@@ -11,14 +11,18 @@ cache of the processor.
 """
 
 import math
+from collections.abc import Iterator
 from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
+from ks4_ccd.exceptions import MapMismatchError
 from ks4_ccd.maps.fill import harmonic_fill
+from ks4_ccd.maps.zeropoint import ZeroPointMap
+from ks4_ccd.photometry._record import Calibration
 
-__all__ = ["UNCERTAINTY_KINDS", "ZeroPointRows", "unreachable_rows"]
+__all__ = ["UNCERTAINTY_KINDS", "ZeroPointRows", "uncalibrated_rows"]
 
 _BLOCK = 16
 _LN_FACTOR = 0.4 * math.log(10)
@@ -90,30 +94,22 @@ class ZeroPointRows:
         of the map.
     shape : tuple of int
         The shape of the image.
-    zeropoint : float
-        The zero point that the image gets, in magnitudes.
-    method : {"bilinear", "nearest", "dr1"}
-    error_kind : {"scatter", "median"} or `None`
-        Which errors of the map go into the uncertainty, `None` for none.
-    unit_scale : float
-        A factor for all pixels, beside that of the zero point.
-    inverse : bool
-        Undo what is otherwise done: rows of the result become rows of the
-        image again.
+    calibration : `~ks4_ccd.photometry._record.Calibration`
+        Zero point, method, error kind and the scale of the unit.
+    inverse : bool, optional
+        Remove the calibration: rows of the result become rows of the image.
     """
 
     def __init__(
         self,
-        zpmap,
-        origin,
-        shape,
+        zpmap: ZeroPointMap,
+        origin: tuple[float, float],
+        shape: tuple[int, ...],
+        calibration: Calibration,
         *,
-        zeropoint=30.0,
-        method="bilinear",
-        error_kind=None,
-        unit_scale=1.0,
-        inverse=False,
-    ):
+        inverse: bool = False,
+    ) -> None:
+        method, unit_scale = calibration.method, calibration.unit_scale
         rows, columns = (
             np.arange(n) + start for n, start in zip(shape, origin[::-1], strict=True)
         )
@@ -122,18 +118,20 @@ class ZeroPointRows:
         self._inverse = inverse
         self._last_ratios = None, None
         # Cells are blended as magnitudes, that is as logarithms of the factor.
-        # Only the release's own method blends the factors themselves.
+        # Only DR1's own method blends the factors themselves.
         self._blend_logs = method != "dr1"
         if self._blend_logs:
-            magnitude = zeropoint - harmonic_fill(zpmap.values, zpmap.valid)
-            nodes = _LN_FACTOR * magnitude + math.log(unit_scale)
+            filled = harmonic_fill(zpmap.values, zpmap.valid)
+            nodes = _LN_FACTOR * (calibration.zeropoint - filled) + math.log(unit_scale)
             self._nodes = -nodes if inverse else nodes
         else:
             marked = zpmap.marked()["values"]
-            self._nodes = 10 ** (0.4 * (zeropoint - marked)) * unit_scale
+            factors = 10 ** (0.4 * (calibration.zeropoint - marked))
+            self._nodes = factors * unit_scale
         self._node_errors = None
-        if error_kind is not None:
-            self._node_errors = zpmap.node_errors(error_kind, method).scaled(_LN_FACTOR)
+        if calibration.error_kind is not None:
+            errors = zpmap.node_errors(calibration.error_kind, method)
+            self._node_errors = errors.scaled(_LN_FACTOR)
 
     def apply(
         self, data, out, uncertainty=None, kind=None, out_uncertainty=None, *, first=0
@@ -280,9 +278,14 @@ class ZeroPointRows:
         return nodes[lower] * (1 - fraction) + nodes[upper] * fraction
 
 
-def unreachable_rows(zpmap, origin, shape):
+def uncalibrated_rows(
+    zpmap: ZeroPointMap,
+    origin: tuple[float, float],
+    shape: tuple[int, ...],
+    uncalibrated: str,
+) -> Iterator[tuple[slice, np.ndarray]]:
     """
-    Yield the rows of an image in which pixels have no calibrated cell near.
+    Yield the pixels of an image that are to be masked as uncalibrated.
 
     Parameters
     ----------
@@ -291,16 +294,24 @@ def unreachable_rows(zpmap, origin, shape):
         0-based pixel coordinates x, y of the image's first pixel on the grid.
     shape : tuple of int
         The shape of the image.
+    uncalibrated : {"mask", "fill", "raise"}
+        How pixels are treated whose cell is empty and touches no cell with
+        stars.
 
     Yields
     ------
     rows : slice
         Rows of the image.
     columns : 1D `~numpy.ndarray` of bool
-        Which pixels of each of these rows are empty and touch no valid cell.
+        Which pixels of each of these rows are uncalibrated.
+
+    Raises
+    ------
+    MapMismatchError
+        If pixels are uncalibrated and ``uncalibrated`` is ``"raise"``.
     """
     alone = ~zpmap.reachable
-    if not alone.any():
+    if uncalibrated == "fill" or not alone.any():
         return
     cell_x, cell_y = (
         zpmap.grid.stencil(axis, np.arange(length) + origin[axis], "nearest").lower
@@ -308,6 +319,14 @@ def unreachable_rows(zpmap, origin, shape):
     )
     for cell in np.unique(cell_y):
         columns = alone[cell_x, cell]
-        if columns.any():
-            start, stop = np.searchsorted(cell_y, [cell, cell + 1]).tolist()
-            yield slice(start, stop), columns
+        if not columns.any():
+            continue
+        start, stop = np.searchsorted(cell_y, [cell, cell + 1]).tolist()
+        if uncalibrated == "raise":
+            msg = (
+                f"pixels of the image, in rows {start} to {stop - 1} and possibly "
+                f"others, are far from any cell with stars of {zpmap.name}: use "
+                'uncalibrated="mask" or "fill" to accept them'
+            )
+            raise MapMismatchError(msg)
+        yield slice(start, stop), columns

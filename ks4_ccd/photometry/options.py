@@ -1,7 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Resolve the options of a calibration, in memory and from file to file alike."""
+"""The options of a calibration, checked once, and the plan that follows from them."""
 
 import warnings
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -11,59 +12,169 @@ from ks4_ccd.exceptions import (
     DirectionlessMapError,
     KS4Error,
     KS4Warning,
-    MapMismatchError,
     finite,
     one_of,
 )
+from ks4_ccd.files.selection import as_hdu
 from ks4_ccd.files.units import as_gain, factor_to_counts
 from ks4_ccd.ks4.quality import field_flags
 from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.maps.grid import METHODS
+from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import MisalignmentMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry._record import Calibration
-from ks4_ccd.photometry._rows import unreachable_rows
 
 __all__ = [
+    "CalibrationOptions",
+    "FileCalibrationOptions",
     "Plan",
-    "check_choices",
-    "plan",
     "require_zeropoints",
     "result_dtype",
-    "uncalibrated_rows",
     "warn_flags",
 ]
-
 
 # mag, a factor of 10,000.
 _LARGEST_CHANGE = 10
 
-
-def check_choices(method, zp_error, error_kind, uncalibrated):
-    """Raise `KS4Error` if an option is not one of its allowed values."""
-    one_of("method", method, METHODS)
-    one_of("zp_error", zp_error, ("propagate", "ignore"))
-    one_of("error_kind", error_kind, ERROR_KINDS)
-    one_of("uncalibrated", uncalibrated, ("mask", "fill", "raise"))
+# Units of the result over 1 ADU, so that a gain does not bring it to 0 or infinity.
+_LEAST_SCALE = 1e-290
 
 
-def require_zeropoints(zpmap):
-    """Return a zero-point map as it is, refuse anything else."""
-    if isinstance(zpmap, MisalignmentMap):
-        msg = (
-            "zpmap is a MisalignmentMap, which contains the quality of positions and "
-            "no zero points: load a map with .zeropoint(...)"
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """
+    How the pixels of an image are calibrated.
+
+    The attributes are the arguments of `~ks4_ccd.apply_zeropoint` of the same
+    names. They are checked here and nowhere else.
+
+    Raises
+    ------
+    KS4Error
+        If a value is not allowed.
+    """
+
+    zeropoint: float = 30.0
+    method: str = "bilinear"
+    zp_error: str = "propagate"
+    error_kind: str = "scatter"
+    uncalibrated: str = "mask"
+    unit: u.UnitBase | str | None = None
+    gain: u.Quantity | None = None
+    recalibrate: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("method", self.method, METHODS)
+        one_of("zp_error", self.zp_error, ("propagate", "ignore"))
+        one_of("error_kind", self.error_kind, ERROR_KINDS)
+        one_of("uncalibrated", self.uncalibrated, ("mask", "fill", "raise"))
+        self._set("zeropoint", finite("zeropoint", self.zeropoint))
+        self._set("unit", _flux_unit(self.unit, self.zeropoint))
+        self._set("gain", as_gain(self.gain))
+        self._set("recalibrate", bool(self.recalibrate))
+
+    def _set(self, name: str, value: object) -> None:
+        # The class is frozen: an argument is replaced by what it stands for.
+        object.__setattr__(self, name, value)
+
+    def plan(self, zpmap: ZeroPointMap, image_unit: u.UnitBase) -> "Plan":
+        """
+        Return what these options do to an image.
+
+        Raises
+        ------
+        KS4Error
+            If the image is not in the unit of the map, or a zero point of the
+            map is too far from that of the result.
+        """
+        counts_per_pixel = factor_to_counts(image_unit, zpmap, self.gain)
+        _refuse_factors(zpmap, self.zeropoint, self.method)
+        new_unit = image_unit if counts_per_pixel == 1 else zpmap.image_unit
+        unit_scale, unit_zeropoint = counts_per_pixel, self.zeropoint
+        if self.unit is not None:
+            new_unit = self.unit
+            unit_scale *= float((self.zeropoint * u.ABmag).to_value(new_unit))
+            unit_zeropoint = float((1 * new_unit).to_value(u.ABmag))
+        calibration = Calibration(
+            map_name=zpmap.name,
+            method=self.method,
+            zeropoint=self.zeropoint,
+            error_kind=self.error_kind if self.zp_error == "propagate" else None,
+            unit_scale=unit_scale,
+            unit=image_unit.to_string(),
+            new_unit=new_unit.to_string(),
         )
-        raise DirectionlessMapError(msg)
-    if not isinstance(zpmap, ZeroPointMap):
-        msg = f"zpmap must be a ZeroPointMap, got {type(zpmap).__name__}"
-        raise KS4Error(msg)
-    return zpmap
+        return Plan(calibration, new_unit, unit_zeropoint, counts_per_pixel)
+
+    def call(self, zpmap: ZeroPointMap) -> dict[str, object]:
+        """Return the arguments that are logged in the header of an image."""
+        return {
+            "zpmap": zpmap.name,
+            "zeropoint": self.zeropoint,
+            "method": self.method,
+            "zp_error": self.zp_error,
+            "error_kind": self.error_kind,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCalibrationOptions(CalibrationOptions):
+    """
+    How the image in a FITS file is calibrated.
+
+    The attributes are the arguments of `~ks4_ccd.calibrate_file` of the same
+    names.
+
+    Raises
+    ------
+    KS4Error
+        If a value is not allowed.
+    """
+
+    mode: str = "single"
+    aperture: str = "APER5"
+    smooth: float | None = None
+    hdu: int | str | tuple[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.smooth is not None:
+            self._set("smooth", finite("smooth", self.smooth))
+        self._set("hdu", as_hdu(self.hdu))
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the options that are given, as numbers and text."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: value if isinstance(value, str | float | int | tuple) else str(value)
+            for name, value in given.items()
+            if value is not None
+        }
+
+
+def _flux_unit(unit: u.UnitBase | str | None, zeropoint: float) -> u.UnitBase | None:
+    """Return a unit of physical fluxes, or raise `KS4Error`."""
+    if unit is None:
+        return None
+    try:
+        unit_of_result = u.Unit(unit)
+        if not isinstance(unit_of_result, u.UnitBase):
+            msg = "magnitudes are not fluxes"
+            raise ValueError(msg)
+        scale = float((zeropoint * u.ABmag).to_value(unit_of_result))
+        if not _LEAST_SCALE < scale < 1 / _LEAST_SCALE:
+            msg = f"its scale is {unit_of_result.decompose().scale:g}"
+            raise ValueError(msg)
+    except (ValueError, TypeError, u.UnitsError) as error:
+        msg = f"unit must be one that nJy converts to, got {unit!r}: {error}"
+        raise KS4Error(msg) from None
+    return unit_of_result
 
 
 class Plan(NamedTuple):
     """
-    What a calibration does to an image.
+    A calibration of one image, with its units resolved.
 
     Attributes
     ----------
@@ -82,41 +193,7 @@ class Plan(NamedTuple):
     counts_per_pixel: float
 
 
-def plan(zpmap, old_unit, zeropoint, method, zp_error, error_kind, unit, gain):
-    """Return the `Plan` for an image in ``old_unit``."""
-    gain = as_gain(gain)
-    zeropoint = finite("zeropoint", zeropoint)
-    counts_per_pixel = factor_to_counts(old_unit, zpmap, gain)
-    _refuse_factors(zpmap, zeropoint, method)
-    new_unit = old_unit if counts_per_pixel == 1 else zpmap.image_unit
-    unit_scale, unit_zeropoint = counts_per_pixel, zeropoint
-    if unit is not None:
-        try:
-            new_unit = u.Unit(unit)
-            if not isinstance(new_unit, u.UnitBase):
-                msg = "magnitudes are not fluxes"
-                raise ValueError(msg)
-            unit_scale *= float((zeropoint * u.ABmag).to_value(new_unit))
-            if not 0 < unit_scale < np.inf:
-                msg = f"its scale is {new_unit.decompose().scale:g}"
-                raise ValueError(msg)
-            unit_zeropoint = float((1 * new_unit).to_value(u.ABmag))
-        except (ValueError, TypeError, u.UnitsError) as error:
-            msg = f"unit must be one that nJy converts to, got {unit!r}: {error}"
-            raise KS4Error(msg) from None
-    calibration = Calibration(
-        map_name=zpmap.name,
-        method=method,
-        zeropoint=zeropoint,
-        error_kind=error_kind if zp_error == "propagate" else None,
-        unit_scale=unit_scale,
-        unit=old_unit.to_string(),
-        new_unit=new_unit.to_string(),
-    )
-    return Plan(calibration, new_unit, unit_zeropoint, counts_per_pixel)
-
-
-def _refuse_factors(zpmap, zeropoint, method):
+def _refuse_factors(zpmap: ZeroPointMap, zeropoint: float, method: str) -> None:
     """Raise `KS4Error` if a zero point is more than 10 mag from that of the result."""
     applied = zpmap.values if method == "dr1" else zpmap.values[zpmap.valid]
     applied = applied[np.isfinite(applied)]
@@ -136,7 +213,7 @@ def _refuse_factors(zpmap, zeropoint, method):
     else:
         cause = (
             "give a zeropoint= (--zeropoint) near that of the map, or check that the "
-            "map holds zero points of images in counts"
+            "map contains zero points of images in counts (ADU)"
         )
     msg = (
         f"expected zero points within {_LARGEST_CHANGE} mag of "
@@ -146,50 +223,52 @@ def _refuse_factors(zpmap, zeropoint, method):
     raise KS4Error(msg)
 
 
-def uncalibrated_rows(zpmap, origin, shape, uncalibrated):
+def require_zeropoints(zpmap: object) -> ZeroPointMap:
     """
-    Yield what is to be masked as uncalibrated: see `unreachable_rows`.
+    Return a zero-point map unchanged.
 
     Raises
     ------
-    MapMismatchError
-        If there is anything and ``uncalibrated`` is ``"raise"``.
+    DirectionlessMapError
+        If it is a `~ks4_ccd.MisalignmentMap`.
+    KS4Error
+        If it is anything else.
     """
-    if uncalibrated == "fill":
-        return
-    for rows, columns in unreachable_rows(zpmap, origin, shape):
-        if uncalibrated == "raise":
-            msg = (
-                f"pixels of the image, of rows {rows.start} to {rows.stop - 1} among "
-                f"others, are far from any cell with stars of {zpmap.name}: "
-                'uncalibrated="mask" or "fill" accepts them'
-            )
-            raise MapMismatchError(msg)
-        yield rows, columns
+    if isinstance(zpmap, MisalignmentMap):
+        msg = (
+            "zpmap is a MisalignmentMap, which contains the quality of positions and "
+            "no zero points: load a map with .zeropoint(...)"
+        )
+        raise DirectionlessMapError(msg)
+    if not isinstance(zpmap, ZeroPointMap):
+        msg = f"zpmap must be a ZeroPointMap, got {type(zpmap).__name__}"
+        raise KS4Error(msg)
+    return zpmap
 
 
-def warn_flags(key):
-    """Warn if the release flags the field of a map."""
+def warn_flags(key: MapKey | None, stacklevel: int = 3) -> None:
+    """Warn if DR1 flags the field of a map in its band."""
     try:
         flags = field_flags(key.field, key.band) if key is not None else ()
     except KS4Error:
-        # A field of another survey: the release says nothing of it.
+        # A field of another survey.
         flags = ()
     if flags:
         msg = (
-            f"the release flags field {key.field} in {key.band}: {', '.join(flags)}; "
+            f"DR1 flags field {key.field} in {key.band}: {', '.join(flags)}; "
             "its zero points may be off"
         )
-        warnings.warn(msg, KS4Warning, stacklevel=3)
+        warnings.warn(msg, KS4Warning, stacklevel=stacklevel)
 
 
-def result_dtype(dtype, scale=1.0):
+def result_dtype(dtype: np.dtype, scale: float = 1.0) -> np.dtype:
     """
     Return the dtype of a calibrated plane.
 
-    Floats keep theirs, other numbers become float32, as do half-precision
-    floats, which end at 65504. Where pixels of counts, or their variances,
-    times ``scale`` are beyond the range of float32 it is float64.
+    Single and double precision are kept. Integers become float32, as do
+    half-precision floats, whose largest value is 65504. The dtype is float64
+    where counts, or their variances, times ``scale`` exceed the range of
+    float32.
     """
     if dtype.kind != "f" or dtype.itemsize < 4:
         dtype = np.dtype(np.float32)

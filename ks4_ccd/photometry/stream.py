@@ -2,6 +2,7 @@
 """Zero-point maps applied to files of any size, a band of rows at a time."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,17 +22,19 @@ from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
 from ks4_ccd.photometry import _record
 from ks4_ccd.photometry._log import log_call
-from ks4_ccd.photometry._rows import UNCERTAINTY_KINDS, ZeroPointRows
+from ks4_ccd.photometry._rows import (
+    UNCERTAINTY_KINDS,
+    ZeroPointRows,
+    uncalibrated_rows,
+)
 from ks4_ccd.photometry.options import (
-    check_choices,
-    plan,
+    FileCalibrationOptions,
     require_zeropoints,
     result_dtype,
-    uncalibrated_rows,
     warn_flags,
 )
 
-__all__ = ["calibrate_file"]
+__all__ = ["calibrate_file", "calibrate_file_with"]
 
 # Bytes of a plane that are worked on at a time.
 _BAND_BYTES = 8 * 2**20
@@ -120,7 +123,7 @@ recalibrate
     Warns
     -----
     KS4Warning
-        If the release flags the field of the map in its band, if data do not
+        If DR1 flags the field of the map in its band, if data do not
         match their checksum (DATASUM), or if ``hdu`` leaves out planes that
         belong to an image by their names, such as ERR or DQ.
 
@@ -138,47 +141,86 @@ recalibrate
     >>> print(f"{calibrated.data[0, 0]:.3f} {calibrated.unit}")
     10.000 adu
     """
-    check_choices(method, zp_error, error_kind, uncalibrated)
+    options = FileCalibrationOptions(
+        mode=mode,
+        aperture=aperture,
+        smooth=smooth,
+        zeropoint=zeropoint,
+        method=method,
+        zp_error=zp_error,
+        error_kind=error_kind,
+        uncalibrated=uncalibrated,
+        unit=unit,
+        gain=gain,
+        recalibrate=recalibrate,
+        hdu=hdu,
+    )
+    return calibrate_file_with(
+        options,
+        source,
+        target,
+        library,
+        offsets=offsets,
+        origin=origin,
+        overwrite=overwrite,
+        progress=progress,
+    )
+
+
+def calibrate_file_with(
+    options,
+    source,
+    target,
+    library,
+    *,
+    offsets=None,
+    origin=None,
+    overwrite=False,
+    progress=None,
+):
+    """
+    Calibrate the image in a FITS file, with options that are checked.
+
+    Parameters
+    ----------
+    options : `~ks4_ccd.photometry.options.FileCalibrationOptions`
+    source, target, library, offsets, origin, overwrite, progress
+        As in `calibrate_file`.
+
+    Returns
+    -------
+    target : `~pathlib.Path`
+    """
     source, target = as_path("source", source), as_path("target", target)
     check_suffix(target)
     refuse_mask(source)
-    with SourceImage(source, hdu) as image:
+    with SourceImage(source, options.hdu) as image:
         header = image.header
-        _record.refuse_second(header, recalibrate)
-        zpmap = _find_map(library, header, mode, aperture)
+        _record.refuse_second(header, options.recalibrate)
+        zpmap = _find_map(library, header, options.mode, options.aperture)
         check_belongs(header, zpmap.key)
         given_origin = origin
         field = None if zpmap.key is None else zpmap.key.field
         origin = find_origin(
             header, image.wcs, image.shape, zpmap.grid, origin, field=field
         )
-        header, tables = _correct(image, header, offsets, mode, given_origin)
-        if smooth is not None:
-            zpmap = zpmap.smoothed(smooth)
+        header, tables = _correct(image, header, offsets, options.mode, given_origin)
+        if options.smooth is not None:
+            zpmap = zpmap.smoothed(options.smooth)
         if image.uncertainty is None:
-            zp_error = "ignore"
+            options = replace(options, zp_error="ignore")
         old_unit = bunit_of(header, source) or u.adu
-        options = zeropoint, method, zp_error, error_kind, unit, gain
-        planned = plan(zpmap, old_unit, *options)
-        calibration = planned.calibration
+        planned = options.plan(zpmap, old_unit)
         errors = _Errors.of(image, old_unit, planned)
-        header.setdefault("BUNIT", calibration.unit)
+        header.setdefault("BUNIT", planned.calibration.unit)
         cells = zpmap.grid.cells_of_image(origin, image.shape)
         _record.write(header, planned, zpmap, cells)
-        arguments = {"zpmap": zpmap.name, "zeropoint": zeropoint, "method": method}
-        arguments |= {"zp_error": zp_error, "error_kind": error_kind}
-        log_call(header, "APPLYZP", arguments, add_keyword=True)
-        rows = ZeroPointRows(
-            zpmap,
-            origin,
-            image.shape,
-            zeropoint=calibration.zeropoint,
-            method=method,
-            error_kind=calibration.error_kind,
-            unit_scale=calibration.unit_scale,
+        log_call(header, "APPLYZP", options.call(zpmap), add_keyword=True)
+        rows = ZeroPointRows(zpmap, origin, image.shape, planned.calibration)
+        masked = list(
+            uncalibrated_rows(zpmap, origin, image.shape, options.uncalibrated)
         )
-        masked = list(uncalibrated_rows(zpmap, origin, image.shape, uncalibrated))
-        warn_flags(zpmap.key)
+        warn_flags(zpmap.key, stacklevel=4)
         with written_whole(target, overwrite) as partial:
             with open(partial, "wb") as file:
                 planes = TargetPlanes(file, datasum=image.has_datasum)

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Zero-point maps applied to images in memory: CCDData in, CCDData out."""
 
+from dataclasses import replace
 from numbers import Real
 
 from astropy import units as u
@@ -10,12 +11,8 @@ from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.files.units import refuse_other_bunit
 from ks4_ccd.photometry import _record
 from ks4_ccd.photometry._log import check_log, log_call
-from ks4_ccd.photometry._pixels import (
-    check_types,
-    result_mask,
-    transform,
-)
-from ks4_ccd.photometry.options import check_choices, plan, warn_flags
+from ks4_ccd.photometry._pixels import check_types, result_mask, transform
+from ks4_ccd.photometry.options import CalibrationOptions, warn_flags
 
 __all__ = ["apply_zeropoint", "remove_zeropoint"]
 
@@ -117,7 +114,7 @@ def apply_zeropoint(
     Warns
     -----
     KS4Warning
-        If the release flags the field of the map in its band.
+        If DR1 flags the field of the map in its band.
 
     See Also
     --------
@@ -168,23 +165,29 @@ def apply_zeropoint(
     """
     check_types(ccd, zpmap)
     check_log(add_keyword)
-    check_choices(method, zp_error, error_kind, uncalibrated)
-    _record.refuse_second(ccd.meta, recalibrate)
+    options = CalibrationOptions(
+        zeropoint=zeropoint,
+        method=method,
+        zp_error=zp_error,
+        error_kind=error_kind,
+        uncalibrated=uncalibrated,
+        unit=unit,
+        gain=gain,
+        recalibrate=recalibrate,
+    )
+    _record.refuse_second(ccd.meta, options.recalibrate)
     check_belongs(ccd.meta, zpmap.key)
     if ccd.uncertainty is None:
-        zp_error = "ignore"
-    options = zeropoint, method, zp_error, error_kind, unit, gain
-    planned = plan(zpmap, ccd.unit, *options)
+        options = replace(options, zp_error="ignore")
+    planned = options.plan(zpmap, ccd.unit)
     refuse_other_bunit(ccd.meta, ccd.unit, zpmap)
     origin = _origin(ccd, zpmap, origin)
     warn_flags(zpmap.key)
-    mask = result_mask(ccd, zpmap, origin, uncalibrated)
+    mask = result_mask(ccd, zpmap, origin, options.uncalibrated)
     result = transform(ccd, zpmap, origin, planned.calibration, planned.unit, mask=mask)
     cells = zpmap.grid.cells_of_image(origin, ccd.shape)
     _record.write(result.meta, planned, zpmap, cells)
-    arguments = {"zpmap": zpmap.name, "zeropoint": zeropoint, "method": method}
-    arguments |= {"zp_error": zp_error, "error_kind": error_kind}
-    log_call(result.meta, "APPLYZP", arguments, add_keyword)
+    log_call(result.meta, "APPLYZP", options.call(zpmap), add_keyword)
     return result
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.photometry.options import FileCalibrationOptions
 from ks4_ccd.survey._manifest import ManifestRow, one_line, readable
 from ks4_ccd.survey._task import (
     BatchTask,
@@ -26,12 +27,12 @@ class BatchSettings(NamedTuple):
     lock: Path
     library: LibraryAddress
     offsets: LibraryAddress | None
-    options: dict
+    options: FileCalibrationOptions
 
     @property
     def digest(self):
         """A short name for the options."""
-        return sha256(json.dumps(self.options).encode()).hexdigest()[:12]
+        return sha256(json.dumps(self.options.as_dict()).encode()).hexdigest()[:12]
 
     @property
     def stamp(self):

@@ -21,7 +21,8 @@ from ks4_ccd.files.images import image_header, mask_beside
 from ks4_ccd.files.writing import check_regular
 from ks4_ccd.ks4.header import band_of, field_in
 from ks4_ccd.library.library import MapLibrary
-from ks4_ccd.photometry.stream import calibrate_file
+from ks4_ccd.photometry.options import FileCalibrationOptions
+from ks4_ccd.photometry.stream import calibrate_file_with
 from ks4_ccd.survey._lock import writing
 from ks4_ccd.survey._manifest import (
     ManifestRow,
@@ -64,7 +65,7 @@ class BatchTask(NamedTuple):
     lock: str
     library: LibraryAddress
     offsets: LibraryAddress | None
-    options: dict
+    options: FileCalibrationOptions
     # Whether a file at the target may be replaced.
     overwrite: bool
 
@@ -131,14 +132,14 @@ def _calibrate(task):
     )
     if task.known == (row.input_checksum, row.maps_checksum):
         return row._replace(outcome="skipped")
-    calibrate_file(
+    calibrate_file_with(
+        task.options,
         task.image,
         task.target,
         zpmap,
         offsets=offsets,
         overwrite=task.overwrite or _is_result(task.target),
         progress=False,
-        **task.options,
     )
     if input_state(image_files(task.image)) != before:
         msg = f"{task.image} was changed while it was calibrated"
@@ -183,8 +184,8 @@ def _target_state(task):
 
 
 def _maps_for(task):
-    header = image_header(Path(task.image), task.options.get("hdu"))
-    mode, aperture = task.options["mode"], task.options["aperture"]
+    header = image_header(Path(task.image), task.options.hdu)
+    mode, aperture = task.options.mode, task.options.aperture
     zpmap = _open(task.library).for_header(header, mode, aperture)
     offsets = None
     if task.offsets is not None:

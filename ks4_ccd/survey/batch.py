@@ -10,12 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ks4_ccd.exceptions import KS4Error, KS4Warning, finite, one_of
-from ks4_ccd.files.selection import as_hdu
-from ks4_ccd.files.units import as_gain
+from ks4_ccd.exceptions import KS4Error, KS4Warning, one_of
 from ks4_ccd.files.writing import as_path, make_folder
 from ks4_ccd.ks4.names import APERTURES, MODES
-from ks4_ccd.photometry.options import check_choices
+from ks4_ccd.photometry.options import FileCalibrationOptions
 from ks4_ccd.survey._cluster import run_tasks, workers_for
 from ks4_ccd.survey._lock import RunLock
 from ks4_ccd.survey._manifest import Manifest, ManifestRow, table_of
@@ -113,7 +111,7 @@ uncalibrated, unit, gain, recalibrate, hdu
     Warns
     -----
     KS4Warning
-        If the release flags the field of an image in its band, or if the disk
+        If DR1 flags the field of an image in its band, or if the disk
         is likely to be too small.
 
     See Also
@@ -162,25 +160,20 @@ uncalibrated, unit, gain, recalibrate, hdu
     ------------------------- -------
     ks4_0403_R_stack_cal.fits    done
     """
-    check_choices(method, zp_error, error_kind, uncalibrated)
-    options = {
-        "mode": one_of("mode", mode, (*MODES, "Idual")),
-        "aperture": one_of("aperture", aperture, APERTURES),
-        "smooth": None if smooth is None else finite("smooth", smooth),
-        "zeropoint": finite("zeropoint", zeropoint),
-        "method": method,
-        "zp_error": zp_error,
-        "error_kind": error_kind,
-        "uncalibrated": uncalibrated,
-        "unit": None if unit is None else str(unit),
-        "recalibrate": bool(recalibrate),
-    }
-    if gain is not None:
-        # Only then: manifests of earlier versions have no such option.
-        gain = as_gain(gain)
-        options["gain"] = f"{float(gain.value)!r} {gain.unit}"
-    if hdu is not None:
-        options["hdu"] = as_hdu(hdu)
+    options = FileCalibrationOptions(
+        mode=one_of("mode", mode, (*MODES, "Idual")),
+        aperture=one_of("aperture", aperture, APERTURES),
+        smooth=smooth,
+        zeropoint=zeropoint,
+        method=method,
+        zp_error=zp_error,
+        error_kind=error_kind,
+        uncalibrated=uncalibrated,
+        unit=unit,
+        gain=gain,
+        recalibrate=recalibrate,
+        hdu=hdu,
+    )
     _check_workers(workers, client)
     images = _absolute("images", images)
     (folder,) = _absolute("out_dir", [out_dir])
@@ -194,7 +187,8 @@ uncalibrated, unit, gain, recalibrate, hdu
     _refuse_images(images, targets)
     make_folder(folder)
     with RunLock(settings.lock) as lock:
-        manifest = Manifest(folder / _MANIFEST, {settings.digest: options})
+        record = {settings.digest: options.as_dict()}
+        manifest = Manifest(folder / _MANIFEST, record)
         lock.share([*targets, manifest.path, *(folder / r.target for r in manifest)])
         rows, tasks = plan_batch(images, targets, settings, manifest, overwrite)
         if tasks:
@@ -209,8 +203,7 @@ uncalibrated, unit, gain, recalibrate, hdu
     for row in rows.values():
         if row.outcome == "done" and row.message:
             warnings.warn(f"{row.image}: {row.message}", KS4Warning, stacklevel=2)
-    meta = {"options": {settings.digest: options}}
-    return table_of([rows[image] for image in images], meta)
+    return table_of([rows[image] for image in images], {"options": record})
 
 
 def _run(client, tasks, manifest, progress):

@@ -157,7 +157,7 @@ def test_warnings_are_one_line(tmp_path, make_map, make_key, make_ccd, capsys):
     make_ccd((100, 120), meta=meta).write(tmp_path / "a.fits")
     command = ["calibrate", tmp_path / "a.fits", "--maps", tmp_path / "maps", *SIZE]
     assert run(*command) == 0
-    assert "KS4Warning: the release flags field 1311" in capsys.readouterr().err
+    assert "KS4Warning: DR1 flags field 1311" in capsys.readouterr().err
 
 
 def test_maps_lists_what_is_there(folder, capsys):

@@ -243,7 +243,7 @@ def test_flags_are_told(survey, run, make_map, make_key, make_ccd):
     make_map((6, 5), key=make_key("1311", "V"), empty=0).save(survey / "maps")
     meta = fits.Header({"FIELD1": "1311", "FILTER": "V"})
     make_ccd(SHAPE, meta=meta).write(survey / "f.fits")
-    with pytest.warns(KS4Warning, match=r"f\.fits: the release flags field 1311"):
+    with pytest.warns(KS4Warning, match=r"f\.fits: DR1 flags field 1311"):
         run("f")
     assert "flags" in recorded(survey)["message"][0]
 
@@ -263,6 +263,9 @@ def test_low_space_is_told(run, monkeypatch):
         ({"mode": "magic"}, "mode"),
         ({"aperture": "APER4"}, "aperture"),
         ({"zeropoint": "x"}, "zeropoint"),
+        ({"unit": "km"}, "unit"),
+        ({"gain": 4.8}, "gain"),
+        ({"smooth": "x"}, "smooth"),
         ({"client": None, "workers": 0}, "workers"),
         ({"client": None, "workers": 1.5}, "workers"),
         ({"workers": 2}, "workers"),
