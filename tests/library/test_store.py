@@ -981,7 +981,8 @@ def test_full_message():
 def as_nobody(tmp_path):
     """Run a call as somebody who may not write here, whoever runs the tests."""
     is_root = os.geteuid() == 0
-    ours = [tmp_path] + [f for f in tmp_path.parents if f.name.startswith("pytest-")]
+    names = ("pytest-", "popen-")
+    ours = [tmp_path] + [f for f in tmp_path.parents if f.name.startswith(names)]
     modes = [folder.stat().st_mode for folder in ours]
 
     def call(function, *arguments):
