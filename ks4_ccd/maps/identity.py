@@ -17,7 +17,7 @@ def checksum_of(zpmap):
 
     Parameters
     ----------
-    zpmap : `~ks4_ccd.ZeroPointMap`
+    zpmap : `~ks4_ccd.ZeroPointMap` or another map
 
     Returns
     -------
@@ -29,12 +29,12 @@ def checksum_of(zpmap):
     grid = zpmap.grid
     numbers = np.round([*grid.origin, *grid.cell_size], 6)
     layout = [*grid.shape, *numbers, grid.edges]
-    if zpmap.image_unit != u.adu:
+    if getattr(zpmap, "image_unit", u.adu) != u.adu:
         layout.append(zpmap.image_unit.to_string())
     digest.update(repr([str(item) for item in layout]).encode())
     digest.update(np.packbits(zpmap.valid).tobytes())
     empty = ~zpmap.valid
-    for part in ("values", "error", "count"):
+    for part in (*zpmap.components, "error", "count"):
         array = getattr(zpmap, part)
         if array is not None:
             array = np.where(empty, 0, array).astype("<f8")

@@ -1,23 +1,32 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Dask, as a batch uses it: workers, and a window of tasks that are with them."""
+"""Run the tasks of a batch on dask workers."""
 
 import logging
 import signal
 import threading
 import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from multiprocessing import resource_tracker
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import uuid4
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, OptionError
+
+if TYPE_CHECKING:
+    import distributed
 
 __all__ = ["run_tasks", "workers_for"]
 
-# Tasks with the workers at a time, in threads of theirs: none waits for work,
-# and neither a scheduler nor whoever interrupts it has thousands to deal with.
-_TASKS_A_THREAD = 2
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+# Tasks submitted at a time, per thread of the workers: no thread is idle, and few
+# tasks have to be cancelled when the batch is interrupted.
+_TASKS_PER_THREAD = 2
 
 _SIGNALS = [
     getattr(signal, name)
@@ -25,23 +34,26 @@ _SIGNALS = [
     if hasattr(signal, name)
 ]
 
-# Seconds between looks at what is done, and until workers are missed.
+# Seconds between checks for completed tasks, and without workers until one is
+# started.
 _POLL = 0.01
 _PATIENCE = 15
 
 
 @contextmanager
-def workers_for(client, workers, tasks):
+def workers_for(
+    client: object, workers: int | None, tasks: int
+) -> Iterator["distributed.Client"]:
     """
-    Give a client of dask: one that is there, or one of processes of this machine.
+    Yield a dask client: the given one, or one of new processes of this machine.
 
     Parameters
     ----------
     client : `distributed.Client` or `None`
     workers : int or `None`
-        How many processes, by default one a core.
+        The number of processes, by default one per core.
     tasks : int
-        The number of tasks: more processes than that are of no use.
+        The number of tasks; no more processes are started.
 
     Raises
     ------
@@ -50,21 +62,20 @@ def workers_for(client, workers, tasks):
     """
     dask, distributed = _import_dask()
     if client is not None:
-        if getattr(client, "status", None) != "running":
+        if not isinstance(client, distributed.Client) or client.status != "running":
             msg = f"client must be a connected dask.distributed.Client, got {client!r}"
-            raise KS4Error(msg)
+            raise OptionError(msg)
         yield client
         return
     environment = "distributed.nanny.pre-spawn-environ.MALLOC_"
     settings = {
-        # The bands of an image come and go: giving their memory back to the
-        # system each time, as dask would have it, costs a fifth of the time.
+        # Bands of an image are allocated and freed repeatedly: returning their
+        # memory to the system each time, dask's default, costs a fifth of the time.
         f"{environment}TRIM_THRESHOLD_": str(2**27),
         f"{environment}MMAP_THRESHOLD_": str(2**25),
-        # A worker that dies takes its image with it: see `run_tasks`.
+        # Tasks of a worker that died are run again one by one: see `run_tasks`.
         "distributed.scheduler.allowed-failures": 0,
-        # Ctrl-C reaches all processes of a terminal; what workers do about it
-        # is up to the one that started them.
+        # Ctrl-C reaches all processes of a terminal; this one ends the workers.
         "distributed.worker.preload": ["ks4_ccd.survey._worker_start"],
     }
     with ExitStack() as opened:
@@ -74,7 +85,7 @@ def workers_for(client, workers, tasks):
                 n_workers=min(workers or dask.system.CPU_COUNT, tasks),
                 threads_per_worker=1,
                 processes=True,
-                # No dashboard; and not the one port that a second batch would want.
+                # No dashboard, and no fixed port, which a second batch would need.
                 dashboard_address=None,
                 scheduler_kwargs={"dashboard_address": ":0"},
                 memory_limit="auto",
@@ -86,66 +97,73 @@ def workers_for(client, workers, tasks):
 
 
 @contextmanager
-def _signals_deferred():
+def _signals_deferred() -> Iterator[None]:
     """
-    Raise what signals raise when the block is left, not in the midst of it.
+    Handle signals when the block ends, not within it.
 
-    Processes that are started in it never receive SIGINT and SIGHUP, which a
+    Processes that are started in the block never receive SIGINT and SIGHUP, which a
     terminal sends to all processes of a command, and SIGTERM only once they run:
     a cluster whose processes end while they start may wait for them forever.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    received = []
-    numbers = [n for n in _SIGNALS if callable(signal.getsignal(n))]
-    before = {number: signal.getsignal(number) for number in numbers}
+    received: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {n: handler for n, handler in handlers.items() if callable(handler)}
 
-    def defer(number, frame):
+    def defer(number: int, frame: FrameType | None) -> None:
         if received:
-            before[number](number, frame)
+            before[signal.Signals(number)](number, frame)
         received.append(number)
 
-    for number in numbers:
+    for number in before:
         signal.signal(number, defer)
     mask = None
     if hasattr(signal, "pthread_sigmask"):
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-        # Its start unblocks the others: not later, when processes are started.
+        # Its start unblocks the other signals: start it before they are blocked.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         yield
     finally:
         if mask is not None:
-            # A signal that waited is received here.
+            # A pending signal is received here.
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
         if received:
-            # This replaces the error that the signal may have caused elsewhere.
-            before[received[0]](received[0], None)
+            # This replaces an error that the signal may have caused elsewhere.
+            before[signal.Signals(received[0])](received[0], None)
 
 
-def _import_dask():
+def _import_dask() -> tuple[ModuleType, ModuleType]:
     try:
         import dask.system
         import distributed
     except ImportError as error:
         msg = (
-            "many images at once need dask: pip install 'ks4_ccd[survey]' "
+            "batch processing requires dask: pip install 'ks4_ccd[survey]' "
             f"(or dask[distributed]): {error}"
         )
         raise KS4Error(msg) from error
     return dask, distributed
 
 
-def run_tasks(client, function, tasks, begin):
+def run_tasks(
+    client: "distributed.Client",
+    function: Callable[[_Task], _Result],
+    tasks: Iterable[_Task],
+    begin: Callable[[_Task], object],
+) -> Generator[tuple[_Task, _Result | Exception], None, None]:
     """
-    Have tasks done by the workers of a client.
+    Run tasks on the workers of a client.
 
-    A task whose worker died may have killed it, or only have waited there: it
-    is done again, alone, when the others are done.
+    A task whose worker died may have caused that, or may only have been queued
+    there: it is run again, alone, after the others. Dask would repeat such tasks
+    together, and in the end refuse the queued ones as well (``retries`` does not
+    concern tasks whose worker died).
 
     Parameters
     ----------
@@ -154,48 +172,58 @@ def run_tasks(client, function, tasks, begin):
         Called on a worker with one task.
     tasks : iterable
     begin : callable
-        Called here with a task before it is given away.
+        Called in this process with a task before it is submitted.
 
     Yields
     ------
     task : object
     result : object
-        What the function returned, or the exception that came of it.
+        The result of the function, or the exception that it raised.
 
     Raises
     ------
     KS4Error
-        If the cluster is lost.
+        If the connection to the cluster is lost.
     """
     _, distributed = _import_dask()
 
-    def threads():
-        return max(1, sum(client.nthreads().values()))
+    def size() -> int:
+        return _TASKS_PER_THREAD * max(1, sum(client.nthreads().values()))
 
     suspects = []
     window = _Window(client, function, begin)
-    for task, result in window.run(tasks, lambda: _TASKS_A_THREAD * threads()):
+    for task, result in window.run(tasks, size):
         if isinstance(result, distributed.KilledWorker):
             suspects.append(task)
         else:
             yield task, result
     for task, result in window.run(suspects, lambda: 1):
         if isinstance(result, distributed.KilledWorker):
-            msg = "its worker died, twice: it may need more memory than there is"
+            msg = (
+                "the worker process died twice: the image may need more memory than "
+                "the worker has"
+            )
             yield task, KS4Error(msg)
         else:
             yield task, result
 
 
-class _Window:
-    """The tasks that are with the workers of a client."""
+class _Window(Generic[_Task, _Result]):
+    """The tasks that are submitted to the workers of a client at a time."""
 
-    def __init__(self, client, function, begin):
+    def __init__(
+        self,
+        client: "distributed.Client",
+        function: Callable[[_Task], _Result],
+        begin: Callable[[_Task], object],
+    ) -> None:
         self._client, self._function, self._begin = client, function, begin
-        self._tasks = {}
+        self._tasks: dict[object, tuple[_Task, distributed.Future]] = {}
 
-    def run(self, tasks, size):
-        """Yield tasks with their results; ``size()`` are with the workers."""
+    def run(
+        self, tasks: Iterable[_Task], size: Callable[[], int]
+    ) -> Iterator[tuple[_Task, _Result | Exception]]:
+        """Yield tasks with their results; at most ``size()`` are submitted."""
         _, distributed = _import_dask()
         tasks = iter(tasks)
         futures = distributed.as_completed()
@@ -203,19 +231,22 @@ class _Window:
             futures.update(self._submit(tasks, size()))
             for future in self._completed(futures):
                 task = self._tasks.pop(future.key)[0]
-                # The next one goes off before this one is dealt with.
+                # Submit the next task before this result is used.
                 futures.update(self._submit(tasks, size() - len(self._tasks)))
-                yield task, _result(future)
+                yield task, self._result_of(future)
         finally:
             self._client.cancel([future for _, future in self._tasks.values()])
 
-    def _completed(self, futures):
+    def _completed(
+        self, futures: "distributed.as_completed"
+    ) -> Iterator["distributed.Future"]:
         """
         Yield futures as they complete.
 
-        A process of this machine that dies while it starts is not started
-        again by dask, and nothing would ever complete: there is another then.
+        Dask does not replace a process of this machine that dies while it starts.
+        If no worker is left, another one is started here.
         """
+        _, distributed = _import_dask()
         checked = time.monotonic()
         while futures.count():
             if futures.has_ready():
@@ -223,17 +254,15 @@ class _Window:
                 checked = time.monotonic()
             elif time.monotonic() - checked > _PATIENCE:
                 checked = time.monotonic()
-                if self._is_of_this_machine() and not self._client.nthreads():
-                    cluster = self._client.cluster
+                cluster, has_workers = self._client.cluster, self._client.nthreads()
+                if isinstance(cluster, distributed.LocalCluster) and not has_workers:
                     cluster.scale(len(cluster.worker_spec) + 1)
             else:
                 time.sleep(_POLL)
 
-    def _is_of_this_machine(self):
-        _, distributed = _import_dask()
-        return isinstance(self._client.cluster, distributed.LocalCluster)
-
-    def _submit(self, tasks, number):
+    def _submit(
+        self, tasks: Iterator[_Task], number: int
+    ) -> list["distributed.Future"]:
         submitted = []
         for task in islice(tasks, max(0, number)):
             self._begin(task)
@@ -243,15 +272,15 @@ class _Window:
             submitted.append(future)
         return submitted
 
-
-def _result(future):
-    try:
-        return future.result()
-    except CancelledError as error:
-        msg = (
-            "the connection with dask's scheduler is lost: start it again, then the "
-            "batch, which goes on from there"
-        )
-        raise KS4Error(msg) from error
-    except Exception as error:
-        return error
+    @staticmethod
+    def _result_of(future: "distributed.Future") -> _Result | Exception:
+        try:
+            return future.result()
+        except CancelledError as error:
+            msg = (
+                "the connection to the dask scheduler is lost: restart the scheduler, "
+                "then the batch, which resumes"
+            )
+            raise KS4Error(msg) from error
+        except Exception as error:
+            return error

@@ -1,25 +1,24 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""One run at a time in a folder, and nothing left of those that were killed."""
+"""Lock a folder for one run at a time, and remove the files of killed workers."""
 
 import os
 import re
 import socket
+import sys
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import IO
 
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.files.writing import partial_stem
 
 __all__ = ["RunLock", "writing"]
 
-try:
-    import fcntl
-except ImportError:  # not a Unix
-    fcntl = None
-
-# What `written_whole` writes to before a file is whole.
+# The partial files of `written_whole`.
 _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part", re.DOTALL)
 
 
@@ -27,28 +26,28 @@ class RunLock:
     """
     The lock of a run: exclusive while it begins and ends, shared in between.
 
-    Each worker shares it while it writes. So whoever gets it for themselves
-    knows that nobody writes, wherever the workers are and however the run
-    ended: the system drops the locks of a killed process.
+    Each worker shares the lock while it writes. A process that holds it
+    exclusively is therefore the only writer, wherever the workers are and however
+    their run ended: the operating system releases the locks of a killed process.
 
     Parameters
     ----------
     path : `~pathlib.Path`
-        The file to lock. It is there as long as the run is.
+        The file to lock. It exists as long as the run.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._targets = []
+        self._targets: Sequence[Path] = ()
 
-    def __enter__(self):
+    def __enter__(self) -> "RunLock":
         """
-        Begin a run, alone.
+        Begin a run with the exclusive lock.
 
         Raises
         ------
         KS4Error
-            If there is another run, or the file cannot be written.
+            If another run holds the lock, or the file cannot be written.
         """
         while True:
             try:
@@ -57,75 +56,73 @@ class RunLock:
                 msg = f"cannot write to {self.path.parent}: {error.strerror}"
                 raise KS4Error(msg) from error
             self._begin()
-            if self._is_current():
-                break
-            # The run before has just ended, and its file with it.
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(self._file.fileno()), self.path.stat()):
+                    break
+            # The previous run has just ended and removed its file.
             self._file.close()
-        holder = f"process {os.getpid()} on {socket.gethostname()}"
         with suppress(OSError):  # the disk may be full
             self._file.truncate(0)
-            self._file.write(holder.encode())
+            self._file.write(
+                f"process {os.getpid()} on {socket.gethostname()}".encode()
+            )
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self._is_alone():
             _remove_partial_files(self._targets)
             with suppress(OSError):
                 self.path.unlink()
         self._file.close()
 
-    def _begin(self):
+    def _begin(self) -> None:
         try:
-            self._lock("EX")
+            _lock(self._file, exclusive=True)
         except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().decode() or "another process"
             self._file.close()
             msg = (
-                f"{self.path.parent} is being written to by {holder}, or by workers "
-                "that it left behind: let them finish (or end them), then try again"
+                f"{self.path.parent} is locked by {holder}, or by workers of a run "
+                "that was killed: wait until they finish, or end them, then try again"
             )
             raise KS4Error(msg) from None
         except OSError as error:
             msg = (
-                f"cannot lock {self.path} ({error.strerror}): take care that nothing "
-                "else writes to this folder meanwhile"
+                f"cannot lock {self.path} ({error.strerror}): make sure that nothing "
+                "else writes to this folder during the run"
             )
             warnings.warn(msg, KS4Warning, stacklevel=3)
 
-    def _is_current(self):
-        with suppress(OSError):
-            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
-        return False
-
-    def _lock(self, kind):
-        if fcntl is not None:
-            fcntl.flock(self._file, getattr(fcntl, f"LOCK_{kind}") | fcntl.LOCK_NB)
-
-    def share(self, targets):
+    def share(self, targets: Sequence[Path]) -> None:
         """
-        Let workers write from now on.
+        Share the lock with workers.
 
         Parameters
         ----------
-        targets : list of `~pathlib.Path`
-            What this run or an earlier one may write. What killed writers
-            left beside them is removed, now and when the run ends.
+        targets : sequence of `~pathlib.Path`
+            The files that this run or an earlier one may write. Partial files of
+            killed workers beside them are removed, now and when the run ends.
         """
         self._targets = targets
         _remove_partial_files(targets)
         with suppress(OSError):
-            self._lock("SH")
+            _lock(self._file, exclusive=False)
 
-    def wait(self, seconds):
-        """Wait until no worker writes any more, but not longer than that."""
+    def wait(self, seconds: float) -> None:
+        """Wait until no worker writes, at most this number of seconds."""
         end = time.monotonic() + seconds
         while not self._is_alone() and time.monotonic() < end:
             time.sleep(0.2)
 
-    def _is_alone(self):
+    def _is_alone(self) -> bool:
         try:
-            self._lock("EX")
+            _lock(self._file, exclusive=True)
         except BlockingIOError:
             return False
         except OSError:
@@ -134,31 +131,38 @@ class RunLock:
 
 
 @contextmanager
-def writing(path):
+def writing(path: str) -> Iterator[None]:
     """
     Share the lock of a run, in a worker, while it writes.
 
     Raises
     ------
     KS4Error
-        If that run is over.
+        If that run has ended.
     """
     with ExitStack() as opened:
         try:
-            file = opened.enter_context(open(path, encoding="utf-8"))
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            _lock(opened.enter_context(open(path, "rb")), exclusive=False)
         except (FileNotFoundError, BlockingIOError) as error:
-            msg = f"the run that {path} belongs to is over"
+            msg = f"the run that locked {path} has ended"
             raise KS4Error(msg) from error
         except OSError:
-            pass  # a file system without locks: the run has said so
+            pass  # a file system without locks: the run has warned of it
         yield
 
 
-def _remove_partial_files(targets):
-    """Remove what killed writers left beside the files that they were to write."""
-    wanted = {}
+def _lock(file: IO[bytes], *, exclusive: bool) -> None:
+    """Lock a file at once, or raise `BlockingIOError` if another process has it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+
+
+def _remove_partial_files(targets: Sequence[Path]) -> None:
+    """Remove the partial files that killed workers left beside their targets."""
+    wanted: dict[Path, set[str]] = {}
     for target in targets:
         path = Path(os.path.realpath(target))
         wanted.setdefault(path.parent, set()).add(partial_stem(path.name))

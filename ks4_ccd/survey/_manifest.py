@@ -1,9 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The manifest of a folder of calibrated images: a row an image, never torn."""
+"""Read and write the manifest of a folder of calibrated images."""
 
 import csv
 import os
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from astropy.table import Table
@@ -14,19 +16,19 @@ from ks4_ccd.files.writing import written_whole
 __all__ = [
     "Manifest",
     "ManifestRow",
+    "message_of",
     "one_line",
     "readable",
     "table_of",
-    "what_went_wrong",
 ]
 
 
 class ManifestRow(NamedTuple):
     """
-    What became of an image.
+    Outcome for one image.
 
-    `calibrate_many` documents the columns. ``outcome`` is ``"started"`` from
-    when the image is given away until there is another one.
+    `~ks4_ccd.calibrate_many` documents the columns. ``outcome`` is ``"started"``
+    from when the image is submitted to a worker until the result is received.
     """
 
     image: str
@@ -56,41 +58,42 @@ class Manifest:
     """
     The rows of a manifest, in memory and on disk.
 
-    Rows are appended, a line each, and are on the disk when `append` returns.
-    A line that a killed process did not finish is dropped. Of several rows of
-    an image the last one counts: the others go with `tidy`.
+    Rows are appended, one line each, and are on disk when `append` returns.
+    A line that a killed process left incomplete is dropped. Of several rows of
+    an image the last one is valid; `tidy` removes the others.
 
     Parameters
     ----------
     path : `~pathlib.Path`
-        The file, an ECSV table. Nobody else may write it.
-    options : dict
-        By their digest, the options that rows refer to; those of this run
-        are added to those in the file.
+        The file, an ECSV table. No other process may write to it.
+    options : mapping
+        The options of this run by their digest, to which rows refer; they are
+        added to those in the file.
 
     Raises
     ------
     KS4Error
-        If the file is there and no manifest, or cannot be read or written.
+        If the file exists and is not a manifest, or cannot be read or written.
     """
 
-    def __init__(self, path, options):
+    def __init__(self, path: Path, options: Mapping[str, object]) -> None:
         self.path = path
-        self._rows, self._image_of = {}, {}
-        self._options = {}
+        self._rows: dict[str, ManifestRow] = {}
+        self._image_of: dict[str, str] = {}
+        self._options: dict[str, object] = {}
         self._read()
         self._options |= options
         self.tidy()
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[ManifestRow]:
         return iter(self._rows.values())
 
-    def get(self, image):
+    def get(self, image: str) -> ManifestRow | None:
         """Return the row of an image, by its path, or `None`."""
         return self._rows.get(image)
 
-    def append(self, row):
-        """Add a row; it replaces that of the same image, or of the same target."""
+    def append(self, row: ManifestRow) -> None:
+        """Add a row, in place of that of the same image or of the same target."""
         try:
             with open(self.path, "r+", encoding="utf-8", newline="") as file:
                 file.seek(0, os.SEEK_END)
@@ -102,8 +105,8 @@ class Manifest:
             raise KS4Error(msg) from error
         self._put(row)
 
-    def tidy(self):
-        """Write the file anew, with one row an image."""
+    def tidy(self) -> None:
+        """Rewrite the file with one row per image."""
         meta = {"options": self._options}
         with (
             written_whole(self.path, overwrite=True) as partial,
@@ -112,15 +115,15 @@ class Manifest:
             table_of([], meta).write(file, format="ascii.ecsv", delimiter=",")
             _write_rows(file, self)
 
-    def _put(self, row):
-        for image in (row.image, self._image_of.pop(row.target, None)):
+    def _put(self, row: ManifestRow) -> None:
+        for image in (row.image, self._image_of.pop(row.target, row.image)):
             self._rows.pop(image, None)
         self._rows[row.image] = row
         self._image_of[row.target] = row.image
 
-    def _read(self):
+    def _read(self) -> None:
         try:
-            # Only a line with an end was written to its end.
+            # A line without a line end is incomplete.
             whole = self.path.read_bytes().rpartition(b"\n")[0]
             table = Table.read(whole.decode().split("\n"), format="ascii.ecsv")
             self._options = dict(table.meta["options"])
@@ -129,26 +132,25 @@ class Manifest:
         except FileNotFoundError:
             return
         except Exception as error:
-            # A file of something else has many ways to be no such table.
+            # Reading another kind of file can fail in many ways.
             msg = (
                 f"{self.path} cannot be read as a manifest of calibrated images: "
-                f"{what_went_wrong(error)}. Move it away to begin a new one"
+                f"{message_of(error)}. Move it to another folder to begin a new one"
             )
             raise KS4Error(msg) from error
         for values in zip(*columns, strict=True):
-            self._put(ManifestRow(*map(_typed, _TYPES, values)))
+            typed = zip(_TYPES, values, strict=True)
+            self._put(ManifestRow(*(t() if v is None else t(v) for t, v in typed)))
 
 
-def _typed(kind, value):
-    return kind() if value is None else kind(value)
-
-
-def _write_rows(file, rows):
+def _write_rows(file: TextIO, rows: Iterable[ManifestRow]) -> None:
     writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerows(rows)
 
 
-def table_of(rows, meta=None):
+def table_of(
+    rows: Iterable[ManifestRow], meta: Mapping[str, object] | None = None
+) -> Table:
     """Return rows as an `~astropy.table.Table`."""
     columns = list(zip(*rows, strict=True)) or [()] * len(_TYPES)
     return Table(
@@ -161,18 +163,18 @@ def table_of(rows, meta=None):
     )
 
 
-def readable(text):
-    """Return a text, such as a path, as one that can be printed in a line."""
+def readable(text: str) -> str:
+    """Return text, such as a path, with characters escaped that are not printable."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def one_line(text, most=1000):
-    """Return what somebody has to say as one line that is not too long."""
+def one_line(text: str, most: int = 1000) -> str:
+    """Return a message as one line of limited length."""
     return readable(" ".join(text.split()))[:most]
 
 
-def what_went_wrong(error):
+def message_of(error: BaseException) -> str:
     """Return the message of an error as one line."""
     if isinstance(error, KS4Error):
         return one_line(str(error))

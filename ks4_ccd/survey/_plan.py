@@ -1,49 +1,28 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What of a batch is to be done, and what is done."""
+"""Sort the images of a batch into those to calibrate and those to skip."""
 
-import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 
 from ks4_ccd.library.library import MapLibrary
-from ks4_ccd.photometry.options import FileCalibrationOptions
-from ks4_ccd.survey._manifest import ManifestRow, one_line, readable
+from ks4_ccd.survey._manifest import Manifest, ManifestRow, one_line, readable
 from ks4_ccd.survey._task import (
+    BatchSettings,
     BatchTask,
     LibraryAddress,
     image_files,
     input_state,
 )
 
-__all__ = ["BatchSettings", "address_of", "plan_batch", "recorded"]
+__all__ = ["address_of", "plan_batch", "recorded"]
 
 
-class BatchSettings(NamedTuple):
-    """What all images of a batch have in common."""
-
-    lock: Path
-    library: LibraryAddress
-    offsets: LibraryAddress | None
-    options: FileCalibrationOptions
-
-    @property
-    def digest(self):
-        """A short name for the options."""
-        return sha256(json.dumps(self.options.as_dict()).encode()).hexdigest()[:12]
-
-    @property
-    def stamp(self):
-        """A short name for what was in the libraries."""
-        both = [self.library, self.offsets]
-        return "+".join(address.stamp for address in both if address is not None)
-
-
-def address_of(library):
+def address_of(library: object) -> LibraryAddress:
     """
-    Return where a library is, having opened it to see that it can be.
+    Return the paths of a library, which is opened to check that it exists.
 
     Parameters
     ----------
@@ -60,7 +39,7 @@ def address_of(library):
     return LibraryAddress(paths, library.image_shape, _stamp(paths))
 
 
-def _stamp(paths):
+def _stamp(paths: Sequence[str]) -> str:
     """Return a digest of names, sizes and times of the files of a library."""
     digest = sha256()
     for path in paths:
@@ -70,34 +49,41 @@ def _stamp(paths):
         for file in files:
             with suppress(OSError):
                 state = os.stat(file)
-                # The time of a folder tells nothing of the files in it.
+                # The time of a folder does not depend on the contents of its files.
                 is_folder = file == path and len(files) > 1
                 facts = () if is_folder else (state.st_size, state.st_mtime_ns)
                 digest.update(repr((file, *facts)).encode("utf-8", "backslashreplace"))
     return digest.hexdigest()[:12]
 
 
-def plan_batch(images, targets, settings, manifest, overwrite):
+def plan_batch(
+    images: Sequence[Path],
+    targets: Sequence[Path],
+    settings: BatchSettings,
+    manifest: Manifest,
+    overwrite: bool,
+) -> tuple[dict[Path, ManifestRow], list[BatchTask]]:
     """
-    Tell what is to be done.
+    Select the images to calibrate.
 
     Parameters
     ----------
-    images, targets : list of `~pathlib.Path`
+    images, targets : sequence of `~pathlib.Path`
     settings : `BatchSettings`
     manifest : `~ks4_ccd.survey._manifest.Manifest`
-        What earlier runs did. Images that are refused are added.
+        The outcome of earlier runs. Images that are refused are added.
     overwrite : bool
-        Whether files that no earlier run made may be replaced.
+        Whether files that no earlier run wrote may be replaced.
 
     Returns
     -------
     rows : dict
-        By image, the rows of those that there is nothing to do for.
+        The rows of images that are skipped or refused, by image.
     tasks : list of `~ks4_ccd.survey._task.BatchTask`
         The other images.
     """
-    rows, tasks = {}, []
+    rows: dict[Path, ManifestRow] = {}
+    tasks: list[BatchTask] = []
     for image, target in zip(images, targets, strict=True):
         name, now = readable(str(image)), _state(target)
         before = manifest.get(name)
@@ -108,58 +94,58 @@ def plan_batch(images, targets, settings, manifest, overwrite):
             if before.library == settings.stamp and _source(before) == _input(image):
                 rows[image] = before._replace(outcome="skipped")
                 continue
-            known = before.input_checksum, before.maps_checksum
+            known = before.input_checksum, before.maps, before.maps_checksum
             row = before._replace(outcome="started", library=settings.stamp)
         elif os.path.lexists(target) and not (overwrite or _is_ours(before, row)):
             rows[image] = _refused(row, target)
             manifest.append(rows[image])
             continue
-        common = settings._replace(lock=str(settings.lock))
-        # Only a file that is there now may be replaced, not one that appears later.
+        # Only a file that exists now may be replaced, not one that appears later.
         replace = overwrite or os.path.lexists(target)
-        tasks.append(BatchTask(str(image), str(target), row, known, *common, replace))
+        task = BatchTask(str(image), str(target), row, known, settings, replace)
+        tasks.append(task)
     return rows, tasks
 
 
-def recorded(row):
-    """Return a row as the manifest has it: what is skipped is done."""
+def recorded(row: ManifestRow) -> ManifestRow:
+    """Return a row for the manifest, where the outcome of a skipped image is done."""
     return row._replace(outcome="done") if row.outcome == "skipped" else row
 
 
-def _state(path):
+def _state(path: Path) -> tuple[int, int]:
     with suppress(OSError):
         state = os.stat(path)
         return state.st_size, state.st_mtime_ns
     return 0, 0
 
 
-def _input(image):
+def _input(image: Path) -> tuple[int, int]:
     with suppress(OSError):
         return input_state(image_files(image))
     return 0, 0
 
 
-def _source(row):
+def _source(row: ManifestRow) -> tuple[int, int]:
     return row.input_size, row.input_mtime_ns
 
 
-def _made(row, digest):
-    """Return the state of the target that a run left, `None` if it is of no use."""
+def _made(row: ManifestRow, digest: str) -> tuple[int, int] | None:
+    """Return size and time of a target made with these options, or `None`."""
     if row.outcome != "done" or row.options != digest:
         return None
     return row.target_size, row.target_mtime_ns
 
 
-def _is_ours(before, row):
-    """Return whether an earlier run wrote the target that is there."""
+def _is_ours(before: ManifestRow | None, row: ManifestRow) -> bool:
+    """Return whether an earlier run wrote the existing target."""
     if before is None or before.target != row.target:
         return False
     return before.outcome == "started" or before.target_mtime_ns != 0
 
 
-def _refused(row, target):
+def _refused(row: ManifestRow, target: Path) -> ManifestRow:
     msg = (
-        f"{target} already exists, and no earlier run made it; use overwrite=True "
+        f"{target} already exists, and no earlier run wrote it; use overwrite=True "
         "(--overwrite) to replace it"
     )
     return row._replace(outcome="failed", message=one_line(msg))

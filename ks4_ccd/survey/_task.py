@@ -1,11 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What a worker does with an image of a batch."""
+"""Calibrate one image of a batch, in a worker."""
 
+import json
 import os
 import socket
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,23 +16,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.files.images import image_header, mask_beside
 from ks4_ccd.files.writing import check_regular
 from ks4_ccd.ks4.header import band_of, field_in
 from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.maps.identity import checksum_of
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry.options import FileCalibrationOptions
 from ks4_ccd.photometry.stream import calibrate_file_with
 from ks4_ccd.survey._lock import writing
 from ks4_ccd.survey._manifest import (
     ManifestRow,
+    message_of,
     one_line,
-    what_went_wrong,
 )
 
 __all__ = [
+    "BatchSettings",
     "BatchTask",
     "LibraryAddress",
     "calibrate_one",
@@ -41,38 +45,55 @@ __all__ = [
 
 
 class LibraryAddress(NamedTuple):
-    """Where a library is, for workers to open it themselves."""
+    """The paths of a library, which each worker opens for itself."""
 
-    paths: tuple
-    image_shape: tuple
-    # Of what was in there when the run began: another one is opened anew.
+    paths: tuple[str, ...]
+    image_shape: tuple[int, int]
+    # The digest of its files when the run began: a changed library is opened again.
     stamp: str
+
+
+class BatchSettings(NamedTuple):
+    """The settings that all images of a batch share."""
+
+    lock: str
+    library: LibraryAddress
+    offsets: LibraryAddress | None
+    options: FileCalibrationOptions
+
+    @property
+    def digest(self) -> str:
+        """The digest of the options."""
+        return sha256(json.dumps(self.options.as_dict()).encode()).hexdigest()[:12]
+
+    @property
+    def stamp(self) -> str:
+        """The digest of the files of the libraries."""
+        both = [self.library, self.offsets]
+        return "+".join(address.stamp for address in both if address is not None)
 
 
 class BatchTask(NamedTuple):
     """
     An image to calibrate.
 
-    ``known`` holds the checksums of the image and of its maps, if its target
-    is there, made with the same options: when they are still the same, there
-    is nothing to do.
+    ``known`` contains the checksum of the image, and the names and checksums of its
+    maps, if its target exists and was made with the same options: the image is
+    skipped if they have not changed.
     """
 
     image: str
     target: str
     row: ManifestRow
-    known: tuple | None
-    lock: str
-    library: LibraryAddress
-    offsets: LibraryAddress | None
-    options: FileCalibrationOptions
+    known: tuple[str, str, str] | None
+    settings: BatchSettings
     # Whether a file at the target may be replaced.
     overwrite: bool
 
 
-def calibrate_one(task):
+def calibrate_one(task: BatchTask) -> ManifestRow:
     """
-    Calibrate an image, if there is anything to do.
+    Calibrate an image, unless its target is up to date.
 
     Parameters
     ----------
@@ -81,24 +102,24 @@ def calibrate_one(task):
     Returns
     -------
     row : `~ks4_ccd.survey._manifest.ManifestRow`
-        Its outcome is ``"done"``, ``"skipped"`` or ``"failed"``: whatever is
-        wrong with the image is in the row.
+        Its outcome is ``"done"``, ``"skipped"`` or ``"failed"``; an error is not
+        raised but recorded in the row.
     """
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with writing(task.lock):
+            with writing(task.settings.lock):
                 row = _calibrate(task)
         except Exception as error:
-            # Also what libraries underneath raise on damaged files: one bad
-            # image is not to end the others.
+            # Other libraries raise errors of many kinds on damaged files, and a
+            # bad image does not stop the batch.
             row = failed_row(task, error)
     if row.outcome == "skipped":
         return row
     if row.outcome == "done":
-        told = [w.message for w in caught if issubclass(w.category, KS4Warning)]
-        row = row._replace(message=one_line("; ".join(map(str, told))))
+        texts = [str(w.message) for w in caught if issubclass(w.category, KS4Warning)]
+        row = row._replace(message=one_line("; ".join(texts)))
     return row._replace(
         seconds=round(time.perf_counter() - start, 3),
         memory=_peak_memory(),
@@ -108,32 +129,33 @@ def calibrate_one(task):
     )
 
 
-def failed_row(task, error):
-    """Return the row of an image that an error came of."""
-    row = task.row._replace(outcome="failed", message=what_went_wrong(error))
+def failed_row(task: BatchTask, error: BaseException) -> ManifestRow:
+    """Return the row of an image that cannot be calibrated."""
+    row = task.row._replace(outcome="failed", message=message_of(error))
     with suppress(OSError):
-        # What an earlier run made is there still.
-        return row._replace(**_target_state(task))
+        # The result of an earlier run still exists.
+        return _with_target_state(row, task)
     return row._replace(target_size=0, target_mtime_ns=0)
 
 
-def _calibrate(task):
-    files = image_files(task.image)
+def _calibrate(task: BatchTask) -> ManifestRow:
+    image = Path(task.image)
+    files = image_files(image)
     before = input_state(files)
     checksum = _digest_of(files)
     zpmap, offsets = _maps_for(task)
-    maps = [a_map for a_map in (zpmap, offsets) if a_map is not None]
+    maps = [zpmap] if offsets is None else [zpmap, offsets]
     row = task.row._replace(
         input_size=before[0],
         input_mtime_ns=before[1],
         input_checksum=checksum,
         maps=" ".join(a_map.name for a_map in maps),
-        maps_checksum=_checksum_of(maps),
+        maps_checksum=" ".join(map(checksum_of, maps)),
     )
-    if task.known == (row.input_checksum, row.maps_checksum):
+    if task.known == (row.input_checksum, row.maps, row.maps_checksum):
         return row._replace(outcome="skipped")
     calibrate_file_with(
-        task.options,
+        task.settings.options,
         task.image,
         task.target,
         zpmap,
@@ -141,34 +163,34 @@ def _calibrate(task):
         overwrite=task.overwrite or _is_result(task.target),
         progress=False,
     )
-    if input_state(image_files(task.image)) != before:
-        msg = f"{task.image} was changed while it was calibrated"
+    if input_state(image_files(image)) != before:
+        msg = f"{task.image} was changed during its calibration: calibrate it again"
         raise KS4Error(msg)
-    return row._replace(outcome="done", **_target_state(task))
+    return _with_target_state(row._replace(outcome="done"), task)
 
 
-def _is_result(target):
-    """Return whether there is a calibrated image: that of a lost attempt."""
-    # A task is done again if its worker died before the outcome was known.
+def _is_result(target: str) -> bool:
+    """Return whether the target exists, a calibrated image."""
+    # A task is run again if its worker died before it returned the outcome.
     with suppress(KS4Error, OSError):
         return "KS4ZPMAP" in image_header(Path(target))
     return False
 
 
-def image_files(image):
+def image_files(image: Path) -> list[Path]:
     """Return the files of an image: its own, and that of the mask beside it."""
-    image = Path(image)
     mask = mask_beside(image)
     return [image] if mask is None else [image, mask]
 
 
-def input_state(files):
-    """Return the size and the time of the last change of an image's files."""
+def input_state(files: Sequence[Path]) -> tuple[int, int]:
+    """Return the total size [bytes] and the latest time [ns] of files."""
     states = [os.stat(file) for file in files]
     return sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)
 
 
-def _digest_of(files):
+def _digest_of(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of the contents of files."""
     digest = sha256()
     for path in files:
         check_regular(path)
@@ -178,43 +200,32 @@ def _digest_of(files):
     return digest.hexdigest()
 
 
-def _target_state(task):
+def _with_target_state(row: ManifestRow, task: BatchTask) -> ManifestRow:
+    """Return a row with size and time of the target."""
     state = os.stat(task.target)
-    return {"target_size": state.st_size, "target_mtime_ns": state.st_mtime_ns}
+    return row._replace(target_size=state.st_size, target_mtime_ns=state.st_mtime_ns)
 
 
-def _maps_for(task):
-    header = image_header(Path(task.image), task.options.hdu)
-    mode, aperture = task.options.mode, task.options.aperture
-    zpmap = _open(task.library).for_header(header, mode, aperture)
-    offsets = None
-    if task.offsets is not None:
-        where = field_in(header), band_of(header), mode
-        offsets = _open(task.offsets).offset(*where)
-    return zpmap, offsets
+def _maps_for(task: BatchTask) -> tuple[ZeroPointMap, OffsetMap | None]:
+    settings = task.settings
+    header = image_header(Path(task.image), settings.options.hdu)
+    mode, aperture = settings.options.mode, settings.options.aperture
+    zpmap = _open(settings.library).for_header(header, mode, aperture)
+    if settings.offsets is None:
+        return zpmap, None
+    field, band = field_in(header), band_of(header)
+    return zpmap, _open(settings.offsets).offset(field, band, mode)
 
 
 @lru_cache(maxsize=4)
-def _open(address):
+def _open(address: LibraryAddress) -> MapLibrary:
     return MapLibrary(list(address.paths), image_shape=address.image_shape)
 
 
-def _checksum_of(maps):
-    """Return the SHA-256 of all that maps do to an image."""
-    digest = sha256()
-    for a_map in maps:
-        digest.update(f"{a_map.name} {a_map.grid}".encode())
-        for part in ("values", "dra", "ddec", "error", "count"):
-            array = getattr(a_map, part, None)
-            if array is not None:
-                digest.update(part.encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _peak_memory():
-    """Return the most resident memory this process has had so far, in MB."""
+def _peak_memory() -> float:
+    """Return the peak resident memory of this process, in MB."""
     if sys.platform == "linux":
-        # Unlike that of getrusage, this one forgets the process it came from.
+        # Unlike that of getrusage, it does not include the parent process.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return round(int(status.split("VmHWM:")[1].split()[0]) * 1.024e-3, 1)
     import psutil

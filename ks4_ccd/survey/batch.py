@@ -17,13 +17,8 @@ from ks4_ccd.photometry.options import FileCalibrationOptions
 from ks4_ccd.survey._cluster import run_tasks, workers_for
 from ks4_ccd.survey._lock import RunLock
 from ks4_ccd.survey._manifest import Manifest, ManifestRow, table_of
-from ks4_ccd.survey._plan import (
-    BatchSettings,
-    address_of,
-    plan_batch,
-    recorded,
-)
-from ks4_ccd.survey._task import calibrate_one, failed_row
+from ks4_ccd.survey._plan import address_of, plan_batch, recorded
+from ks4_ccd.survey._task import BatchSettings, calibrate_one, failed_row
 from ks4_ccd.survey.targets import targets_in
 
 __all__ = ["calibrate_many"]
@@ -178,7 +173,7 @@ uncalibrated, unit, gain, recalibrate, hdu
     images = _absolute("images", images)
     (folder,) = _absolute("out_dir", [out_dir])
     settings = BatchSettings(
-        lock=folder / f"{_MANIFEST}.lock",
+        lock=str(folder / f"{_MANIFEST}.lock"),
         library=address_of(library),
         offsets=None if offsets is None else address_of(offsets),
         options=options,
@@ -186,7 +181,7 @@ uncalibrated, unit, gain, recalibrate, hdu
     targets = targets_in(images, folder)
     _refuse_images(images, targets)
     make_folder(folder)
-    with RunLock(settings.lock) as lock:
+    with RunLock(Path(settings.lock)) as lock:
         record = {settings.digest: options.as_dict()}
         manifest = Manifest(folder / _MANIFEST, record)
         lock.share([*targets, manifest.path, *(folder / r.target for r in manifest)])

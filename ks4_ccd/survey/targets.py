@@ -1,7 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Names of the files of calibrated images."""
+"""Name the files of calibrated images."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ks4_ccd.exceptions import KS4Error
@@ -9,15 +10,16 @@ from ks4_ccd.exceptions import KS4Error
 __all__ = ["targets_in", "targets_of"]
 
 
-def targets_of(images, out):
+def targets_of(images: Sequence[Path], out: str | None) -> list[Path]:
     """
     Return the file to write for each image.
 
     Parameters
     ----------
-    images : list of `~pathlib.Path`
+    images : sequence of `~pathlib.Path`
     out : str or `None`
-        A file for one image, or a folder; `None` is beside each image.
+        A file for one image, or a folder; with `None`, each file is written
+        beside its image.
 
     Returns
     -------
@@ -26,29 +28,31 @@ def targets_of(images, out):
     Raises
     ------
     KS4Error
-        If two images would be written to one file, or to a compressed one.
+        If two images would be written to the same file, or the name is that of
+        a compressed file.
     """
     if out is None:
         return [image.with_name(_name_for(image)) for image in images]
-    out = Path(out)
-    if out.suffix.lower() in (".gz", ".fz", ".bz2", ".xz", ".zip"):
-        msg = f"-o {out}: files are written uncompressed, to names that end in .fits"
+    path = Path(out)
+    suffix = path.suffix.lower()
+    if suffix in (".gz", ".fz", ".bz2", ".xz", ".zip"):
+        msg = f"-o {out}: results are not compressed; use a name that ends in .fits"
         raise KS4Error(msg)
-    if out.suffix.lower() in (".fits", ".fit", ".fts") and not out.is_dir():
+    if suffix in (".fits", ".fit", ".fts") and not path.is_dir():
         if len(images) > 1:
-            msg = f"-o {out} is one file for {len(images)} images: give a folder"
+            msg = f"-o {out}: expected a folder for {len(images)} images, found a file"
             raise KS4Error(msg)
-        return [out]
-    return targets_in(images, out)
+        return [path]
+    return targets_in(images, path)
 
 
-def targets_in(images, folder):
+def targets_in(images: Sequence[Path], folder: Path) -> list[Path]:
     """
     Return the file to write in a folder for each image.
 
     Parameters
     ----------
-    images : list of `~pathlib.Path`
+    images : sequence of `~pathlib.Path`
     folder : `~pathlib.Path`
 
     Returns
@@ -58,20 +62,19 @@ def targets_in(images, folder):
     Raises
     ------
     KS4Error
-        If two images would be written to one file.
+        If two images would be written to the same file.
     """
     names = [_name_for(image) for image in images]
-    for name, times in Counter(names).most_common(1):
-        if times == 1:
-            break
+    name, times = Counter(names).most_common(1)[0] if names else ("", 0)
+    if times > 1:
         same = [str(image) for image in images if _name_for(image) == name]
         msg = (
-            f"images of the same name cannot all be written to {folder}: "
-            f"{same[0]} and {same[1]}"
+            f"{same[0]} and {same[1]} would both be written to {folder / name}: "
+            "expected images of different names"
         )
         raise KS4Error(msg)
     return [folder / name for name in names]
 
 
-def _name_for(image):
+def _name_for(image: Path) -> str:
     return f"{image.name.split('.fit')[0].split('.fts')[0]}_cal.fits"
