@@ -1,21 +1,26 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The image in a FITS file, with the planes that belong to it."""
+"""Read the image in a FITS file and the planes that belong to it."""
 
 import glob
+import os
 import threading
 import warnings
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, Self
 
+import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
 from ks4_ccd.exceptions import GeometryError, KS4Error, KS4Warning, SeveralImagesError
-from ks4_ccd.files.content import Content
-from ks4_ccd.files.datasum import DataSum
-from ks4_ccd.files.pixels import SCALING_CARDS, PlaneRows
-from ks4_ccd.files.selection import (
+from ks4_ccd.files._content import Content
+from ks4_ccd.files._datasum import DataSum
+from ks4_ccd.files._selection import (
+    HDU,
     PLANES,
+    as_hdu,
     choose_image,
     first_image,
     is_carried_over,
@@ -25,15 +30,17 @@ from ks4_ccd.files.selection import (
     owned_plane,
     owned_psf,
 )
+from ks4_ccd.files.pixels import SCALING_CARDS, PlaneRows
 from ks4_ccd.files.uncertainties import uncertainty_kind
 
-__all__ = ["SourceImage", "StoredHDU", "image_header", "mask_beside", "refuse_mask"]
+__all__ = ["SourceImage", "as_hdu", "image_header", "mask_beside", "refuse_mask"]
 
 
 # Cards that describe how the pixels were stored, not the image.
-_STORAGE = (*SCALING_CARDS, "XTENSION", "PCOUNT", "GCOUNT", "EXTEND")
-_STORAGE += ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "EXTNAME", "EXTVER")
-_STORAGE += ("INHERIT",)
+_STORAGE = (
+    *(*SCALING_CARDS, "XTENSION", "PCOUNT", "GCOUNT", "EXTEND", "INHERIT"),
+    *("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "EXTNAME", "EXTVER"),
+)
 
 _WARNINGS = threading.RLock()
 _PIECE = 2**20
@@ -49,17 +56,18 @@ class SourceImage:
         The file, compressed or not. It is checked for completeness; rows are
         read by `read`.
     hdu : int, str, tuple of (str, int) or `None`, optional
-        The HDU of the image: see `~ks4_ccd.files.selection.choose_image`.
+        The number of the image's HDU, its EXTNAME, or EXTNAME and EXTVER. `None` is
+        the only image, or the first one if the others have other shapes.
     mask : "find", `None` or path-like, optional
-        ``"find"`` is the extension MASK or else the mask file beside the image.
+        ``"find"`` takes the extension MASK or else the mask file beside the image.
     planes : tuple of str, optional
         The names of extensions that are planes of the image.
 
     Raises
     ------
     KS4Error
-        If the file cannot be read, is damaged or truncated, or it is not known
-        which image in it is the one to read.
+        If the file cannot be read, is damaged or truncated, or contains several
+        images of one shape and ``hdu`` is `None`.
     GeometryError
         If the image is not 2D, or an extension or the mask has another shape.
 
@@ -69,10 +77,17 @@ class SourceImage:
         If planes of an image, by their names, are left out with ``hdu``.
     """
 
-    def __init__(self, path, hdu=None, *, mask="find", planes=PLANES):
+    def __init__(
+        self,
+        path: Path,
+        hdu: HDU = None,
+        *,
+        mask: str | os.PathLike[str] | None = "find",
+        planes: tuple[str, ...] = PLANES,
+    ) -> None:
         self.path = path
-        self._rows = {}
-        self._wrong_sums = []
+        self._rows: dict[int, tuple[Any, PlaneRows]] = {}
+        self._wrong_sums: list[str] = []
         with self._reading():
             self._content = Content(path)
         with ExitStack() as opened:
@@ -84,7 +99,8 @@ class SourceImage:
                 self.image = choose_image(self._hdus, hdu, path, planes)
                 self.shape = tuple(self.image.shape)
                 own_mask = None
-                self.uncertainty = self.psf = None
+                self.uncertainty: Any = None
+                self.psf: Any = None
                 if planes:
                     own_mask = owned_plane(self._hdus, self.image, "MASK", path)
                     self.uncertainty = owned_plane(
@@ -96,9 +112,9 @@ class SourceImage:
             self._mask = self._find_mask(mask, own_mask, hdu, opened)
             self._opened = opened.pop_all()
 
-    def _refuse_incomplete(self):
+    def _refuse_incomplete(self) -> None:
         """Raise if the HDUs do not extend from the beginning of the file to its end."""
-        # The length of the list is known when all headers have been read.
+        # len() reads all headers.
         for number in range(len(self._hdus)):
             if isinstance(self._hdus[number], fits.CompImageHDU):
                 continue  # its header is that of the image before compression
@@ -124,13 +140,13 @@ class SourceImage:
                 piece.strip(b"\0") for piece in iter(lambda: file.read(_PIECE), b"")
             ):
                 msg = (
-                    f"{self.path} is cut or damaged: the {size - end} bytes after HDU "
-                    f"{len(self._hdus) - 1} are not a complete extension; get a "
-                    f"complete copy, or drop them (truncate -s {end})"
+                    f"{self.path} is truncated or damaged: the {size - end} bytes "
+                    f"after HDU {len(self._hdus) - 1} are not a complete extension; "
+                    f"get a complete copy, or drop them (truncate -s {end})"
                 )
                 raise KS4Error(msg)
 
-    def _warn_of_planes(self):
+    def _warn_of_planes(self) -> None:
         planes = [
             label_of(self._hdus, other)
             for other in left_out(self._hdus, self.image)
@@ -143,8 +159,14 @@ class SourceImage:
             )
             warnings.warn(msg, KS4Warning, stacklevel=4)
 
-    def _find_mask(self, mask, own, hdu, opened):
-        """Return the source of the mask, and its HDU, or `None`."""
+    def _find_mask(
+        self,
+        mask: str | os.PathLike[str] | None,
+        own: Any,
+        hdu: HDU,
+        opened: ExitStack,
+    ) -> "tuple[SourceImage, Any] | None":
+        """Return the source of the mask and the mask's HDU, or `None`."""
         if mask is None:
             return None
         of_one_image = True
@@ -165,23 +187,23 @@ class SourceImage:
             raise GeometryError(msg)
         return other, other.image
 
-    def _reading(self):
+    def _reading(self) -> AbstractContextManager[None]:
         return _reading(self.path)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property
-    def header(self):
-        """A copy of the image's header, with the cards only the primary one has."""
+    def header(self) -> fits.Header:
+        """A copy of the image's header, with the cards that only the primary has."""
         return _merged_header(self.image, self._hdus[0])
 
     @property
-    def wcs(self):
-        """The image's `~astropy.wcs.WCS`, `None` if it has no readable one."""
+    def wcs(self) -> WCS | None:
+        """The `~astropy.wcs.WCS` of the image, `None` without a readable one."""
         with _caught_warnings():
             try:
                 return WCS(self.header, fobj=self._hdus)
@@ -189,52 +211,55 @@ class SourceImage:
                 return None
 
     @property
-    def hdus(self):
+    def hdus(self) -> fits.HDUList:
         """The open `~astropy.io.fits.HDUList`."""
         return self._hdus
 
     @property
-    def uncertainty_kind(self):
+    def uncertainty_kind(self) -> str:
         """The kind of the uncertainty extension: "std", "var" or "ivar"."""
         return uncertainty_kind(self.uncertainty.header, self.path)
 
     @property
-    def has_datasum(self):
+    def has_datasum(self) -> bool:
         """Whether the image has a checksum (DATASUM)."""
         return "DATASUM" in self.image.header
 
     @property
-    def has_mask(self):
-        """Whether there is a mask."""
+    def has_mask(self) -> bool:
+        """Whether the image has a mask."""
         return self._mask is not None
 
-    def read_mask(self, start, stop):
-        """Return rows of the mask, as an array of bool: True is masked."""
+    def read_mask(self, start: int, stop: int) -> np.ndarray:
+        """Return rows of the mask, an array of bool in which True is masked."""
+        if self._mask is None:
+            msg = f"{self.path}: expected an image with a mask, found none"
+            raise ValueError(msg)
         source, hdu = self._mask
         return source.read(hdu, start, stop) != 0
 
-    def read(self, hdu, start, stop):
+    def read(self, hdu: Any, start: int, stop: int) -> np.ndarray:
         """
         Return rows of one of the planes, in the byte order of the file.
 
-        Integers that BLANK marks as without a value are NaN.
+        Integers equal to BLANK are NaN.
         """
         with self._reading():
             return self._rows_of(hdu).read(start, stop)
 
-    def dtype(self, hdu):
+    def dtype(self, hdu: Any) -> np.dtype:
         """Return the dtype of the rows that `read` returns."""
         with self._reading():
             return self._rows_of(hdu).dtype
 
-    def _rows_of(self, hdu):
+    def _rows_of(self, hdu: Any) -> PlaneRows:
         if id(hdu) not in self._rows:
             self._rows[id(hdu)] = hdu, PlaneRows(hdu, self._content)
         return self._rows[id(hdu)][1]
 
-    def carried_over(self, tables=True):
+    def carried_over(self, tables: bool = True) -> Iterator[Iterable[bytes]]:
         """
-        Yield each HDU to copy to the calibrated file, as an iterable of bytes.
+        Yield the bytes of each HDU to copy to the calibrated file.
 
         Parameters
         ----------
@@ -246,17 +271,17 @@ class SourceImage:
                 if is_carried_over(self._hdus, hdu, self.image, tables):
                     yield self._stored(hdu, file)
 
-    def _stored(self, hdu, file):
-        """Yield the bytes of an HDU, and compare their checksum with its own."""
+    def _stored(self, hdu: Any, file: BinaryIO) -> Iterator[bytes]:
+        """Yield the bytes of an HDU, and compare their checksum with DATASUM."""
         with self._reading():
-            stored = StoredHDU(hdu, file)
+            stored = _StoredHDU(hdu, file)
             yield stored.header if hdu is not self._hdus[0] else stored.as_extension()
             yield from stored.data()
             self._compare_sums(hdu, stored.recorded_datasum, stored.datasum)
 
-    def finish(self):
+    def finish(self) -> None:
         """
-        Verify what was read, when it has been read.
+        Verify the checksums of what was read; call it after the last read.
 
         Raises
         ------
@@ -282,29 +307,29 @@ class SourceImage:
         if self._mask is not None and self._mask[0] is not self:
             self._mask[0].finish()
 
-    def _verify_rows(self, hdu, rows):
+    def _verify_rows(self, hdu: Any, rows: PlaneRows) -> None:
         if not isinstance(hdu, fits.CompImageHDU):
             self._compare_sums(hdu, hdu.header.get("DATASUM"), rows.datasum())
             return
-        # The checksum is that of the table in which the image is stored.
+        # DATASUM is the checksum of the table in which the image is stored.
         with self._content.open() as file:
             for _ in self._stored(hdu, file):
                 pass
 
-    def _compare_sums(self, hdu, recorded, total):
-        # An empty text stands for an unknown checksum.
+    def _compare_sums(self, hdu: Any, recorded: object, total: int | None) -> None:
+        # An empty string means an unknown checksum.
         known = recorded not in (None, "") and total is not None
         if known and str(recorded).strip() != str(total):
             self._wrong_sums.append(label_of(self._hdus, hdu))
 
-    def close(self):
+    def close(self) -> None:
         """Close the files."""
         for _, rows in self._rows.values():
             rows.close()
         self._opened.close()
 
 
-def image_header(path, hdu=None):
+def image_header(path: Path, hdu: HDU = None) -> fits.Header:
     """
     Return the header of the image in a file, without reading the whole file.
 
@@ -328,8 +353,8 @@ def image_header(path, hdu=None):
             return _merged_header(image, hdus[0])
 
 
-def _open_mask(path, hdu, of_one_image):
-    """Open the file of a mask; ``of_one_image``: there is only one it may belong to."""
+def _open_mask(path: Path, hdu: HDU, of_one_image: bool) -> SourceImage:
+    """Open a mask file; ``of_one_image``: the file beside it has only one image."""
     try:
         mask = SourceImage(path, mask=None, planes=())
     except SeveralImagesError:
@@ -346,7 +371,7 @@ def _open_mask(path, hdu, of_one_image):
     return mask
 
 
-def _merged_header(image, primary):
+def _merged_header(image: Any, primary: Any) -> fits.Header:
     header = image.header.copy()
     header.extend(primary.header.copy(), unique=True)
     for keyword in _STORAGE:
@@ -355,7 +380,8 @@ def _merged_header(image, primary):
 
 
 @contextmanager
-def _reading(path):
+def _reading(path: Path) -> Iterator[None]:
+    """Turn all errors of astropy into `KS4Error`."""
     try:
         yield
     except KS4Error:
@@ -368,28 +394,25 @@ def _reading(path):
 
 
 @contextmanager
-def _caught_warnings():
+def _caught_warnings() -> Iterator[None]:
     """
-    Collect warnings instead of showing them.
+    Ignore warnings.
 
-    Python has one list of filters for all threads: one thread at a time.
+    The filters of Python are shared by all threads: one thread at a time.
     """
     with _WARNINGS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-_STORED_PIECE = 2**20
-
-
-class StoredHDU:
+class _StoredHDU:
     """
     The bytes of an HDU.
 
     Parameters
     ----------
     hdu : HDU
-    file : file object
+    file : binary file object
         The content of the file that the HDU was read from.
 
     Attributes
@@ -397,15 +420,15 @@ class StoredHDU:
     header : bytes
     """
 
-    def __init__(self, hdu, file):
+    def __init__(self, hdu: Any, file: BinaryIO) -> None:
         where = hdu.fileinfo()
         file.seek(where["hdrLoc"])
-        self.header = file.read(where["datLoc"] - where["hdrLoc"])
+        self.header: bytes = file.read(where["datLoc"] - where["hdrLoc"])
         self._file = file
         self._size = where["datSpan"]
         self._sum = DataSum()
 
-    def as_extension(self):
+    def as_extension(self) -> bytes:
         """Return the header of a primary HDU as that of an image extension."""
         header = fits.Header.fromstring(self.header)
         for keyword in ("SIMPLE", "EXTEND", "CHECKSUM"):
@@ -416,25 +439,25 @@ class StoredHDU:
         header.set("PCOUNT", 0, "number of parameters", after=last)
         return header.tostring().encode("ascii")
 
-    def data(self):
-        """Yield the bytes of the data; read right after the header."""
+    def data(self) -> Iterator[bytes]:
+        """Yield the bytes of the data, before the file is read elsewhere."""
         left = self._size
         while left:
-            piece = self._file.read(min(_STORED_PIECE, left))
+            piece = self._file.read(min(_PIECE, left))
             if not piece:
-                msg = "the file ends too early"
+                msg = "the file ends before the data do"
                 raise EOFError(msg)
             self._sum.add(piece)
             left -= len(piece)
             yield piece
 
     @property
-    def datasum(self):
+    def datasum(self) -> int:
         """The checksum of the data that were read."""
         return self._sum.value
 
     @property
-    def recorded_datasum(self):
+    def recorded_datasum(self) -> object:
         """The checksum that the header records, `None` without one."""
         for start in range(0, len(self.header), 80):
             card = self.header[start : start + 80]
@@ -447,8 +470,8 @@ _COMPRESSED = (".gz", ".fz", ".bz2", ".xz")
 _FITS = (".fits", ".fit", ".fts")
 
 
-def mask_beside(path):
-    """Return the mask file beside an image, `None` if there is none."""
+def mask_beside(path: Path) -> Path | None:
+    """Return the mask file beside an image, `None` without one."""
     stem = path.name
     for suffixes in (_COMPRESSED, _FITS):
         for suffix in suffixes:
@@ -461,7 +484,7 @@ def mask_beside(path):
     return None
 
 
-def refuse_mask(path):
+def refuse_mask(path: Path) -> None:
     """Raise `KS4Error` if a file is the mask file beside an image."""
     stem, is_mask, _ = path.name.rpartition(".mask.fits")
     if not is_mask:

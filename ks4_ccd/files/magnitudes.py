@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The zero points that the magnitudes of a catalog contain."""
+"""Determine the zero point that the magnitudes of a catalog contain."""
 
 import math
 import re
+from collections.abc import Mapping
 
 from astropy import units as u
+from astropy.table import Table
 
 from ks4_ccd.exceptions import KS4Error, finite
 
@@ -16,11 +18,11 @@ __all__ = [
     "zeropoint_columns",
 ]
 
-# In the meta of a table: of match_catalogs, and of SExtractor (in FITS_LDAC in the
-# image's header, MAG_ZEROPOINT of its configuration).
+# Keywords in the meta of a table: that of match_catalogs, and that of SExtractor
+# (MAG_ZEROPOINT of its configuration; in FITS_LDAC, in the header of the image).
 MATCHED, SEXTRACTOR = "MATCHMZP", "SEXMGZPT"
-# Of calibrate_catalog: the zero point that the magnitudes contained before. Now they
-# contain those of maps.
+# Keyword of calibrate_catalog: the zero point that the magnitudes contained before
+# that of a map replaced it.
 CONTAINED = "KS4ZPMZP"
 # ZP_AUTO and ZPERR_AUTO of the pipeline, zp_auto_r or R_ZP_AUTO of databases.
 _COLUMN = re.compile(
@@ -30,15 +32,18 @@ _COLUMN = re.compile(
 _TOLERANCE = 1e-3
 
 
-def contained_zeropoint(meta, given, fluxes):
+def contained_zeropoint(
+    meta: Mapping, given: float | u.Quantity | None, fluxes: bool
+) -> float:
     """
     Return the zero point that magnitudes contain.
 
     Parameters
     ----------
     meta : mapping
-        Of the table.
+        The meta of the table.
     given : float, `~astropy.units.Quantity` or `None`
+        The zero point that the caller specifies.
     fluxes : bool
         Whether the table has fluxes instead of magnitudes.
 
@@ -49,8 +54,8 @@ def contained_zeropoint(meta, given, fluxes):
     Raises
     ------
     KS4Error
-        If ``given`` is not a finite number, contradicts what is recorded, or is
-        for fluxes; or if SExtractor has recorded one and none is given.
+        If ``given`` is not a finite number, contradicts a recorded zero point, or
+        is given for fluxes; or if SExtractor recorded one and none is given.
     """
     if given is not None:
         given = finite("mag_zeropoint", _plain(given))
@@ -79,24 +84,25 @@ def contained_zeropoint(meta, given, fluxes):
     return given or 0.0
 
 
-def zeropoint_columns(table):
-    """Return the columns with the zero points of maps that a catalog has."""
+def zeropoint_columns(table: Table) -> list[str]:
+    """Return the names of the columns that contain the zero points of maps."""
     return list(filter(_COLUMN.fullmatch, table.colnames))
 
 
-def _plain(given):
+def _plain(given: object) -> object:
     """Return a number of magnitudes, instrumental or AB, without its unit."""
     if isinstance(given, bool):
-        # Not 1 mag.
+        # True is not 1 mag.
         return math.nan
     if isinstance(given, u.Quantity) and given.unit in (u.mag, u.ABmag):
         return given.value
     return given
 
 
-def _number(value):
+def _number(value: object) -> float:
     """Return a value of a header as a number, NaN for anything else."""
     try:
-        return math.nan if isinstance(value, bool) else float(value)
+        # Anything else than a number raises TypeError.
+        return math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return math.nan

@@ -1,30 +1,33 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""How FITS stores pixels: the cards about it, and integers that mean no value."""
+"""Convert stored FITS pixels to values: scaling, BLANK, rows of an image HDU."""
 
+from collections.abc import Mapping
 from numbers import Integral, Real
+from typing import Any, BinaryIO
 
 import numpy as np
-from astropy.io.fits import CompImageHDU
+from astropy.io.fits import CompImageHDU, Header
 
-from ks4_ccd.files.datasum import DataSum
+from ks4_ccd.files._content import Content
+from ks4_ccd.files._datasum import DataSum
 
-__all__ = ["SCALING_CARDS", "PlaneRows", "Scaling", "blank_value"]
+__all__ = ["SCALING_CARDS", "PlaneRows", "blank_value"]
 
-# They hold for the numbers in the file, and not for an image in memory.
+# They describe the numbers in the file, not those of an image in memory.
 SCALING_CARDS = ("BSCALE", "BZERO", "BLANK")
 
 
-def blank_value(header, dtype):
+def blank_value(header: Mapping, dtype: np.dtype) -> int | None:
     """
-    Return the value of pixels without a value, `None` if there is none.
+    Return the integer that marks blank pixels, `None` without one.
 
     Parameters
     ----------
     header : mapping
         The header of the file, with BLANK.
     dtype : `~numpy.dtype`
-        That of the pixels as astropy reads them. Blank pixels of signed
-        integers are NaN by then; those of unsigned ones are left as they are.
+        The dtype of the pixels as read by astropy, which turns blank pixels of
+        signed integers into NaN and leaves those of unsigned integers unchanged.
 
     Returns
     -------
@@ -33,18 +36,18 @@ def blank_value(header, dtype):
     blank = header.get("BLANK")
     if dtype.kind not in "iu" or isinstance(blank, bool) or not isinstance(blank, Real):
         return None
-    if blank % 1:
+    if float(blank) % 1:
         # Neither NaN nor a fraction is a value of integers.
         return None
-    # Unsigned integers are stored as signed ones, from the middle of their range.
+    # Unsigned integers are stored as signed ones, counted from mid-range.
     shift = 2 ** (8 * dtype.itemsize - 1) if dtype.kind == "u" else 0
     shift = shift if dtype.itemsize > 1 else 0
-    value = int(blank) + shift
+    value = int(blank) + shift  # type: ignore[call-overload] # real numbers have __int__
     limits = np.iinfo(dtype)
     return value if limits.min <= value <= limits.max else None
 
 
-class Scaling:
+class _Scaling:
     """
     The conversion of stored pixels by BSCALE, BZERO and BLANK.
 
@@ -57,20 +60,20 @@ class Scaling:
         The header of the file.
     """
 
-    def __init__(self, header):
+    def __init__(self, header: Header) -> None:
         self._scale, self._zero = header.get("BSCALE", 1), header.get("BZERO", 0)
-        blank = header.get("BLANK") if header["BITPIX"] > 0 else None
+        blank: object = header.get("BLANK") if header["BITPIX"] > 0 else None
         self._blank = blank if isinstance(blank, Integral) else None
 
-    def applied(self, stored):
-        """Return stored values converted to those that they stand for."""
+    def applied(self, stored: np.ndarray) -> np.ndarray:
+        """Return stored values converted to physical values."""
         scale, zero, blank = self._scale, self._zero, self._blank
         if (scale, zero, blank) == (1, 0, None):
             return stored
         values, bits = stored, 8 * stored.itemsize
         if stored.dtype.kind != "f":
             if scale == 1 and zero == 2 ** (bits - 1) and bits > 8:
-                # Unsigned integers are stored as signed ones: their first bit differs.
+                # Unsigned integers are stored as signed ones: the first bit differs.
                 values = stored.astype(f"u{stored.itemsize}")
                 values ^= values.dtype.type(zero)
                 zero = 0
@@ -87,8 +90,8 @@ class Scaling:
             values[stored == blank] = np.nan
         return values
 
-    def blanked(self, values):
-        """Return values that astropy converted with those left as numbers blanked."""
+    def blanked(self, values: np.ndarray) -> np.ndarray:
+        """Return values converted by astropy, with NaN for all blank pixels."""
         if self._blank is None or (values.dtype.kind == "f" and self._blank != 0):
             return values
         number = self._blank * self._scale + self._zero
@@ -115,15 +118,15 @@ class PlaneRows:
     Parameters
     ----------
     hdu : image HDU
-    content : `~ks4_ccd.files.content.Content`
+    content : `~ks4_ccd.files._content.Content`
         The content of the file of the HDU.
     """
 
-    def __init__(self, hdu, content):
+    def __init__(self, hdu: Any, content: Content) -> None:
         self._hdu = hdu
         self._content = content
-        self._scaling = Scaling(hdu.header)
-        self._file = None
+        self._scaling = _Scaling(hdu.header)
+        self._file: BinaryIO | None = None
         self._next = 0
         self._tiles = 0, np.empty((0, *hdu.shape[1:]))
         self._tile_height = 1
@@ -132,31 +135,32 @@ class PlaneRows:
         self._sum = DataSum() if "DATASUM" in hdu.header else None
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype:
         """The dtype of the rows."""
         if isinstance(self._hdu, CompImageHDU):
             return self.read(0, 1).dtype
         return self._scaling.applied(np.zeros(1, self._stored_dtype)).dtype
 
     @property
-    def _stored_dtype(self):
+    def _stored_dtype(self) -> np.dtype:
         return np.dtype(_DTYPES[self._hdu.header["BITPIX"]])
 
-    def read(self, start, stop):
+    def read(self, start: int, stop: int) -> np.ndarray:
         """Return the rows from ``start`` up to ``stop``."""
         if isinstance(self._hdu, CompImageHDU):
             return self._scaling.blanked(self._decompressed(start, stop))
-        if self._file is None or start != self._next:
-            self._go_to(start)
+        file = self._file
+        if file is None or start != self._next:
+            file = self._opened_at(start)
         stored = np.empty((stop - start, *self._hdu.shape[1:]), self._stored_dtype)
-        _fill(self._file, stored)
+        _fill(file, stored)
         self._next = stop
         if self._sum is not None:
             self._sum.add(stored)
         return self._scaling.applied(stored)
 
-    def _decompressed(self, start, stop):
-        """Return rows of a tile-compressed image; consecutive ones share a tile."""
+    def _decompressed(self, start: int, stop: int) -> np.ndarray:
+        """Return rows of a tile-compressed image; consecutive rows share a tile."""
         first, rows = self._tiles
         end = first + len(rows)
         if not first <= start <= end:
@@ -172,40 +176,41 @@ class PlaneRows:
         self._tiles = first, rows
         return rows[start - first : stop - first]
 
-    def _go_to(self, row):
+    def _opened_at(self, row: int) -> BinaryIO:
         self.close()
         if row != 0:
             self._sum = None
         width = self._hdu.size // self._hdu.shape[0]
         start = self._hdu.fileinfo()["datLoc"]
         self._file = self._content.open(start + row * width)
+        return self._file
 
-    def datasum(self):
+    def datasum(self) -> int | None:
         """
-        Return the checksum of the stored data, as DATASUM.
+        Return the checksum of the stored data, to be compared with DATASUM.
 
-        It is `None` without such a card, and unless all rows were read once, from
-        the first to the last.
+        It is `None` if the header has no DATASUM or if not all rows were read once,
+        from first to last.
         """
-        if self._sum is None or self._next != self._hdu.shape[0]:
+        if self._sum is None or self._file is None or self._next != self._hdu.shape[0]:
             return None
         padding = self._hdu.fileinfo()["datSpan"] - self._hdu.size
         self._sum.add(self._file.read(padding))
         self.close()
         return self._sum.value
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
-def _fill(file, array):
+def _fill(file: Any, array: np.ndarray) -> None:
     """Read an array from a file object, in pieces."""
     buffer = memoryview(array.reshape(-1).view(np.uint8))
     while buffer:
         size = file.readinto(buffer[:_PIECE])
         if not size:
-            msg = "the file ends too early"
+            msg = "the file ends before the data do"
             raise EOFError(msg)
         buffer = buffer[size:]

@@ -1,12 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The planes of a new FITS image, written a band of rows at a time."""
+"""Write the planes of a new FITS image, a band of rows at a time."""
 
 import os
+from collections.abc import Iterable
+from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import DTypeLike, NDArray
 
-from ks4_ccd.files.datasum import DataSum
+from ks4_ccd.files._datasum import DataSum
 
 __all__ = ["TargetPlanes"]
 
@@ -16,27 +19,33 @@ _SYNC_BYTES = 256 * 2**20
 
 class TargetPlanes:
     """
-    Image HDUs of a new FITS file, their rows written from first to last.
+    Image HDUs of a new FITS file, written from the first row to the last.
 
     Parameters
     ----------
-    file : file object
+    file : binary file object
         Open for writing, empty.
     datasum : bool, optional
-        Whether the headers have the checksums of the data (DATASUM).
+        Whether to record the checksums of the data (DATASUM).
     """
 
-    def __init__(self, file, datasum=False):
+    def __init__(self, file: BinaryIO, datasum: bool = False) -> None:
         self._file = file
         self._with_datasum = datasum
-        self._sums = {}
-        self._planes = {}
+        self._sums: dict[int, tuple[fits.Header, DataSum]] = {}
+        self._planes: dict[str | None, tuple[int, int, np.dtype, tuple[int, ...]]] = {}
         self._end = 0
         self._unsynced = 0
 
-    def add(self, name, header, shape, dtype):
+    def add(
+        self,
+        name: str | None,
+        header: fits.Header,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+    ) -> None:
         """
-        Append an image HDU; its rows are zeros until they are written.
+        Append an image HDU; its rows are zero until they are written.
 
         Parameters
         ----------
@@ -46,7 +55,7 @@ class TargetPlanes:
         shape : tuple of int
         dtype : `~numpy.dtype`
         """
-        # The array gives the header its shape; it takes up no memory.
+        # The array defines the NAXIS cards; it takes up no memory.
         empty = np.broadcast_to(np.zeros((), dtype), shape)
         if name is None:
             hdu = fits.PrimaryHDU(empty, header)
@@ -64,15 +73,15 @@ class TargetPlanes:
         self._end = start + -(-size // _BLOCK) * _BLOCK
         self._file.truncate(self._end)
 
-    def _write_header(self, position, header):
+    def _write_header(self, position: int, header: fits.Header) -> bytes:
         text = header.tostring().encode("ascii")
         self._file.seek(position)
         self._file.write(text)
         return text
 
-    def append(self, pieces):
+    def append(self, pieces: Iterable[bytes]) -> None:
         """
-        Append a whole HDU.
+        Append a complete HDU.
 
         Parameters
         ----------
@@ -85,13 +94,13 @@ class TargetPlanes:
             self._sync(len(piece))
             self._end += len(piece)
 
-    def rows(self, name, first, last):
-        """Return an empty array for rows of an HDU, of the dtype of the file."""
+    def rows(self, name: str | None, first: int, last: int) -> NDArray:
+        """Return an empty array for rows of an HDU, in the dtype of the file."""
         _, _, dtype, shape = self._planes[name]
         return np.empty((last - first, shape[1]), dtype)
 
-    def write(self, name, first, rows):
-        """Write rows of an HDU, as `rows` gave them, beginning with row ``first``."""
+    def write(self, name: str | None, first: int, rows: NDArray) -> None:
+        """Write an array from `rows`, beginning with row ``first`` of an HDU."""
         header, start, dtype, shape = self._planes[name]
         self._file.seek(start + first * shape[1] * dtype.itemsize)
         self._file.write(rows.data)
@@ -99,17 +108,17 @@ class TargetPlanes:
             self._sums[header][1].add(rows)
         self._sync(rows.nbytes)
 
-    def finish(self):
-        """Write the checksums of the data, when all rows are written."""
+    def finish(self) -> None:
+        """Write the checksums of the data after all rows."""
         for position, (header, total) in self._sums.items():
             header["DATASUM"] = str(total.value)
             self._write_header(position, header)
 
-    def _sync(self, size):
-        """Have the disk write what the system keeps for it, from time to time."""
+    def _sync(self, size: int) -> None:
+        """Flush the file to the disk after every 256 MB."""
         self._unsynced += size
         if self._unsynced > _SYNC_BYTES:
-            # The disk works while the next rows are made, not all at the end.
+            # The disk is busy while the next rows are computed, not only at the end.
             self._file.flush()
             os.fsync(self._file.fileno())
             self._unsynced = 0

@@ -1,20 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Catalogs in files of any format, written whole or not at all."""
+"""Read and write catalogs in any table format of astropy."""
 
 import gzip
+import os
 import re
 import warnings
 import zlib
 from io import BytesIO
 from itertools import takewhile
 from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import unescape
 
 import numpy as np
 from astropy.io import fits, registry, votable
 from astropy.io.fits.card import Undefined
 from astropy.io.votable.exceptions import W50
-from astropy.io.votable.tree import Param, VOTableFile
+from astropy.io.votable.tree import Param, TableElement, VOTableFile
 from astropy.table import Table
 from astropy.table.column import BaseColumn
 from astropy.units import Quantity, UnitsWarning
@@ -23,14 +26,14 @@ from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.files.magnitudes import SEXTRACTOR as _SEXTRACTOR_ZEROPOINT
 from ks4_ccd.files.writing import as_path, written_whole
 
-__all__ = ["meta_of", "read_table", "write_table", "write_votable"]
+__all__ = ["read_table", "write_table"]
 
 _FITS, _GZIP = b"SIMPLE  =", b"\x1f\x8b"
 # "#   4 MAG_APER     Fixed aperture magnitude vector     [mag]"
 _SEXTRACTOR_LINE = re.compile(r"#\s*(\d+)\s+(\S+)")
-# Messages of astropy about FITS files that end too early.
+# Messages of astropy about truncated FITS files.
 _BROKEN = ("truncated", "Error validating header")
-# Which astropy recognises by their content only.
+# Formats that astropy recognises by content only.
 _FORMATS = {".vot": "votable", ".votable": "votable", ".xml": "votable"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".z", ".zip")
 # Keywords of an image's header that describe its pixels as stored, not the image.
@@ -40,7 +43,7 @@ _OF_STORAGE = re.compile(
 )
 
 
-def read_table(path):
+def read_table(path: str | os.PathLike[str]) -> Table:
     """
     Read a catalog.
 
@@ -53,21 +56,21 @@ def read_table(path):
     Returns
     -------
     table : `~astropy.table.Table`
-        Vector columns of ASCII_HEAD come as ``MAG_APER``, ``MAG_APER_1``...
-        Its meta has the keywords of the image's header that FITS_LDAC files
-        contain, such as FIELD1, FILTER, LTV1 and EXPTIME, and SEXMGZPT of FITS_1.0
-        (MAG_ZEROPOINT).
+        Vector columns of ASCII_HEAD become ``MAG_APER``, ``MAG_APER_1``...
+        The meta contains the keywords of the image's header from FITS_LDAC files,
+        such as FIELD1, FILTER, LTV1 and EXPTIME, and SEXMGZPT (MAG_ZEROPOINT) from
+        FITS_1.0.
 
     Raises
     ------
     KS4Error
-        If the file does not exist, ends too early, contradicts the checksum of
-        gzip, or is not a table.
+        If the file does not exist, is truncated, does not match its gzip checksum,
+        or is not a table.
 
     Warns
     -----
     KS4Warning
-        If a FITS file or a VOTable has several tables: the first is read.
+        If a FITS file or a VOTable contains several tables: the first is read.
 
     Examples
     --------
@@ -84,7 +87,7 @@ def read_table(path):
     try:
         start = _start_of(path)
         if not start:
-            msg = f"{path} is empty"
+            msg = f"{path}: expected a table, found an empty file"
             raise KS4Error(msg)
         if start.startswith(_FITS):
             return _read_fits(path, _decompressed(path))
@@ -99,13 +102,13 @@ def read_table(path):
         msg = f"cannot read {path}: {error.strerror or error}"
         raise KS4Error(msg) from error
     except Exception as error:
-        # astropy's many readers have many ways to stumble over a file.
+        # The readers of astropy raise errors of many kinds.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         msg = f"cannot read {path} as a table: {lines[0]}"
         raise KS4Error(msg) from error
 
 
-def _start_of(path):
+def _start_of(path: Path) -> bytes:
     with open(path, "rb") as file:
         start = file.read(80)
     if start.startswith(_GZIP):
@@ -118,8 +121,8 @@ def _start_of(path):
     return start
 
 
-def _decompressed(path):
-    """Return a FITS file to read from: astropy stops before the checksum of gzip."""
+def _decompressed(path: Path) -> Path | BytesIO:
+    """Return a source for `fits.open`, after verifying the checksum of gzip."""
     with open(path, "rb") as file:
         if file.read(2) != _GZIP:
             return path
@@ -131,23 +134,23 @@ def _decompressed(path):
         raise KS4Error(msg) from error
     except (gzip.BadGzipFile, zlib.error) as error:
         msg = (
-            f"{path} is damaged: expected gzip data that agree with their checksum, "
-            f"found others ({error}); copy it again"
+            f"{path} is damaged: expected gzip data that match their checksum, found "
+            f"others ({error}); get a complete copy"
         )
         raise KS4Error(msg) from error
 
 
-def _read_fits(path, source):
+def _read_fits(path: Path, source: Path | BytesIO) -> Table:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with fits.open(source, memmap=False) as hdus:
             numbers = [number for number, hdu in enumerate(hdus) if _is_table(hdu)]
             if any(sign in str(w.message) for w in caught for sign in _BROKEN):
-                msg = f"{path} is truncated: it ends before its last table does"
+                msg = f"{path} is truncated: it ends within its last table"
                 raise KS4Error(msg)
             if not numbers:
                 kinds = ", ".join(type(hdu).__name__ for hdu in hdus)
-                msg = f"{path} has no table in it, but {kinds}"
+                msg = f"{path}: expected a table, found {kinds}"
                 raise KS4Error(msg)
             # FITS_LDAC has a table with the image's header before each catalog.
             ldac = [i for i in numbers if hdus[i].name == "LDAC_OBJECTS"]
@@ -160,16 +163,16 @@ def _read_fits(path, source):
     return table
 
 
-def _warn_of_several(path, number, where=""):
-    msg = f"{path} has {number} tables{where}: the first is read"
+def _warn_of_several(path: Path, number: int, where: str = "") -> None:
+    msg = f"{path} contains {number} tables{where}: the first is read"
     warnings.warn(msg, KS4Warning, stacklevel=4)
 
 
-def _image_keywords(hdus, number):
-    """Return the keywords about its image that a catalog's file contains elsewhere."""
-    keywords = {}
+def _image_keywords(hdus: fits.HDUList, number: int) -> dict[str, Any]:
+    """Return keywords of the image that other HDUs of the catalog contain."""
+    keywords: dict[str, Any] = {}
     if hdus[number].name == "LDAC_OBJECTS":
-        # Of a mosaic of chips, each catalog comes after the header of its image.
+        # In a mosaic of chips, each catalog follows the header of its image.
         headers = [hdu for hdu in hdus[:number] if hdu.name == "LDAC_IMHEAD"]
         if headers and len(headers[-1].data):
             # The bytes: strings of astropy have lost their trailing blanks.
@@ -183,26 +186,26 @@ def _image_keywords(hdus, number):
     return keywords
 
 
-def _values_of(header):
+def _values_of(header: fits.Header) -> dict[str, Any]:
     values = {}
     for card in header.cards:
         try:
             keyword, value = card.keyword, card.value
         except fits.VerifyError:
-            # A card that violates the standard has no value to be used.
+            # A card that violates the standard has no usable value.
             continue
         if not isinstance(value, Undefined) and not _OF_STORAGE.fullmatch(keyword):
             values[keyword] = value
     return values
 
 
-def _is_table(hdu):
+def _is_table(hdu: Any) -> bool:
     # A compressed image is stored as a table.
     kinds = (fits.BinTableHDU, fits.TableHDU)
     return isinstance(hdu, kinds) and not isinstance(hdu, fits.CompImageHDU)
 
 
-def _read_sextractor(path):
+def _read_sextractor(path: Path) -> Table:
     text = path.read_text(encoding="latin-1")
     lines = text.splitlines()
     header = list(takewhile(lambda line: line.startswith("#"), lines))
@@ -210,8 +213,12 @@ def _read_sextractor(path):
         msg = f"{path} is truncated: it ends in the middle of a line"
         raise KS4Error(msg)
     if len(lines) > len(header):
-        # The header does not tell how long a vector in the last columns is.
-        number, name = _SEXTRACTOR_LINE.match(header[-1]).groups()
+        # The header does not record the length of a vector in the last columns.
+        last_line = _SEXTRACTOR_LINE.match(header[-1])
+        if last_line is None:
+            msg = f"expected '# number name' in the header, found {header[-1]!r}"
+            raise ValueError(msg)
+        number, name = last_line.groups()
         missing = len(lines[-1].split()) - int(number)
         if missing > 0:
             last = f"# {int(number) + missing} {name}_{missing}"
@@ -220,22 +227,22 @@ def _read_sextractor(path):
     return Table.read(lines, format="ascii.sextractor")
 
 
-def _read_votable(path):
+def _read_votable(path: Path) -> Table:
     with warnings.catch_warnings():
         # Violations of the standard that leave the table readable.
         warnings.simplefilter("ignore")
         tables = list(votable.parse(str(path)).iter_tables())
         if not tables:
-            msg = f"{path} is a VOTable without a table"
+            msg = f"{path}: expected a table, found a VOTable without one"
             raise KS4Error(msg)
         table = tables[0].to_table()
-    table.meta.update(meta_of(tables[0]))
+    table.meta.update(_meta_of(tables[0]))
     if len(tables) > 1:
         _warn_of_several(path, len(tables))
     return table
 
 
-def _read_other(path):
+def _read_other(path: Path) -> Table:
     with warnings.catch_warnings():
         # Units that astropy cannot read are kept unchanged.
         warnings.simplefilter("ignore")
@@ -246,20 +253,22 @@ def _read_other(path):
         try:
             return Table.read(path, format="ascii")
         except Exception as error:
-            msg = f"{path} is no table of a format that astropy knows"
+            msg = f"{path}: expected a table in a format that astropy reads, found none"
             raise KS4Error(msg) from error
 
 
-def write_table(table, path, overwrite=False):
+def write_table(
+    table: Table, path: str | os.PathLike[str], overwrite: bool = False
+) -> None:
     """
-    Write a catalog: the file appears whole or not at all.
+    Write a catalog; the file appears completely or not at all.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
         It is not changed.
     path : str or path-like
-        Its suffix determines the format: .fits, .ecsv, .csv, .vot, or any other
+        The suffix determines the format: .fits, .ecsv, .csv, .vot, or any other
         that astropy writes. FITS, ECSV, VOTable and parquet keep the record of a
         calibration in the table's meta, CSV does not.
     overwrite : bool, optional
@@ -268,8 +277,8 @@ def write_table(table, path, overwrite=False):
     Raises
     ------
     KS4Error
-        If the suffix tells no format, the format cannot hold the table, or
-        the file already exists or cannot be written.
+        If the suffix is not that of a table format, the format cannot contain the
+        table, or the file already exists or cannot be written.
 
     Examples
     --------
@@ -280,17 +289,17 @@ def write_table(table, path, overwrite=False):
     ...     write_table(Table({"NUMBER": [1, 2]}), f"{folder}/stars.dat")
     Traceback (most recent call last):
     ...
-    ks4_ccd.exceptions.KS4Error: the suffix of ...stars.dat tells no format...
+    ks4_ccd.exceptions.KS4Error: expected a suffix such as .fits, .ecsv, .csv...
     """
     path = as_path("the catalog", path)
     kind = _format_of(table, path)
     with written_whole(path, overwrite) as partial, warnings.catch_warnings():
-        # Units that are not of the standard are written as they were read.
+        # Units outside the standard are written unchanged.
         warnings.simplefilter("ignore", UnitsWarning)
         warnings.simplefilter("ignore", W50)
         try:
             if kind == "votable":
-                write_votable(table, partial)
+                _write_votable(table, partial)
             else:
                 table.write(partial, format=kind)
         except OSError:
@@ -301,7 +310,7 @@ def write_table(table, path, overwrite=False):
             raise KS4Error(msg) from error
 
 
-def _format_of(table, path):
+def _format_of(table: Table, path: Path) -> str:
     suffix = path.suffix.lower()
     found = [_FORMATS[suffix]] if suffix in _FORMATS else []
     if not found and suffix not in _COMPRESSED:
@@ -310,28 +319,28 @@ def _format_of(table, path):
         )
     if not found:
         msg = (
-            f"the suffix of {path} tells no format that tables are written in: use "
-            ".fits, .ecsv, .csv or .vot (uncompressed)"
+            "expected a suffix such as .fits, .ecsv, .csv or .vot (uncompressed), "
+            f"found {path}"
         )
         raise KS4Error(msg)
     return found[0]
 
 
-# What tells these parameters from others.
+# The utype of parameters that contain entries of a meta.
 _UTYPE = "ks4_ccd:meta"
 
-# Entries of a meta that astropy itself writes, as attributes of the table.
+# Entries of a meta that astropy writes as attributes of the table.
 _ATTRIBUTES = ("ID", "name", "ref", "ucd", "utype", "description")
 
 
-def write_votable(table, path):
+def _write_votable(table: Table, path: Path) -> None:
     """
-    Write a table and those entries of its meta that are numbers or strings.
+    Write a table with the numbers and strings in its meta.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
-    path : str or path-like
+    path : `~pathlib.Path`
 
     Raises
     ------
@@ -348,29 +357,29 @@ def write_votable(table, path):
     for name, value in table.meta.items():
         options = _param_of(value)
         if options is not None and name not in _ATTRIBUTES:
-            # Not all keywords of headers are identifiers of XML.
+            # Not all keywords of headers are valid XML identifiers.
             options |= {"ID": f"meta_{len(element.params)}", "utype": _UTYPE}
             element.params.append(Param(votable, name=str(name), **options))
     votable.to_xml(str(path))
 
 
-def _param_of(value):
-    """Return the attributes of a PARAM, `None` for what is no number or string."""
+def _param_of(value: object) -> dict[str, Any] | None:
+    """Return the attributes of a PARAM, `None` unless it is a number or string."""
     if isinstance(value, str):
         kind = "char" if value.isascii() else "unicodeChar"
         return {"datatype": kind, "arraysize": "*", "value": str(value)}
     if isinstance(value, bool | np.bool_):
         return {"datatype": "boolean", "value": bool(value)}
-    if isinstance(value, Integral) and -(2**63) <= value < 2**63:
+    if isinstance(value, Integral) and -(2**63) <= int(value) < 2**63:
         return {"datatype": "long", "value": int(value)}
     if isinstance(value, Real):
         return {"datatype": "double", "value": float(value)}
     return None
 
 
-def meta_of(element):
+def _meta_of(element: TableElement) -> dict[str, Any]:
     """
-    Return the meta that `write_votable` kept.
+    Return the meta that `_write_votable` kept.
 
     Parameters
     ----------
@@ -380,7 +389,7 @@ def meta_of(element):
     -------
     meta : dict
     """
-    meta = {}
+    meta: dict[str, Any] = {}
     for param in element.params:
         if param.utype == _UTYPE:
             value = param.value
@@ -388,6 +397,6 @@ def meta_of(element):
                 value = value.item()
             if isinstance(value, bytes):
                 value = value.decode()
-            # Escaped twice by astropy.
+            # astropy escapes strings twice.
             meta[param.name] = unescape(value) if isinstance(value, str) else value
     return meta

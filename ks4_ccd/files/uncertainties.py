@@ -1,7 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Kind and unit of the uncertainties in an extension, as its header records them."""
+"""Read the kind and the unit of uncertainties from the header of an extension."""
 
+import os
 import re
+from collections.abc import Mapping
+
+from astropy import units as u
 
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.files.units import bunit_of, conversion
@@ -23,18 +27,18 @@ UTYPES = {
 }
 
 # The unit of an uncertainty is that of its image to this power.
-POWERS = {"std": 1, "var": 2, "ivar": -2}
+_POWERS = {"std": 1, "var": 2, "ivar": -2}
 
 
-def uncertainty_kind(header, path):
+def uncertainty_kind(header: Mapping, path: str | os.PathLike[str]) -> str:
     """
-    Return what UTYPE of an extension with uncertainties records.
+    Return the kind of uncertainties that UTYPE of an extension records.
 
     Parameters
     ----------
     header : mapping
-        Without UTYPE, as old versions of astropy wrote it, the extension has
-        standard deviations.
+        Without UTYPE, as written by old versions of astropy, the extension
+        contains standard deviations.
     path : path-like
         The file, for the message.
 
@@ -54,15 +58,17 @@ def uncertainty_kind(header, path):
             return kind
     msg = (
         f"{path}: expected UTYPE of the extension UNCERT to be StdDevUncertainty, "
-        f"VarianceUncertainty or InverseVariance, found {text!r}: correct it (std, var "
-        "and ivar will do), or remove the extension"
+        f"VarianceUncertainty or InverseVariance, found {text!r}; correct it (std, var "
+        "and ivar are accepted), or remove the extension"
     )
     raise KS4Error(msg)
 
 
-def uncertainty_factor(header, kind, unit, path):
+def uncertainty_factor(
+    header: Mapping, kind: str, unit: u.UnitBase, path: str | os.PathLike[str]
+) -> float:
     """
-    Return the factor from stored uncertainties to the unit of their image.
+    Return the factor that converts stored uncertainties to the unit of their image.
 
     Parameters
     ----------
@@ -83,12 +89,12 @@ def uncertainty_factor(header, kind, unit, path):
     own = bunit_of(header, f"{path}[UNCERT]")
     if own is None or not str(header["BUNIT"]).strip():
         return 1.0
-    expected = unit ** POWERS[kind]
+    expected = unit ** _POWERS[kind]
     factor = 1.0 if own == expected else conversion(own, expected)
     if factor is None:
         msg = (
             f"{path}: expected BUNIT of the extension UNCERT ({kind}) to be a unit "
-            f"that converts to {expected}, found {own}: correct its BUNIT or UTYPE, or "
+            f"that converts to {expected}, found {own}; correct its BUNIT or UTYPE, or "
             "remove the extension"
         )
         raise KS4Error(msg)

@@ -1,7 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Units of pixels: read from BUNIT, and converted to those of a zero-point map."""
+"""Read units of pixels from BUNIT, and convert them to those of zero-point maps."""
 
+import os
 import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 from astropy import units as u
@@ -23,7 +27,7 @@ __all__ = [
     "refuse_other_bunit",
 ]
 
-# Counts by any name, and the name that they have here.
+# Other names of ADU.
 _COUNTS = {u.DN: u.adu, u.ct: u.adu}
 
 # Spellings that astropy does not accept, in lower case.
@@ -51,11 +55,21 @@ _WORDS = {
 }
 _ELECTRONS = re.compile(r"(?<![a-z])e-(?!\d)", re.IGNORECASE)
 
-# Bases of fluxes, magnitudes and temperatures: none of them is a count.
+# Bases of fluxes, magnitudes and temperatures, which no unit of counts contains.
 _PHYSICAL = {u.kg, u.dex, u.mgy, u.K}
 
 
-def parse_unit(text):
+class _CountMap(Protocol):
+    """The attributes of a zero-point map that messages and conversions need."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def image_unit(self) -> u.UnitBase: ...
+
+
+def parse_unit(text: str) -> u.UnitBase | u.FunctionUnitBase:
     """
     Read a unit in any of the spellings found in headers.
 
@@ -79,7 +93,7 @@ def parse_unit(text):
         "[A-Za-z]+", lambda word: _WORDS.get(word[0].lower(), word[0]), words
     )
     for spelling in (text, words):
-        # Several slashes are read from left to right, and astropy warns of them.
+        # Several slashes, of which astropy warns, are read from left to right.
         first, *rest = spelling.split("/")
         if len(rest) > 1 and "(" not in spelling:
             spelling = f"{first}/({' '.join(rest)})"
@@ -96,9 +110,11 @@ _CORRECT = (
 )
 
 
-def bunit_of(header, path, remedy=_CORRECT):
+def bunit_of(
+    header: Mapping, path: str | os.PathLike[str], remedy: str = _CORRECT
+) -> u.UnitBase | u.FunctionUnitBase | None:
     """
-    Return the unit that BUNIT records, or `None` where it records none.
+    Return the unit that BUNIT records, `None` without one.
 
     Parameters
     ----------
@@ -106,7 +122,7 @@ def bunit_of(header, path, remedy=_CORRECT):
     path : path-like
         The file, for the message.
     remedy : str, optional
-        What to do about a wrong unit, for the message.
+        How to correct the unit, for the message.
 
     Raises
     ------
@@ -126,14 +142,14 @@ def bunit_of(header, path, remedy=_CORRECT):
         raise KS4Error(msg) from None
 
 
-def count_unit(name, unit):
+def count_unit(name: str, unit: str | u.UnitBase) -> u.UnitBase:
     """
-    Return the unit of the pixels that a map applies to.
+    Check the unit of the pixels that a map applies to, and return it.
 
     Raises
     ------
     KS4Error
-        If it is not a unit, or one of fluxes or magnitudes.
+        If it is not a unit, or a unit of fluxes or magnitudes.
     """
     if isinstance(unit, str) and unit == "adu":
         # Libraries load thousands of maps.
@@ -149,9 +165,9 @@ def count_unit(name, unit):
     return unit
 
 
-def as_gain(gain):
+def as_gain(gain: u.Quantity | None) -> u.Quantity | None:
     """
-    Return a gain as a `~astropy.units.Quantity`, `None` unchanged.
+    Check a gain and return it as a `~astropy.units.Quantity`, `None` unchanged.
 
     Raises
     ------
@@ -176,8 +192,8 @@ def as_gain(gain):
     return number
 
 
-def conversion(unit, target):
-    """Return the factor from one unit to another, `None` if there is none."""
+def conversion(unit: object, target: u.UnitBase) -> float | None:
+    """Return the factor from one unit to another, `None` if they do not convert."""
     if not isinstance(unit, u.UnitBase):
         return None
     (scale, bases), (target_scale, target_bases) = _plain(unit), _plain(target)
@@ -185,10 +201,10 @@ def conversion(unit, target):
     return factor if bases == target_bases and 0 < factor < np.inf else None
 
 
-def _plain(unit):
+def _plain(unit: u.UnitBase) -> tuple[float, dict[u.UnitBase, float | Fraction]]:
     """Return scale and powers of a unit, in which DN and counts are adu."""
     parts = unit.decompose()
-    powers = {}
+    powers: dict[u.UnitBase, float | Fraction] = {}
     for base, power in zip(parts.bases, parts.powers, strict=True):
         base = _COUNTS.get(base, base)
         # Any pixel value is one per pixel.
@@ -197,13 +213,15 @@ def _plain(unit):
     return float(parts.scale), {base: power for base, power in powers.items() if power}
 
 
-def _is_physical(unit):
+def _is_physical(unit: object) -> bool:
     if not isinstance(unit, u.UnitBase):
         return True
     return bool(_PHYSICAL & set(unit.decompose().bases))
 
 
-def factor_to_counts(unit, zpmap, gain=None):
+def factor_to_counts(
+    unit: u.UnitBase, zpmap: _CountMap, gain: u.Quantity | None = None
+) -> float:
     """
     Return the factor from the pixels of an image to the unit of a map.
 
@@ -222,7 +240,7 @@ def factor_to_counts(unit, zpmap, gain=None):
     MapMismatchError
         If it is in another unit than the map and ``gain`` does not convert it.
     KS4Error
-        If ``gain`` is given although the image is in the unit of the map.
+        If ``gain`` is given and the image is in the unit of the map.
     """
     target = zpmap.image_unit
     if isinstance(unit, u.UnrecognizedUnit):
@@ -260,13 +278,13 @@ def factor_to_counts(unit, zpmap, gain=None):
     raise MapMismatchError(_remedy(unit, zpmap))
 
 
-def refuse_other_bunit(header, unit, zpmap):
+def refuse_other_bunit(header: Mapping, unit: u.UnitBase, zpmap: _CountMap) -> None:
     """
     Raise if BUNIT contradicts the unit of an image in memory.
 
     ``CCDData.read(path, unit="adu")`` gives pixels in nJy the unit adu. BUNIT
     may be in the unit of the map while the image is in electrons:
-    `ccdproc.gain_correct` leaves the header as it is.
+    `ccdproc.gain_correct` leaves the header unchanged.
 
     Raises
     ------
@@ -280,7 +298,7 @@ def refuse_other_bunit(header, unit, zpmap):
     try:
         recorded = parse_unit(text)
     except ValueError:
-        # It cannot contradict.
+        # Without a valid unit there is no contradiction.
         return
     if all(conversion(recorded, known) is None for known in (unit, zpmap.image_unit)):
         msg = (
@@ -290,8 +308,8 @@ def refuse_other_bunit(header, unit, zpmap):
         raise MapMismatchError(msg)
 
 
-def _remedy(unit, zpmap):
-    """Return the message for an image in another unit than a map."""
+def _remedy(unit: u.UnitBase, zpmap: _CountMap) -> str:
+    """Return the message for an image in a unit other than that of a map."""
     target, (_, bases) = zpmap.image_unit, _plain(unit)
     if not bases:
         found = "without a unit"

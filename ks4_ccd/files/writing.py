@@ -1,8 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Files written whole or not at all."""
+"""Write files completely or not at all, and check file names."""
 
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -20,26 +21,26 @@ __all__ = [
 ]
 
 
-def as_path(name, path):
+def as_path(name: str, path: object) -> Path:
     """Return ``path`` as a `~pathlib.Path`, or raise `KS4Error`."""
     try:
-        text = os.fspath(path)
+        text = os.fspath(path)  # type: ignore[call-overload] # TypeError is caught
         if text and "\0" not in text:
-            return Path(path)
+            return Path(text)
     except TypeError:
         pass
     msg = f"{name} must be the name of a file, got {path!r}"
     raise KS4Error(msg)
 
 
-def check_regular(path):
+def check_regular(path: Path) -> None:
     """
-    Raise `KS4Error` if there is a folder, a device or the like at a path.
+    Raise `KS4Error` if a path is a folder, a device or another special file.
 
     Raises
     ------
     OSError
-        If there is nothing at all.
+        If the file does not exist.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -47,9 +48,9 @@ def check_regular(path):
         raise KS4Error(msg)
 
 
-def check_suffix(target):
+def check_suffix(target: Path) -> None:
     """
-    Refuse a file name whose suffix is not one of uncompressed FITS.
+    Refuse a file name without a suffix of uncompressed FITS.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def check_suffix(target):
         raise KS4Error(msg)
 
 
-def make_folder(folder):
+def make_folder(folder: Path) -> None:
     """Make a folder unless it exists; raise `KS4Error` if that is impossible."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,14 +74,14 @@ def make_folder(folder):
         raise KS4Error(msg) from error
 
 
-def partial_stem(name):
-    """Return the beginning of the names of partial files for a file name."""
+def partial_stem(name: str) -> str:
+    """Return the part of a file name that the names of its partial files contain."""
     # File systems limit names to 255 bytes; the rest of the name takes 19.
     return os.fsencode(name)[:200].decode(errors="ignore")
 
 
 @contextmanager
-def written_whole(path, overwrite):
+def written_whole(path: Path, overwrite: bool) -> Iterator[Path]:
     """
     Yield a path to write to; the file appears at ``path`` when it is complete.
 
@@ -88,8 +89,8 @@ def written_whole(path, overwrite):
     ----------
     path : `~pathlib.Path`
     overwrite : bool
-        Whether a regular file at ``path`` may be replaced. Without it, a file
-        that appears there in the meantime is kept as well.
+        Whether a regular file at ``path`` may be replaced. Otherwise a file that
+        appears there in the meantime is kept, too.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def written_whole(path, overwrite):
             _refuse_special(path, target)
             os.replace(partial, target)
         elif not _moved_to_free_name(partial, target):
-            # It appeared in the meantime.
+            # The file appeared in the meantime.
             raise _already_exists(path)
     except KS4Error:
         raise
@@ -123,13 +124,13 @@ def written_whole(path, overwrite):
             partial.unlink(missing_ok=True)
 
 
-def _already_exists(path):
+def _already_exists(path: Path) -> FileWriteError:
     msg = f"{path} already exists; use overwrite=True (--overwrite) to replace it"
     return FileWriteError(msg)
 
 
-def _refuse_special(path, target):
-    """Raise if a file to replace is a folder, a device or the like."""
+def _refuse_special(path: Path, target: Path) -> None:
+    """Raise if a file to replace is a folder, a device or another special file."""
     with suppress(FileNotFoundError):
         mode = target.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -140,15 +141,15 @@ def _refuse_special(path, target):
             raise FileWriteError(msg)
 
 
-def _moved_to_free_name(partial, target):
-    """Give a file another name, unless that is taken; return whether it was free."""
+def _moved_to_free_name(partial: Path, target: Path) -> bool:
+    """Rename a file unless the new name is taken; return whether it was free."""
     try:
-        # Unlike a renaming, a hard link never replaces a file.
+        # Unlike os.replace, os.link never replaces a file.
         os.link(partial, target)
     except FileExistsError:
         return False
     except OSError:
-        # The file system has no hard links: create the name, then replace that.
+        # Without hard links: reserve the name by an empty file, then replace that.
         try:
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except FileExistsError:
@@ -157,8 +158,8 @@ def _moved_to_free_name(partial, target):
     return True
 
 
-def _kind_of(mode):
-    """Return what a file is, for messages, from the ``st_mode`` of its status."""
+def _kind_of(mode: int) -> str:
+    """Return the kind of a file for messages, from its ``st_mode``."""
     for kind, matches in (
         ("folder", stat.S_ISDIR),
         ("named pipe", stat.S_ISFIFO),
@@ -173,8 +174,8 @@ def _kind_of(mode):
 _FILE_SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".gz", ".bz2", ".xz", ".npy", ".npz")
 
 
-def as_folder(path):
-    """Return the `~pathlib.Path` of a folder to write to, else raise `KS4Error`."""
+def as_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the `~pathlib.Path` of a folder to write to, or raise `KS4Error`."""
     try:
         folder = Path(path)
     except TypeError as error:

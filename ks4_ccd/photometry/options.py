@@ -15,7 +15,7 @@ from ks4_ccd.exceptions import (
     finite,
     one_of,
 )
-from ks4_ccd.files.selection import as_hdu
+from ks4_ccd.files.images import as_hdu
 from ks4_ccd.files.units import as_gain, factor_to_counts
 from ks4_ccd.ks4.quality import field_flags
 from ks4_ccd.maps.errors import ERROR_KINDS

@@ -1,11 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The decompressed content of a file, read forwards from any position."""
+"""Read the decompressed content of a file from any position."""
 
 import bz2
 import io
 import lzma
 import os
 import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError
 from ks4_ccd.files.gzip import Checkpoints, GzipReader
@@ -19,10 +22,10 @@ _UNKNOWN_SIZE = 2**62
 
 class Content:
     """
-    The content of a file, decompressed if the file is compressed.
+    The content of a file, decompressed where necessary.
 
-    A compressed file is read to its end at once, which verifies its checksums
-    and determines its size. A later read begins near its position (gzip) or at
+    A compressed file is first read to its end, which verifies its checksums
+    and determines its size. A later read starts near its position (gzip) or at
     the beginning of the file (bzip2, xz, zip).
 
     Parameters
@@ -34,7 +37,7 @@ class Content:
     Attributes
     ----------
     size : int
-        The number of bytes of the content, a large number if it is not known.
+        The number of bytes of the content; a large number if unknown.
 
     Raises
     ------
@@ -44,20 +47,20 @@ class Content:
         If the file cannot be read.
     """
 
-    def __init__(self, path, *, verify=True):
+    def __init__(self, path: Path, *, verify: bool = True) -> None:
         self.path = path
         check_regular(path)
         self._state = _state_of(path)
         with open(path, "rb") as file:
             self._open = _opener_for(file.read(6))
         self._checkpoints = Checkpoints()
-        self.size = os.stat(path).st_size
+        self.size: int = os.stat(path).st_size
         if self._open is not open:
             self.size = self._decompressed_size() if verify else _UNKNOWN_SIZE
 
-    def open(self, position=0):
+    def open(self, position: int = 0) -> BinaryIO:
         """
-        Return a new binary file object of the content.
+        Open the content as a new binary file object.
 
         Parameters
         ----------
@@ -66,7 +69,7 @@ class Content:
         """
         self.check_unchanged()
         if self._open is _GzipFile:
-            file = _GzipFile(self.path, self._checkpoints, self.size)
+            file: Any = _GzipFile(self.path, self._checkpoints, self.size)
         else:
             file = self._open(self.path, "rb")
         try:
@@ -76,38 +79,38 @@ class Content:
             raise
         return file
 
-    def check_unchanged(self):
-        """Raise `KS4Error` if the file changed since this object was made."""
+    def check_unchanged(self) -> None:
+        """Raise `KS4Error` if the file was modified after this object was created."""
         if _state_of(self.path) != self._state:
             msg = (
-                f"{self.path} was changed while it was read: try again when it is "
+                f"{self.path} was changed while it was read; try again when it is "
                 "complete"
             )
             raise KS4Error(msg)
 
-    def _decompressed_size(self):
+    def _decompressed_size(self) -> int:
         try:
             with self.open() as file:
                 while file.read(_PIECE):
                     pass
                 return file.tell()
         except (MapFormatError, EOFError, lzma.LZMAError, zipfile.BadZipFile) as error:
-            reason = error
+            reason: Exception = error
         except OSError as error:
-            # Without a number it is bz2's, about the data.
+            # bz2 reports damaged data by an OSError without a number.
             if error.errno is not None:
                 raise
             reason = error
-        msg = f"{self.path} is damaged or cut ({reason}): get a complete copy"
+        msg = f"{self.path} is truncated or damaged ({reason}); get a complete copy"
         raise KS4Error(msg)
 
 
-def _state_of(path):
+def _state_of(path: Path) -> tuple[int, int, int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _open_zip(path, _mode):
+def _open_zip(path: Path, _mode: str) -> Any:
     """Open the only member of a zip archive."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -121,40 +124,40 @@ def _open_zip(path, _mode):
 class _GzipFile(io.RawIOBase):
     """A gzip file as a seekable binary file object."""
 
-    def __init__(self, path, checkpoints, size):
+    def __init__(self, path: Path, checkpoints: Checkpoints, size: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - closed with this object
         self._reader = GzipReader(self._file, path, checkpoints)
         self._size = size
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return True
 
-    def read(self, size=-1):
+    def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
             return self.readall()
         return self._reader.read(size)
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: Any) -> int:
         data = self._reader.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
-    def seek(self, offset, whence=os.SEEK_SET):
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}
         return self._reader.seek(max(0, start[whence] + offset))
 
-    def tell(self):
+    def tell(self) -> int:
         return self._reader.tell()
 
-    def close(self):
+    def close(self) -> None:
         self._file.close()
         super().close()
 
 
-_MAGIC = {
+_MAGIC: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": _GzipFile,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
@@ -162,7 +165,7 @@ _MAGIC = {
 }
 
 
-def _opener_for(beginning):
+def _opener_for(beginning: bytes) -> Callable[..., Any]:
     for magic, opener in _MAGIC.items():
         if beginning.startswith(magic):
             return opener

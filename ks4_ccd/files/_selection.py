@@ -1,15 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Choose the image of a FITS file, and the extensions that belong to it."""
+"""Choose the image of a FITS file and the extensions that belong to it."""
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from astropy.io import fits
 
 from ks4_ccd.exceptions import GeometryError, KS4Error, SeveralImagesError
 
 __all__ = [
-    "MAP_EXTENSIONS",
+    "HDU",
     "PLANES",
-    "TABLE_EXTENSIONS",
     "as_hdu",
     "choose_image",
     "first_image",
@@ -21,24 +25,27 @@ __all__ = [
     "owned_psf",
 ]
 
+HDU = int | str | tuple[str, int] | None
+"""How an HDU is chosen: number, EXTNAME, EXTNAME and EXTVER, or by default."""
+
 # Extensions of an image, as CCDData names them.
 PLANES = ("UNCERT", "MASK", "PSFIMAGE")
 
-# Written by calibration; those of an earlier one are not carried over.
-MAP_EXTENSIONS = ("ZPMAP", "ZPERRMAP", "ZPCOUNT")
+# Extensions that a calibration writes; those of an earlier one are not carried over.
+_MAP_EXTENSIONS = ("ZPMAP", "ZPERRMAP", "ZPCOUNT")
 
 # The lookup tables of a WCS are image extensions in FITS.
-TABLE_EXTENSIONS = ("WCSDVARR", "D2IMARR")
+_TABLE_EXTENSIONS = ("WCSDVARR", "D2IMARR")
 
-# Beginnings of the names by which pipelines call planes of an image.
+# Beginnings of the names that pipelines give to planes of an image.
 _PLANE_NAME = re.compile(
     "ERR|SIG|RMS|STD|UNC|I?VAR|INV|WEI|WGT|WHT|DQ|FLAG|QUAL|BPM|BAD|MASK"
 )
 
 
-def as_hdu(hdu):
+def as_hdu(hdu: HDU) -> HDU:
     """
-    Return the argument ``hdu`` of a function, with names in upper case.
+    Check the argument ``hdu`` of a function, and return it with upper-case names.
 
     Raises
     ------
@@ -47,8 +54,10 @@ def as_hdu(hdu):
     """
     if hdu is None:
         return None
-    if isinstance(hdu, Integral) and not isinstance(hdu, bool) and hdu >= 0:
+    if isinstance(hdu, Integral) and not isinstance(hdu, bool) and int(hdu) >= 0:
         return int(hdu)
+    name: object
+    version: object
     name, version = hdu if isinstance(hdu, tuple) and len(hdu) == 2 else (hdu, 1)
     if isinstance(name, str) and name.strip() and type(version) is int:
         name = name.strip().upper()
@@ -60,12 +69,14 @@ def as_hdu(hdu):
     raise KS4Error(msg)
 
 
-def first_image(hdus, planes=PLANES):
-    """Return the first HDU that may be the image, `None` if there is none."""
+def first_image(hdus: fits.HDUList, planes: Sequence[str] = PLANES) -> Any:
+    """Return the first HDU that may be the image, `None` without one."""
     return next(_candidates(hdus, planes), None)
 
 
-def choose_image(hdus, hdu, path, planes=PLANES):
+def choose_image(
+    hdus: fits.HDUList, hdu: HDU, path: Path, planes: Sequence[str] = PLANES
+) -> Any:
     """
     Return the HDU of the image to read.
 
@@ -83,7 +94,7 @@ def choose_image(hdus, hdu, path, planes=PLANES):
     Raises
     ------
     KS4Error
-        If there is no such HDU, it is not an image, or it could be one of several.
+        If the HDU does not exist or is not an image, or several images are possible.
     GeometryError
         If the image is not 2D.
     """
@@ -119,8 +130,10 @@ def choose_image(hdus, hdu, path, planes=PLANES):
     return image
 
 
-def left_out(hdus, image, planes=PLANES):
-    """Return the other images of the shape of an image."""
+def left_out(
+    hdus: fits.HDUList, image: Any, planes: Sequence[str] = PLANES
+) -> list[Any]:
+    """Return the other images of the same shape."""
     return [
         candidate
         for candidate in _candidates(hdus, planes)
@@ -128,9 +141,9 @@ def left_out(hdus, image, planes=PLANES):
     ]
 
 
-def owned_plane(hdus, image, name, path):
+def owned_plane(hdus: fits.HDUList, image: Any, name: str, path: Path) -> Any:
     """
-    Return the extension of a name that belongs to an image, `None` without one.
+    Return the extension of a given name that belongs to an image, or `None`.
 
     Among several images of one shape, an extension belongs to the only one of
     the same EXTVER, or else to that in the primary HDU.
@@ -165,14 +178,14 @@ def owned_plane(hdus, image, name, path):
     return own[0] if own else None
 
 
-def owned_psf(hdus, image):
+def owned_psf(hdus: fits.HDUList, image: Any) -> Any:
     """Return the first extension PSFIMAGE that belongs to an image, or `None`."""
     same = [image, *left_out(hdus, image)]
     named = (hdu for hdu in _images(hdus) if hdu.name == "PSFIMAGE")
     return next((psf for psf in named if _owner(hdus, psf, same) is image), None)
 
 
-def is_carried_over(hdus, hdu, image, tables):
+def is_carried_over(hdus: fits.HDUList, hdu: Any, image: Any, tables: bool) -> bool:
     """
     Return whether an HDU is copied to the file of the calibrated image.
 
@@ -185,26 +198,26 @@ def is_carried_over(hdus, hdu, image, tables):
     """
     if hdu is hdus[0] and not _is_image(hdu):
         return False
-    if hdu.name in MAP_EXTENSIONS or (not tables and hdu.name in TABLE_EXTENSIONS):
+    if hdu.name in _MAP_EXTENSIONS or (not tables and hdu.name in _TABLE_EXTENSIONS):
         return False
-    # Uncalibrated, images of this shape would be taken for parts of the result.
+    # Uncalibrated images of this shape would be mistaken for planes of the result.
     is_like_it = _is_image(hdu) and _covers(hdu, image)
-    return not is_like_it or hdu.name in ("PSFIMAGE", *TABLE_EXTENSIONS)
+    return not is_like_it or hdu.name in ("PSFIMAGE", *_TABLE_EXTENSIONS)
 
 
-def names_a_plane(hdu):
-    """Return whether the name of an HDU is that of a plane of an image."""
+def names_a_plane(hdu: Any) -> bool:
+    """Return whether an HDU has the name of a plane of an image."""
     return _PLANE_NAME.match(hdu.name) is not None
 
 
-def label_of(hdus, hdu):
-    """Return the number and name of an HDU, as messages give them."""
+def label_of(hdus: fits.HDUList, hdu: Any) -> str:
+    """Return the number and name of an HDU for messages."""
     number = next(number for number, other in enumerate(hdus) if other is hdu)
     version = f",{hdu.ver}" if hdu.ver != 1 else ""
     return f"{number} ({hdu.name}{version})" if hdu.name else f"{number}"
 
 
-def _owner(hdus, plane, images):
+def _owner(hdus: fits.HDUList, plane: Any, images: Sequence[Any]) -> Any:
     if len(images) == 1:
         return images[0]
     versions = [image for image in images if image.ver == plane.ver]
@@ -213,7 +226,7 @@ def _owner(hdus, plane, images):
     return hdus[0] if any(image is hdus[0] for image in images) else None
 
 
-def _find(hdus, hdu, path):
+def _find(hdus: fits.HDUList, hdu: HDU, path: Path) -> Any:
     name, version = hdu if isinstance(hdu, tuple) else (hdu, None)
     found = [
         other
@@ -222,37 +235,37 @@ def _find(hdus, hdu, path):
         and version in (None, other.ver)
     ]
     if len(found) != 1:
-        there = _listed(hdus, found or list(hdus))
+        listed = _listed(hdus, found or list(hdus))
         is_or_are = "several HDUs:" if found else "no HDU of the file, which contains"
-        msg = f"{path}: hdu={hdu!r} is {is_or_are} {there}"
+        msg = f"{path}: hdu={hdu!r} is {is_or_are} {listed}"
         raise KS4Error(msg)
     return found[0]
 
 
-def _is_image(hdu):
+def _is_image(hdu: Any) -> bool:
     return hdu.is_image and hdu.shape != ()
 
 
-def _images(hdus):
+def _images(hdus: fits.HDUList) -> Iterator[Any]:
     return (hdu for hdu in hdus if _is_image(hdu))
 
 
-def _candidates(hdus, planes):
-    reserved = (*planes, *MAP_EXTENSIONS, *TABLE_EXTENSIONS)
+def _candidates(hdus: fits.HDUList, planes: Iterable[str]) -> Iterator[Any]:
+    reserved = (*planes, *_MAP_EXTENSIONS, *_TABLE_EXTENSIONS)
     return (hdu for hdu in _images(hdus) if hdu.name not in reserved)
 
 
-def _covers(hdu, image):
-    """Return whether two images have the same shape, but for axes of length 1."""
+def _covers(hdu: Any, image: Any) -> bool:
+    """Return whether two images have the same shape, except for axes of length 1."""
     one, other = ([n for n in each.shape if n != 1] for each in (hdu, image))
     return one == other
 
 
-def _size(image):
+def _size(image: Any) -> str:
     return " x ".join(str(length) for length in reversed(image.shape)) + " pixels"
 
 
-def _listed(hdus, some, most=12):
+def _listed(hdus: fits.HDUList, some: Sequence[Any], most: int = 12) -> str:
     labels = [label_of(hdus, hdu) for hdu in some]
     more = ["..."] if len(labels) > most else []
     return ", ".join(labels[:most] + more)
