@@ -1,74 +1,37 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The verb for many images at once."""
+"""The verb `batch`: calibrate many images in many processes."""
 
-from contextlib import ExitStack, contextmanager
+import argparse
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from ks4_ccd.cli._images import (
-    add_calibration_options,
-    calibration_options,
-)
+from astropy.table import Table
+
 from ks4_ccd.cli._options import (
-    add_verb,
+    CALIBRATION,
+    OUT,
+    Exclusive,
+    Option,
+    Verb,
+    calibration_options,
     complain,
-    file_name,
     open_library,
+    open_offsets,
 )
 from ks4_ccd.cli._signals import report_signal
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.survey.batch import calibrate_many
 
-__all__ = ["add_batch"]
+__all__ = ["VERB"]
 
 
-def add_batch(verbs):
-    verb = add_verb(
-        verbs,
-        "batch",
-        _batch,
-        "calibrate many images at once",
-        "Calibrate images as `ks4-ccd calibrate` does, in many processes of this "
-        "machine or of a cluster. What became of each is in DIR/manifest.ecsv; the "
-        "same command again goes on where it stopped, and does again what failed or "
-        "changed. Exits with 1 if any image failed.",
-    )
-    verb.add_argument(
-        "images",
-        metavar="IMAGE",
-        nargs="+",
-        help="FITS files; @FILE stands for those that are listed in a file, one in "
-        "a line",
-    )
-    add_calibration_options(verb)
-    verb.add_argument(
-        "-o",
-        dest="out",
-        type=file_name,
-        metavar="DIR",
-        required=True,
-        help="folder for the results",
-    )
-    where = verb.add_mutually_exclusive_group()
-    where.add_argument(
-        "--workers", type=int, metavar="N", help="processes to start, or one a core"
-    )
-    where.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="dask scheduler of a cluster: tcp://HOST:PORT, or its scheduler file "
-        "(ends in .json)",
-    )
-
-
-def _batch(arguments):
+def _run(arguments: argparse.Namespace) -> int:
     images = [image for word in arguments.images for image in _images_in(word)]
     options = calibration_options(arguments)
     with ExitStack() as opened:
         library = opened.enter_context(open_library(arguments))
-        if arguments.offsets:
-            options["offsets"] = opened.enter_context(
-                open_library(arguments, arguments.offsets)
-            )
+        options["offsets"] = open_offsets(arguments, opened)
         if arguments.scheduler:
             options["client"] = opened.enter_context(_client_of(arguments.scheduler))
         try:
@@ -80,7 +43,7 @@ def _batch(arguments):
     return _report(table, arguments.out)
 
 
-def _images_in(word):
+def _images_in(word: str) -> list[str]:
     """Return the images that a word of the command stands for."""
     if not word.startswith("@"):
         return [word]
@@ -93,30 +56,66 @@ def _images_in(word):
 
 
 @contextmanager
-def _client_of(scheduler):
+def _client_of(scheduler: str) -> Iterator[AbstractContextManager]:
     try:
         from distributed import Client
     except ImportError as error:
         msg = f"--scheduler needs dask: pip install 'ks4_ccd[survey]' ({error})"
         raise KS4Error(msg) from error
     is_file = scheduler.endswith(".json")
-    where = {"scheduler_file" if is_file else "address": scheduler}
+    address = {"scheduler_file" if is_file else "address": scheduler}
     try:
-        client = Client(**where)
+        client = Client(**address)
     except (OSError, ValueError) as error:
-        msg = f"there is no dask scheduler at {scheduler}: {error}"
+        msg = f"cannot connect to a dask scheduler at {scheduler}: {error}"
         raise KS4Error(msg) from error
     with client:
         yield client
 
 
-def _report(table, out):
+def _report(table: Table, out: str) -> int:
     failed = table[table["outcome"] == "failed"]
     for row in failed:
         complain(f"{row['image']}: {row['message']}")
-    counts = [
+    numbers = [
         f"{sum(table['outcome'] == outcome)} {outcome}"
         for outcome in ("done", "skipped", "failed")
     ]
-    print(f"{out}: {', '.join(counts)}; see {Path(out) / 'manifest.ecsv'}")
+    print(f"{out}: {', '.join(numbers)}; see {Path(out) / 'manifest.ecsv'}")
     return 1 if len(failed) else 0
+
+
+VERB = Verb(
+    "batch",
+    _run,
+    "calibrate many images in many processes",
+    "Calibrate images as `ks4-ccd calibrate` does, in many processes of this machine "
+    "or of a cluster. DIR/manifest.ecsv records the outcome for each image. The same "
+    "command again resumes an interrupted batch, and repeats what failed or changed. "
+    "Exits with 1 if any image failed.",
+    "batch @images.txt --maps dr1.ks4maps -o calibrated",
+    (
+        Option(
+            "images",
+            metavar="IMAGE",
+            nargs="+",
+            help="FITS files; @FILE stands for the files listed in FILE, one a line",
+        ),
+        *CALIBRATION,
+        OUT.but(required=True),
+        Exclusive(
+            Option(
+                "--workers",
+                type=int,
+                metavar="N",
+                help="number of processes to start, by default one for each core",
+            ),
+            Option(
+                "--scheduler",
+                metavar="ADDRESS",
+                help="dask scheduler of a cluster: tcp://HOST:PORT, or its scheduler "
+                "file (ends in .json)",
+            ),
+        ),
+    ),
+)

@@ -10,46 +10,43 @@ from importlib.metadata import version
 from ks4_ccd.cli import (
     _batch,
     _build,
+    _calibrate,
     _catalog,
+    _demo,
     _fetch,
-    _images,
-    _release,
-    _store,
+    _field,
+    _ingest,
+    _maps,
+    _plot,
     _validate,
+    _verify,
 )
 from ks4_ccd.cli._options import complain
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 
-__all__ = ["run_command"]
+__all__ = ["VERBS", "run_command"]
 
 # In the order of the help.
-_VERBS = (
-    _images.add_demo,
-    _images.add_calibrate,
-    _catalog.add_catalog,
-    _build.add_build,
-    _validate.add_validate,
-    _release.add_maps,
-    _release.add_plot,
-    _release.add_field,
-    _fetch.add_fetch,
-    _store.add_ingest,
-    _store.add_verify,
-    _batch.add_batch,
+VERBS = tuple(
+    module.VERB
+    for module in (
+        _demo,
+        _calibrate,
+        _catalog,
+        _build,
+        _validate,
+        _maps,
+        _plot,
+        _field,
+        _fetch,
+        _ingest,
+        _verify,
+        _batch,
+    )
 )
 
-_EPILOG = """\
-examples:
-  ks4-ccd demo --out demo
-  ks4-ccd maps KS4_DR1_ZeroPoint_Maps.tar.gz
-  ks4-ccd calibrate stack.fits --maps KS4_DR1_*.tar.gz -o calibrated.fits
-  ks4-ccd plot KS4_DR1_*.tar.gz --field 0403 --band R -o map.png
-  ks4-ccd build sources.fits --reference gaiaxp.fits --field 0403 --band R -o maps
-  ks4-ccd field 122.1 -72.3
-"""
 
-
-def run_command(argv):
+def run_command(argv: list[str]) -> int:
     """
     Run the command.
 
@@ -82,15 +79,19 @@ def run_command(argv):
             return complain(error)
 
 
-def _show_warning(message, category, *_, **__):
+def _show_warning(
+    message: Warning | str, category: type[Warning], *_: object, **__: object
+) -> None:
     print(f"ks4-ccd: {category.__name__}: {message}", file=sys.stderr)
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
+    examples = [f"  ks4-ccd {verb.example}\n" for verb in VERBS]
     parser = argparse.ArgumentParser(
         prog="ks4-ccd",
-        description="Apply the calibration maps of the KMTNet Synoptic Survey.",
-        epilog=_EPILOG,
+        description="Apply the calibration maps of the KMTNet Synoptic Survey, and "
+        "maps made in the same way for any camera.",
+        epilog="examples:\n" + "".join(examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=version("ks4_ccd"))
@@ -98,6 +99,14 @@ def _parser():
         "--debug", action="store_true", help="show where in the code an error arose"
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in _VERBS:
-        add(verbs)
+    for verb in VERBS:
+        own = verbs.add_parser(
+            verb.name,
+            help=verb.summary,
+            description=verb.description,
+            epilog=f"example: ks4-ccd {verb.example}",
+        )
+        own.set_defaults(run=verb.run)
+        for option in verb.options:
+            option.add_to(own)
     return parser

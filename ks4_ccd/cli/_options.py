@@ -1,120 +1,115 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Options, libraries and messages that verbs of the command share."""
+"""Define the options that verbs of the command share, each of them once."""
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
+from ks4_ccd.catalogs.columns import PRESETS
 from ks4_ccd.exceptions import KS4Error
-from ks4_ccd.ks4.names import APERTURES, MODES
+from ks4_ccd.files.units import as_gain
 from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.mapmaking.builders import RECIPES
+from ks4_ccd.maps.errors import ERROR_KINDS
+from ks4_ccd.maps.grid import METHODS
 
 __all__ = [
-    "add_edges",
-    "add_epochs",
-    "add_mag_zeropoint",
-    "add_map_options",
-    "add_verb",
+    "CALIBRATION",
+    "MATCHING",
+    "Exclusive",
+    "Option",
+    "Verb",
+    "calibration_options",
     "complain",
     "edges_in",
+    "edges_option",
     "file_name",
-    "hdu_in",
+    "matching_options",
     "open_library",
-    "reference_columns",
+    "open_offsets",
 ]
 
 
-def complain(error):
+class Option:
+    """
+    An option or a positional argument of a verb.
+
+    Parameters
+    ----------
+    name : str
+        Its name, with hyphens for an option.
+    **settings
+        The arguments of `argparse.ArgumentParser.add_argument`. The default is
+        added to the help.
+    """
+
+    def __init__(self, name: str, **settings: object) -> None:
+        self.name = name
+        self.settings = settings
+
+    def but(self, **changes: object) -> "Option":
+        """Return a copy with other settings."""
+        return Option(self.name, **self.settings | changes)
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        """Add the option to a parser or a group of options."""
+        settings = dict(self.settings)
+        default = settings.get("default")
+        if default is not None:
+            words = default if isinstance(default, tuple | list) else [default]
+            text = " ".join(map(str, words))
+            settings["help"] = f"{settings['help']} (default: {text})"
+        parser.add_argument(self.name, **settings)  # type: ignore[arg-type]  # settings are those of argparse
+
+
+class Exclusive:
+    """Options of which only one can be given."""
+
+    def __init__(self, *options: Option) -> None:
+        self.options = options
+
+    def add_to(self, parser: argparse._ActionsContainer) -> None:
+        """Add the options to a parser."""
+        group = parser.add_mutually_exclusive_group()
+        for option in self.options:
+            option.add_to(group)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """
+    A verb of the command.
+
+    Attributes
+    ----------
+    name : str
+    run : callable
+        Takes the parsed arguments; returns the exit status, or `None` for 0.
+    summary : str
+        A line for the list of verbs.
+    description : str
+    example : str
+        A call of the verb, without ``ks4-ccd``.
+    options : tuple
+    """
+
+    name: str
+    run: Callable[[argparse.Namespace], int | None]
+    summary: str
+    description: str
+    example: str
+    options: tuple[Option | Exclusive, ...] = field(repr=False)
+
+
+def complain(error: object) -> int:
+    """Print an error, and return the exit status of a failure."""
     print(f"ks4-ccd: {error}", file=sys.stderr)
     return 1
 
 
-def add_verb(verbs, name, run, summary, description):
-    verb = verbs.add_parser(
-        name,
-        help=summary,
-        description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    verb.set_defaults(run=run)
-    return verb
-
-
-def add_map_options(verb, positional=False):
-    if positional:
-        verb.add_argument(
-            "maps", metavar="PATH", nargs="+", help="folders, archives or stores"
-        )
-    else:
-        verb.add_argument(
-            "--maps",
-            metavar="PATH",
-            nargs="+",
-            required=True,
-            help="folders, archives (.tar, .tar.gz) or stores (.ks4maps) with the maps",
-        )
-    verb.add_argument(
-        "--aperture", choices=APERTURES, default="APER5", help="aperture of the map"
-    )
-    verb.add_argument(
-        "--mode", choices=(*MODES, "Idual"), default="single", help="mode of the map"
-    )
-    verb.add_argument(
-        "--smooth",
-        type=float,
-        nargs="?",
-        const=0.8,
-        metavar="CELLS",
-        help="smooth the map, weighted by star counts, on this scale (by itself, 0.8)",
-    )
-    verb.add_argument(
-        "--image-size",
-        type=int,
-        nargs=2,
-        metavar=("NX", "NY"),
-        default=(22000, 22000),
-        help="pixels of the whole stacks that the maps cover",
-    )
-
-
-def add_mag_zeropoint(verb):
-    verb.add_argument(
-        "--mag-zeropoint",
-        type=float,
-        metavar="MAG",
-        help="the zero point that the magnitudes of the catalog contain (SExtractor's "
-        "MAG_ZEROPOINT), which is subtracted first: 30 if SExtractor ran with the "
-        "MAGZERO of a KS4 header; by default 0, instrumental magnitudes",
-    )
-
-
-def add_epochs(verb):
-    verb.add_argument(
-        "--epoch",
-        metavar="TIME",
-        help="time of the image (a year or DATE-OBS), to which reference stars with "
-        "proper motions are moved",
-    )
-    verb.add_argument(
-        "--reference-epoch",
-        type=float,
-        metavar="YEAR",
-        help="epoch of the reference positions, if no column contains it: 2016.0 for "
-        "Gaia DR3",
-    )
-
-
-def reference_columns(arguments):
-    """Return the columns of the reference, with the epoch that was given."""
-    epoch = arguments.reference_epoch
-    return "auto" if epoch is None else {"epoch": epoch}
-
-
-def open_library(arguments, paths=None):
-    columns, rows = arguments.image_size
-    return MapLibrary(paths or arguments.maps, image_shape=(rows, columns))
-
-
-def file_name(text):
+def file_name(text: str) -> str:
     """Return the name of a file or folder to write, refuse an empty one."""
     if not text:
         # In Python an empty path is the current folder.
@@ -123,8 +118,8 @@ def file_name(text):
     return text
 
 
-def hdu_in(text):
-    """Return the HDU that a text stands for: a number, EXTNAME, or EXTNAME,EXTVER."""
+def hdu_in(text: str) -> int | str | tuple[str, int]:
+    """Return the HDU that a text names: a number, EXTNAME, or EXTNAME,EXTVER."""
     if text.isdecimal():
         return int(text)
     name, _, version = text.rpartition(",")
@@ -133,24 +128,286 @@ def hdu_in(text):
     return text
 
 
-def add_edges(verb, option, what):
-    verb.add_argument(
-        option,
-        metavar="AXIS=BORDERS",
+# Which map
+
+MAPS = Option(
+    "--maps",
+    metavar="PATH",
+    nargs="+",
+    required=True,
+    help="folders, archives (.tar, .tar.gz) or stores (.ks4maps) of maps",
+)
+# The same, for the verbs about nothing but maps.
+MAP_PATHS = Option("maps", metavar="PATH", nargs="+", help=MAPS.settings["help"])
+OFFSETS = Option(
+    "--offsets",
+    metavar="PATH",
+    nargs="+",
+    help="folders, archives or stores of offset maps, by which positions are corrected",
+)
+FIELD = Option("--field", help="field of the map: for KS4 0403, 122-72 or 0403.122-72")
+BAND = Option("--band", help="filter: for KS4 B, V, R or I")
+MODE = Option(
+    "--mode",
+    default="single",
+    help="how the stars were detected: for KS4 single or dual (Idual is the same)",
+)
+APERTURE = Option(
+    "--aperture",
+    default="APER5",
+    help="aperture of the photometry: for KS4 FWHM, APER3, APER5, APER10 or AUTO",
+)
+KIND = Option(
+    "--kind",
+    choices=("zeropoint", "misalignment", "offset"),
+    default="zeropoint",
+    help="kind of the map",
+)
+IMAGE_SIZE = Option(
+    "--image-size",
+    type=int,
+    nargs=2,
+    metavar=("NX", "NY"),
+    default=(22000, 22000),
+    help="width and height in pixels of the whole image that the maps cover",
+)
+
+# How it is applied
+
+SMOOTH = Option(
+    "--smooth",
+    type=float,
+    nargs="?",
+    const=0.8,
+    metavar="CELLS",
+    help="smooth the map, weighted by star counts, by a Gaussian with this standard "
+    "deviation in cells; 0.8 without a number",
+)
+METHOD = Option(
+    "--method",
+    choices=METHODS,
+    default="bilinear",
+    help="interpolation between cells; dr1 reproduces the calibration of DR1",
+)
+ZEROPOINT = Option(
+    "--zeropoint",
+    type=float,
+    metavar="MAG",
+    default=30.0,
+    help="AB zero point of the result",
+)
+ZP_ERROR = Option(
+    "--zp-error",
+    choices=("propagate", "ignore"),
+    default="propagate",
+    help="whether the zero-point uncertainty is propagated into the result",
+)
+ERROR_KIND = Option(
+    "--error-kind",
+    choices=tuple(ERROR_KINDS),
+    default="scatter",
+    help="that uncertainty: the scatter of single stars about the map, or the standard "
+    "error of the value of the map (median)",
+)
+UNCALIBRATED = Option(
+    "--uncalibrated",
+    choices=("mask", "fill", "raise"),
+    default="mask",
+    help="how pixels or sources far from any cell with stars are treated: masked, "
+    "calibrated by the nearest cells, or refused",
+)
+ORIGIN = Option(
+    "--origin",
+    type=float,
+    nargs=2,
+    metavar=("X", "Y"),
+    help="first pixel of a cut-out in 0-based pixel coordinates of the whole image; "
+    "a WCS, or positions on the sky, have to agree",
+)
+RECALIBRATE = Option(
+    "--recalibrate",
+    action="store_true",
+    help="calibrate even what was calibrated before",
+)
+OVERWRITE = Option("--overwrite", action="store_true", help="replace existing files")
+OUT = Option("-o", dest="out", type=file_name, metavar="DIR", help="output folder")
+
+# The options that any number of images have in common.
+CALIBRATION = (
+    MAPS,
+    APERTURE,
+    MODE,
+    SMOOTH,
+    IMAGE_SIZE,
+    OFFSETS,
+    METHOD,
+    ZEROPOINT,
+    Option("--unit", help="unit of the calibrated fluxes, such as nJy"),
+    Option(
+        "--gain",
+        type=float,
+        help="for images in electrons (BUNIT): the gain of the detector in electron / "
+        "adu, such as 4.8, by which they are converted to adu, the unit of the maps; "
+        "an image in adu needs none",
+    ),
+    ZP_ERROR,
+    ERROR_KIND,
+    UNCALIBRATED,
+    Option(
+        "--hdu",
+        type=hdu_in,
+        help="the image to calibrate, in files that contain several of one shape: the "
+        "number of its HDU (0 is the primary one), its EXTNAME, or EXTNAME,EXTVER; the "
+        "others are left out",
+    ),
+    RECALIBRATE,
+    OVERWRITE,
+)
+
+
+def calibration_options(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return the arguments of `CALIBRATION` that need no library."""
+    names = (
+        *("mode", "aperture", "smooth", "zeropoint", "method", "zp_error"),
+        *("error_kind", "uncalibrated", "unit", "recalibrate", "overwrite", "hdu"),
+    )
+    options = {name: getattr(arguments, name) for name in names}
+    if arguments.gain is not None:
+        options["gain"] = as_gain(f"{arguments.gain!r} electron / adu")
+    return options
+
+
+def open_library(
+    arguments: argparse.Namespace, paths: list[str] | None = None
+) -> MapLibrary:
+    """Return the library of ``--maps``, or of other paths."""
+    columns, rows = arguments.image_size
+    return MapLibrary(paths or arguments.maps, image_shape=(rows, columns))
+
+
+def open_offsets(arguments: argparse.Namespace, opened: ExitStack) -> MapLibrary | None:
+    """Return the library of ``--offsets``, `None` if it was not given."""
+    if not arguments.offsets:
+        return None
+    return opened.enter_context(open_library(arguments, arguments.offsets))
+
+
+# Catalogs
+
+COLUMNS = Option(
+    "--columns",
+    choices=tuple(PRESETS),
+    default="sextractor",
+    help="program whose names the columns have",
+)
+APERTURES = Option(
+    "--apertures",
+    metavar="NAME",
+    nargs="+",
+    help="apertures of the vector column (MAG_APER), in its order, if they are not "
+    "FWHM APER3 APER5 APER10",
+)
+MAG_ZEROPOINT = Option(
+    "--mag-zeropoint",
+    type=float,
+    metavar="MAG",
+    help="zero point that the magnitudes of the catalog contain (SExtractor's "
+    "MAG_ZEROPOINT), which is subtracted first: 30 if SExtractor ran with the MAGZERO "
+    "of a KS4 header; by default 0, instrumental magnitudes",
+)
+RECIPE = Option(
+    "--recipe",
+    choices=RECIPES,
+    default="default",
+    help="how maps are made: from surfaces fitted to all stars, or cell by cell as in "
+    "DR1, without a correction of positions",
+)
+CELLS = Option(
+    "--cells",
+    type=int,
+    nargs=2,
+    metavar=("NX", "NY"),
+    help="numbers of cells of the zero-point maps, by default 55 55, and 220 220 with "
+    "edges; maps of positions have twice as many without edges",
+)
+# Sources, reference stars, and how they are matched.
+MATCHING = (
+    Option(
+        "catalog",
+        metavar="CATALOG",
+        help="sources of one image, such as those of SExtractor, in any format that "
+        "astropy reads",
+    ),
+    Option(
+        "--reference",
+        metavar="STARS",
+        required=True,
+        help="reference stars: a Gaia XP file of the KS4 pipeline, or a table with "
+        "RAJ2000, DEJ2000 and magnitudes such as Rmag",
+    ),
+    BAND.but(required=True),
+    MODE,
+    COLUMNS,
+    APERTURES,
+    Option(
+        "--radius",
+        type=float,
+        metavar="ARCSEC",
+        default=2.0,
+        help="largest separation of a match in arcsec",
+    ),
+    Option(
+        "--epoch",
+        metavar="TIME",
+        help="time of the image (a year or DATE-OBS), to which reference stars with "
+        "proper motions are moved",
+    ),
+    Option(
+        "--reference-epoch",
+        type=float,
+        metavar="YEAR",
+        help="epoch of the reference positions, if no column contains it: 2016.0 for "
+        "Gaia DR3",
+    ),
+    MAG_ZEROPOINT,
+    IMAGE_SIZE,
+)
+
+
+def matching_options(arguments: argparse.Namespace) -> Mapping[str, object]:
+    """Return the keyword arguments of `~ks4_ccd.match_catalogs` in `MATCHING`."""
+    epoch = arguments.reference_epoch
+    return {
+        "band": arguments.band,
+        "columns": arguments.columns,
+        "apertures": arguments.apertures,
+        "reference_columns": "auto" if epoch is None else {"epoch": epoch},
+        "epoch": arguments.epoch,
+        "mag_zeropoint": arguments.mag_zeropoint,
+    }
+
+
+def edges_option(name: str, content: str) -> Option:
+    """Return an option for edges, which `edges_in` reads."""
+    return Option(
+        name,
+        metavar="AXIS=EDGES",
         nargs="+",
-        help=f"borders of {what}, in X_IMAGE and Y_IMAGE: x=1375,2750 y=11000",
+        help=f"edges of {content}, in X_IMAGE and Y_IMAGE: x=1375,2750 y=11000",
     )
 
 
-def edges_in(words, option):
-    """Return what `add_edges` was given, as 0-based pixel coordinates, or `None`."""
+def edges_in(
+    words: list[str] | None, option: str
+) -> tuple[list[float], list[float]] | None:
+    """Return the edges given by an `edges_option` as 0-based pixel coordinates."""
     if words is None:
         return None
-    edges = {"x": [], "y": []}
+    edges: dict[str, list[float]] = {"x": [], "y": []}
     for word in words:
-        axis, _, borders = word.partition("=")
+        axis, _, positions = word.partition("=")
         try:
-            edges[axis.lower()] += [float(b) - 1 for b in borders.split(",")]
+            edges[axis.lower()] += [float(text) - 1 for text in positions.split(",")]
         except (KeyError, ValueError) as error:
             msg = f"{option} must be given as x=1375,2750 y=11000, got {word!r}"
             raise KS4Error(msg) from error

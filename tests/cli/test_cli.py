@@ -11,6 +11,7 @@ from astropy.table import Table
 
 import ks4_ccd
 from ks4_ccd.cli import main
+from ks4_ccd.cli._command import VERBS
 
 SIZE = ["--image-size", "120", "100"]
 
@@ -242,13 +243,58 @@ def test_wrong_usage_exits_with_2(words, capsys):
     assert "usage" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", [None, "demo", "calibrate", "maps", "plot", "field"])
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 def test_help_teaches(verb, capsys):
-    """Every verb has a description."""
+    """Each verb has a description and an example, each option a text."""
     with pytest.raises(SystemExit) as caught:
-        main(["--help"] if verb is None else [verb, "--help"])
+        main([verb.name, "--help"])
     assert caught.value.code == 0
-    assert len(capsys.readouterr().out) > 300
+    shown = " ".join(capsys.readouterr().out.split())
+    assert verb.description in shown
+    assert f"example: ks4-ccd {verb.example}" in shown
+    for option in options_of(verb):
+        assert option.settings["help"].partition(" ")[0] in shown
+        assert "None" not in shown
+
+
+def test_help_lists_the_verbs(capsys):
+    """With a summary and an example of each."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for verb in VERBS:
+        assert f"{verb.name} " in shown
+        assert verb.summary in shown
+        assert f"ks4-ccd {verb.example}\n" in shown
+
+
+def options_of(verb):
+    """Return the options of a verb, those of groups among them."""
+    return [o for part in verb.options for o in getattr(part, "options", [part])]
+
+
+def test_options_mean_the_same_in_all_verbs():
+    """Their types agree, and whether they have a value."""
+    found = {}
+    for option in (o for verb in VERBS for o in options_of(verb)):
+        meaning = {k: option.settings.get(k) for k in ("type", "action")}
+        assert found.setdefault(option.name, meaning) == meaning, option.name
+
+
+def test_maps_of_another_camera(folder, make_map, make_key, make_ccd, capsys):
+    """Field, band, mode and aperture are free names."""
+    key = make_key(field="M31 north", band="g", mode="stack", aperture="PSF")
+    make_map((6, 5), key=key, empty=0).save(folder / "other")
+    names = ["--field", "M31 north", "--band", "g", "--mode", "stack"]
+    names += ["--aperture", "PSF", *SIZE]
+    bare, out = folder / "bare.fits", folder / "x.fits"
+    make_ccd((100, 120)).write(bare)
+    command = ["calibrate", bare, "--maps", folder / "other", *names]
+    assert run(*command, "-o", out) == 0
+    assert "M31" in fits.getheader(out)["KS4ZPMAP"]
+    assert run("plot", folder / "other", *names, "-o", folder / "map.png") == 0
+    assert run("plot", folder / "maps", *names, "-o", folder / "map.png") == 1
+    assert "M31 north" in capsys.readouterr().err
 
 
 def test_the_command_runs_as_a_process(folder):

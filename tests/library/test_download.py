@@ -804,5 +804,5 @@ def test_command_is_interrupted(run, server, dest, capsys, monkeypatch):
     server.tricks[ZP] = [cut_off()]
     monkeypatch.setattr(_download.time, "sleep", interrupt)
     assert run("zp") == 130
-    assert "resumes from there" in capsys.readouterr().err
+    assert "resumes the download" in capsys.readouterr().err
     assert os.listdir(dest) == [f"{ZP}.part"]
