@@ -107,19 +107,20 @@ class ArchiveSource:
         """Return the keys of all arrays."""
         return self._index.members.keys()
 
-    def find(self, key):
-        """Return the entries of an array: none, one or more."""
-        return tuple(
+    def find(self, *keys: MapKey) -> list[Entry]:
+        """Return the entries of the arrays of one map: none, one or more of each."""
+        return [
             Entry(own_key, f"{printable(self.path)}:{member.name}", member)
+            for key in keys
             for own_key, member in self._index.members.get(key, ())
-        )
+        ]
 
     def read(self, entry):
         """Return the bytes of an array's file."""
         try:
             with self._lock:
                 self._refuse_changed()
-                return read_member(self._reader, entry.place, self.path)
+                return read_member(self._reader, entry.location, self.path)
         except OSError as error:
             msg = f"cannot read {entry.path}: {error.strerror or error}"
             raise KS4Error(msg) from error

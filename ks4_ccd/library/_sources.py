@@ -3,13 +3,14 @@
 The interface of a source of arrays, and the folder as a source.
 
 A source has four methods: ``keys()`` returns the `MapKey` of every array,
-``find(key)`` the entries that hold an array, ``read(entry)`` the bytes of an
-entry's .npy file, and ``close()`` ends it.
+``find(*keys)`` the entries of some arrays of one map, ``read(entry)`` the bytes of
+an entry's .npy file, and ``close()`` ends it.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError
 from ks4_ccd.ks4.names import key_of_file
@@ -17,7 +18,7 @@ from ks4_ccd.maps.key import MapKey
 
 __all__ = ["MAX_ARRAY_BYTES", "Entry", "FolderSource", "map_key", "printable"]
 
-# The largest map that the code of the release mentions has 220 x 220 cells: 0.4 MB.
+# The largest map that the code of DR1 mentions has 220 x 220 cells: 0.4 MB.
 MAX_ARRAY_BYTES = 64 * 2**20
 
 
@@ -25,15 +26,15 @@ class Entry(NamedTuple):
     """
     One array in a source.
 
-    ``path`` names it in messages, ``place`` is for its source.
+    ``path`` names it in messages, ``location`` is for its source.
     """
 
     key: MapKey
     path: str
-    place: object
+    location: Any
 
 
-def printable(name):
+def printable(name: object) -> str:
     """Return a name or text with its control characters escaped, for messages."""
     text = str(name)
     if text.isprintable():
@@ -41,7 +42,7 @@ def printable(name):
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def map_key(filename):
+def map_key(filename: str) -> MapKey | None:
     """Return the key of a file by its base name, `None` if it is not a map."""
     # Most names in a folder are not maps; most in an archive are.
     if not filename.endswith(".npy"):
@@ -64,9 +65,11 @@ class FolderSource:
         All files in it.
     """
 
-    def __init__(self, path, files):
+    def __init__(
+        self, path: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]]
+    ) -> None:
         self.path = Path(path)
-        self._entries = {}
+        self._entries: dict[MapKey, list[Entry]] = {}
         for file in files:
             key = map_key(os.path.basename(file))
             # A named pipe, say, would block.
@@ -74,18 +77,18 @@ class FolderSource:
                 entry = Entry(key, printable(file), file)
                 self._entries.setdefault(key, []).append(entry)
 
-    def keys(self):
+    def keys(self) -> Iterable[MapKey]:
         """Return the keys of all arrays."""
         return self._entries.keys()
 
-    def find(self, key):
-        """Return the entries of an array: none, one or more."""
-        return tuple(self._entries.get(key, ()))
+    def find(self, *keys: MapKey) -> list[Entry]:
+        """Return the entries of the arrays of one map: none, one or more of each."""
+        return [entry for key in keys for entry in self._entries.get(key, ())]
 
-    def read(self, entry):
+    def read(self, entry: Entry) -> bytes:
         """Return the bytes of an array's file."""
         try:
-            with open(entry.place, "rb") as file:
+            with open(entry.location, "rb") as file:
                 data = file.read(MAX_ARRAY_BYTES + 1)
         except OSError as error:
             msg = f"cannot read {entry.path}: {error.strerror or error}"
@@ -95,5 +98,5 @@ class FolderSource:
             raise MapFormatError(msg)
         return data
 
-    def close(self):
+    def close(self) -> None:
         """Do nothing: files are closed after each read."""

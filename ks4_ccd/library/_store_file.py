@@ -14,8 +14,10 @@ last transaction back, for which it needs the permission to write.
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from pathlib import Path
 
 from ks4_ccd.exceptions import StoreError
 from ks4_ccd.library._sources import MAX_ARRAY_BYTES
@@ -25,7 +27,6 @@ __all__ = [
     "LOCK_SECONDS",
     "STORE_SUFFIX",
     "is_locked",
-    "one_state",
     "open_for_reading",
     "open_for_writing",
     "store_errors",
@@ -35,7 +36,7 @@ STORE_SUFFIX = ".ks4maps"
 
 # "KS4m": what `file` and SQLite call the application id.
 _APPLICATION_ID = 0x4B53346D
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 
 # Arrays end in the middle of a page: with pages of 2 kB that costs 3 % of the
 # file, with the usual 4 kB 7 %; smaller ones make reading slower.
@@ -51,56 +52,22 @@ _STEPS_BETWEEN_LOOKS = 1_000_000
 # A header and an array, compressed or, at worst, hardly larger than before.
 _LONGEST_VALUE = MAX_ARRAY_BYTES + 2**20
 
+# The index and its checksums: see `_store_index`.
 _SCHEMA = (
-    # `reached` is the position of the data of the last member dealt with.
-    """CREATE TABLE IF NOT EXISTS archives (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL,
-        size INTEGER NOT NULL,
-        head TEXT NOT NULL,
-        tail TEXT NOT NULL,
-        reached INTEGER NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('partial', 'whole', 'broken'))
-    )""",
-    # A row is found, and a whole survey listed, without touching an array.
-    """CREATE TABLE IF NOT EXISTS maps (
-        field TEXT NOT NULL,
-        band TEXT NOT NULL,
-        mode TEXT NOT NULL,
-        aperture TEXT NOT NULL,
-        family TEXT NOT NULL,
-        tile TEXT NOT NULL,
-        shape TEXT NOT NULL,
-        archive INTEGER NOT NULL REFERENCES archives,
-        member TEXT NOT NULL,
-        sha256 BLOB NOT NULL,
-        crc32 INTEGER NOT NULL,
-        array INTEGER NOT NULL UNIQUE REFERENCES arrays,
-        PRIMARY KEY (field, band, mode, aperture, family)
-    ) WITHOUT ROWID""",
-    "CREATE TABLE IF NOT EXISTS arrays (id INTEGER PRIMARY KEY, npy BLOB NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS problems (
-        archive INTEGER NOT NULL REFERENCES archives,
-        member TEXT NOT NULL,
-        problem TEXT NOT NULL
-    )""",
-    # Checksums of the rows above: see `_store_index`.
-    """CREATE TABLE IF NOT EXISTS fields (
-        field TEXT NOT NULL PRIMARY KEY,
-        maps BLOB NOT NULL
-    ) WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS root (
-        version INTEGER PRIMARY KEY,
+    "CREATE TABLE IF NOT EXISTS root (content BLOB NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS records (
+        name TEXT NOT NULL PRIMARY KEY,
         content BLOB NOT NULL
     )""",
-    f"""INSERT INTO root SELECT 0, x'{EMPTY_ROOT.hex()}'
+    "CREATE TABLE IF NOT EXISTS arrays (id INTEGER PRIMARY KEY, npy BLOB NOT NULL)",
+    f"""INSERT INTO root SELECT x'{EMPTY_ROOT.hex()}'
         WHERE NOT EXISTS (SELECT * FROM root)""",
     f"PRAGMA application_id = {_APPLICATION_ID}",
     f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
 
 
-def open_for_reading(path):
+def open_for_reading(path: Path) -> sqlite3.Connection:
     """
     Open a store for reading.
 
@@ -124,16 +91,16 @@ def open_for_reading(path):
     try:
         # SQLite itself opens a file that may not be written for reading only.
         # Others are opened for both: or nobody could roll a killed ingest back.
-        return _open(path, "mode=rw", _prepare_reading)
+        return _open(path, "mode=rw")
     except StoreError as error:
         if not _is_at_rest(path, error.__cause__):
             raise
-    return _open(path, "mode=ro&immutable=1", _prepare_reading)
+    return _open(path, "mode=ro&immutable=1")
 
 
-def open_for_writing(path):
+def open_for_writing(path: Path) -> sqlite3.Connection:
     """
-    Open a store for writing, and make it if there is none.
+    Open a store for writing, and create it if it does not exist.
 
     Parameters
     ----------
@@ -147,24 +114,12 @@ def open_for_writing(path):
     Raises
     ------
     StoreError
-        If something else is there, or if the folder cannot be written.
+        If the file is not a store, or cannot be written.
     """
-    return _open(path, "mode=rwc", _prepare_writing, "write")
+    return _open(path, "mode=rwc", "write")
 
 
-@contextmanager
-def one_state(connection):
-    """Keep an ingest from committing between several statements that read."""
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        # SQLite ends the transaction itself after some errors.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _open(path, mode, prepare, action="open"):
+def _open(path: Path, mode: str, action: str = "open") -> sqlite3.Connection:
     with store_errors(path, action):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?{mode}",
@@ -181,7 +136,10 @@ def _open(path, mode, prepare, action="open"):
             connection.execute("PRAGMA cell_size_check = 1")
             # Reading anything rolls back what a killed ingest left.
             connection.execute("PRAGMA user_version").fetchone()
-            prepare(connection, path)
+            if action == "write":
+                _prepare_writing(connection, path)
+            else:
+                connection.execute("PRAGMA query_only = 1")
         _check(connection, path)
     except BaseException:
         connection.close()
@@ -206,20 +164,16 @@ class _Connection(sqlite3.Connection):
         return self._steps > _MOST_STEPS
 
 
-def _prepare_reading(connection, path):
-    connection.execute("PRAGMA query_only = 1")
-
-
 def _prepare_writing(connection, path):
     # A transaction that does not fit would be written, and lock readers out,
     # before its end.
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KILOBYTES}")
     if path.stat().st_size == 0:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("COMMIT")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA:
+                connection.execute(statement)
 
 
 def _is_at_rest(path, error):
@@ -263,7 +217,7 @@ def _check(connection, path):
     _check_schema(connection, path)
     with store_errors(path, "read"):
         # Whether the file is as long as it should be shows with the first table.
-        connection.execute("SELECT 1 FROM maps LIMIT 1").fetchone()
+        connection.execute("SELECT 1 FROM records LIMIT 1").fetchone()
 
 
 def _check_schema(connection, path):
@@ -303,13 +257,41 @@ _SAFE = (
     "What was written before is safe: free some space and ingest again, which resumes "
     "from there"
 )
+_PERMISSION = (
+    "Its folder must exist, and you need the permission to write in it, and to write "
+    "the file, if the store is to be written"
+)
+# SQLite's kind of an error: the problem, and what to do.
+_MESSAGES = {
+    sqlite3.SQLITE_BUSY: (
+        "is locked",
+        f"Another process has been writing or checking it for {LOCK_SECONDS} s: let it "
+        "finish (or end it), then try again",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        "is not a store",
+        "Give a file written by `ks4-ccd ingest`",
+    ),
+    sqlite3.SQLITE_CORRUPT: ("is truncated or damaged", _CURE),
+    sqlite3.SQLITE_FULL: (
+        "cannot be written, as the disk is full, has a limit or fails",
+        _SAFE,
+    ),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", _PERMISSION),
+    sqlite3.SQLITE_READONLY: ("cannot be written", _PERMISSION),
+}
+_MESSAGES[sqlite3.SQLITE_LOCKED] = _MESSAGES[sqlite3.SQLITE_BUSY]
 # Damage that SQLite does not call corruption: a number out of range, a text that
 # is not UTF-8, a length beyond the limit, a query without an end.
-_ALSO_DAMAGE = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_ERROR)
+_DAMAGE_IF_READ = (
+    sqlite3.SQLITE_TOOBIG,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_ERROR,
+)
 
 
 @contextmanager
-def store_errors(path, action):
+def store_errors(path: Path, action: str) -> Iterator[None]:
     """Turn errors of SQLite into a `StoreError` with the remedy."""
     try:
         yield
@@ -318,50 +300,29 @@ def store_errors(path, action):
         raise StoreError(_message(path, action, error)) from error
 
 
-def is_locked(error):
+def is_locked(error: Exception) -> bool:
     """Return whether another process is why a store could not be used."""
     code = getattr(error.__cause__, "sqlite_errorcode", 0)
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _message(path, action, error):
+def _message(path: Path, action: str, error: Exception) -> str:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    text = ascii(str(error))[1:-1]
-    reason = f"{text} ({getattr(error, 'sqlite_errorname', type(error).__name__)})"
-    journal = f"{path}-journal"
     if code == sqlite3.SQLITE_READONLY_ROLLBACK:
         return (
             f"an ingest into {path} was killed, and its last transaction has to be "
             "rolled back by a user with the permission to write: let them run "
-            f"`ks4-ccd verify` on it. Do not delete {journal}"
-        )
-    messages = {
-        sqlite3.SQLITE_BUSY: (
-            f"{path} is locked: another process has been writing or checking it for "
-            f"{LOCK_SECONDS} s. Let it finish (or end it), then try again"
-        ),
-        sqlite3.SQLITE_NOTADB: (
-            f"{path} is not a store: expected an SQLite file written by "
-            "`ks4-ccd ingest`, found something else"
-        ),
-        sqlite3.SQLITE_CORRUPT: f"{path} is truncated or damaged: {reason}. {_CURE}",
-        sqlite3.SQLITE_FULL: f"the disk is full: cannot write {path}. {_SAFE}",
-        sqlite3.SQLITE_CANTOPEN: (
-            f"cannot {action} {path}: {reason}. Its folder must exist, and you need "
-            "the permission to write in it if the store is to be written"
-        ),
-        sqlite3.SQLITE_READONLY: (
-            f"cannot write {path}: {reason}. You need the permission to write the file "
-            "and its folder"
-        ),
-    }
-    messages[sqlite3.SQLITE_LOCKED] = messages[sqlite3.SQLITE_BUSY]
-    if action != "write":
-        messages |= dict.fromkeys(_ALSO_DAMAGE, messages[sqlite3.SQLITE_CORRUPT])
-    if code & 0xFF == sqlite3.SQLITE_IOERR and action == "write":
-        return (
-            f"cannot write {path}: {reason}: the disk is full, has a limit or fails. "
-            f"{_SAFE}"
+            f"`ks4-ccd verify` on it. Do not delete {path}-journal"
         )
     # The lower byte is the kind of an error, the others its variety.
-    return messages.get(code & 0xFF, f"cannot {action} {path}: {reason}")
+    kind = code & 0xFF
+    if action != "write" and kind in _DAMAGE_IF_READ:
+        kind = sqlite3.SQLITE_CORRUPT
+    if action == "write" and kind == sqlite3.SQLITE_IOERR:
+        # This is what a limit on the size of files gives.
+        kind = sqlite3.SQLITE_FULL
+    participle = {"open": "opened", "read": "read", "write": "written"}[action]
+    problem, cure = _MESSAGES.get(kind, (f"cannot be {participle}", "Try again"))
+    text = ascii(str(error))[1:-1]
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return f"{path} {problem}: {text} ({name}). {cure}"

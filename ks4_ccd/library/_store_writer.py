@@ -2,60 +2,65 @@
 """
 Write to a store in whole batches, each with the progress that it represents.
 
-A batch of maps, the position reached in its archive and the checksums of the index
-are written in one transaction. A store therefore never has a map twice or lacks one,
-whenever an ingest is killed; and of two ingests of the same archive the second one
-is noticed.
+A batch of arrays, their lines in the index and the position reached in their archive
+are written in one transaction. A store therefore never contains an array twice or
+lacks one, whenever an ingest is killed; and the second of two ingests of the same
+archive is noticed.
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ks4_ccd.exceptions import MapFormatError, StoreError
+from ks4_ccd.library._archive import Identity, Member
 from ks4_ccd.library._arrays import read_array
 from ks4_ccd.library._store_file import open_for_writing, store_errors
-from ks4_ccd.library._store_index import IndexWriter
-from ks4_ccd.library._store_rows import StoredRow, pack, shape_text, unpack
+from ks4_ccd.library._store_index import (
+    ALL_RECORDS,
+    ARCHIVES,
+    ARRAY,
+    RECORD,
+    ArchiveRow,
+    ArrayRow,
+    Root,
+    archives_in,
+    arrays_in,
+    deflate,
+    inflate,
+    name_of,
+    record_of,
+    record_with,
+    records_and_damage,
+)
+from ks4_ccd.maps.key import MapKey
 
-__all__ = ["NOTHING_YET", "Batches", "Row", "StoreWriter"]
+__all__ = ["NOTHING_YET", "Batches", "StoreWriter"]
 
 NOTHING_YET = -1
 
-_WHERE = "(field, band, mode, aperture, family) = (?, ?, ?, ?, ?)"
-_INSERT_ARRAY = "INSERT INTO arrays (npy) VALUES (?)"
-_INSERT_MAP = f"INSERT INTO maps VALUES ({', '.join('?' * len(StoredRow._fields))})"
-_CHECKSUM = f"SELECT sha256 FROM maps WHERE {_WHERE}"
-_DUPLICATE = f"""SELECT name, npy, maps.* FROM maps
-    JOIN archives ON archives.id = archive JOIN arrays ON arrays.id = array
-    WHERE {_WHERE}"""
-_OF_ARCHIVE = "SELECT * FROM maps WHERE archive = ?"
-_DROP = (
-    "DELETE FROM arrays WHERE id IN (SELECT array FROM maps WHERE archive = ?)",
-    "DELETE FROM maps WHERE archive = ?",
-)
-_INSERT_PROBLEM = "INSERT INTO problems VALUES (?, ?, ?)"
-_PROBLEMS = "SELECT * FROM problems WHERE archive = ? ORDER BY rowid"
-_FORGET_PROBLEMS = "DELETE FROM problems WHERE archive = ?"
-_NAME = "SELECT name FROM archives WHERE id = ?"
-_SAME = "SELECT id, reached, state FROM archives WHERE (name, size, head, tail) = "
-_OTHER_STATE = """SELECT id FROM archives WHERE name = ? AND head = ? AND (
-    state != 'whole' OR id IN (SELECT archive FROM problems))"""
-_CLAIM = """UPDATE archives SET reached = ?, state = ?
-    WHERE id = ? AND reached = ? AND state = 'partial'"""
+_REPLACE = """INSERT INTO records VALUES (?, ?)
+    ON CONFLICT (name) DO UPDATE SET content = excluded.content"""
+
+# Sizes of .npy files. Readers wait while a batch is committed, and a killed ingest has
+# to repeat one.
+_BATCH_BYTES = 24 * 2**20
+# One task of a thread: to hand over each array alone costs as much as compressing it.
+_TASK_BYTES = 2**20
+_PACKERS = max(1, min(8, os.cpu_count() or 1))
 
 
-class Row(NamedTuple):
-    """One array, as the store keeps it."""
+class _Packed(NamedTuple):
+    """An array to be written."""
 
-    key: object
+    key: MapKey
     member: str
-    shape: str
-    sha256: bytes
     crc32: int
     npy: bytes
 
@@ -67,25 +72,25 @@ class StoreWriter:
     Parameters
     ----------
     path : `~pathlib.Path`
-        The file; it is made if it is not there.
+        The file; it is created if it does not exist.
 
     Raises
     ------
     StoreError
-        If it cannot be written or is something else.
+        If it cannot be written, or is not a store.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = open_for_writing(path)
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def begin(self, identity):
+    def begin(self, identity: Identity) -> tuple[int, ArchiveRow]:
         """
-        Look up what is known of an archive.
+        Look up what is stored of an archive.
 
         Parameters
         ----------
@@ -93,50 +98,53 @@ class StoreWriter:
 
         Returns
         -------
-        archive : int
+        number : int
             Its number in the store.
-        reached : int
-            The position of the last of its members that was dealt with.
-        is_done : bool
-            Whether there is nothing left to do.
+        archive : `ArchiveRow`
+            How far it was read.
         """
-        with self._transaction() as (execute, index):
-            index.check_problems()
-            same = execute(f"{_SAME} (?, ?, ?, ?)", identity).fetchone()
-            if same is not None:
-                archive, reached, state = same
-                if state == "partial":
-                    return archive, reached, False
-                if state == "whole" and not self.problems(archive):
-                    return archive, reached, True
-            else:
-                other = _OTHER_STATE, (identity.name, identity.head)
-                (archive,) = execute(*other).fetchone() or (None,)
+        with self._transaction() as index:
+            candidates = [
+                number
+                for number, archive in enumerate(index.archives)
+                if archive.identity == identity or archive.is_earlier_state(identity)
+            ]
+            same = [n for n in candidates if index.archives[n].identity == identity]
+            number = [*same, *candidates, len(index.archives)][0]
+            if same:
+                archive = index.archives[number]
+                if archive.state == "partial" or archive.is_done:
+                    return number, archive
             # Read from the start: what was wrong may have been corrected.
-            row = (archive, *identity, NOTHING_YET, "partial")
-            insert = "INSERT OR REPLACE INTO archives VALUES (?, ?, ?, ?, ?, ?, ?)"
-            new = execute(insert, row).lastrowid
-            index.remove_problems([*execute(_PROBLEMS, (archive,))])
-            execute(_FORGET_PROBLEMS, (archive,))
-        return new, NOTHING_YET, False
+            archive = ArchiveRow(identity, NOTHING_YET, "partial", [])
+            index.archives[number : number + 1] = [archive]
+        return number, archive
 
-    def problems(self, archive):
+    def problems(self, number: int) -> list[tuple[str, str]]:
         """Return member and problem for each problem of an archive."""
         with store_errors(self.path, "read"):
-            rows = self._connection.execute(_PROBLEMS, (archive,)).fetchall()
-        return [problem for _, *problem in rows]
+            rows = self._connection.execute(RECORD, (ARCHIVES,)).fetchall()
+        archives = archives_in(record_of(rows, ARCHIVES, self.path), self.path)
+        return archives[number].problems
 
-    def write(self, archive, span, rows, problems, state="partial"):
+    def write(
+        self,
+        number: int,
+        span: tuple[int, int],
+        arrays: Iterable[_Packed],
+        problems: Iterable[tuple[str, str]],
+        state: str = "partial",
+    ) -> int:
         """
         Write a batch.
 
         Parameters
         ----------
-        archive : int
+        number : int
             The number of its archive.
         span : tuple of int
             The position that had been reached and the one that is now.
-        rows : iterable of `Row`
+        arrays : iterable of packed arrays
         problems : iterable of tuple of str
             Member and problem.
         state : {"partial", "whole", "broken"}, optional
@@ -145,7 +153,7 @@ class StoreWriter:
         Returns
         -------
         written : int
-            The number of rows that the store did not have.
+            The number of arrays that the store did not have.
 
         Raises
         ------
@@ -154,96 +162,130 @@ class StoreWriter:
         StoreError
             If the batch cannot be written, or if another ingest did that.
         """
-        written = 0
-        with self._transaction() as (execute, index):
-            self._claim(execute, archive, span, state)
-            for row in rows:
-                written += self._insert(execute, index, archive, row)
-            self._note(execute, index, archive, problems)
-        return written
+        with self._transaction() as index:
+            self._advance(index, number, span, state, problems)
+            return sum(self._insert(index, number, array) for array in arrays)
 
-    def drop(self, archive, reached, problem):
-        """Remove all maps of an archive again, as any of them may be wrong."""
-        with self._transaction() as (execute, index):
-            self._claim(execute, archive, (reached, NOTHING_YET), "broken")
-            for row in execute(_OF_ARCHIVE, (archive,)).fetchall():
-                index.remove(row)
-            for statement in _DROP:
-                execute(statement, (archive,))
-            self._note(execute, index, archive, [("", problem)])
+    def drop(self, number: int, reached: int, problem: str) -> None:
+        """Remove all arrays of an archive again, as any of them may be wrong."""
+        with self._transaction() as index:
+            span = reached, NOTHING_YET
+            self._advance(index, number, span, "broken", [("", problem)])
+            for arrays in index.all_fields():
+                for name, row in [*arrays.items()]:
+                    if row.archive == number:
+                        del arrays[name]
+                        index.execute("DELETE FROM arrays WHERE id = ?", (row.array,))
 
-    def _claim(self, execute, archive, span, state):
-        before, now = span
-        if execute(_CLAIM, (now, state, archive, before)).rowcount != 1:
+    def _advance(self, index, number, span, state, problems):
+        archive, (before, now) = index.archives[number], span
+        if (archive.state, archive.reached) != ("partial", before):
             msg = (
                 f"another ingest writes the same archive to {self.path}: let it finish "
                 "(or end it), then ingest again, which resumes from there"
             )
             raise StoreError(msg)
+        problems = [*archive.problems, *problems]
+        index.archives[number] = ArchiveRow(archive.identity, now, state, problems)
 
-    def _insert(self, execute, index, archive, row):
-        key = row.key
-        where = key.place, key.band, key.mode, key.aperture or "", key.family
-        there = execute(_CHECKSUM, where).fetchone()
-        if there is None:
-            array = execute(_INSERT_ARRAY, (row.npy,)).lastrowid
-            checks = row.shape, archive, row.member, row.sha256, row.crc32
-            stored = (*where, key.tile or "", *checks, array)
-            execute(_INSERT_MAP, stored)
-            index.add(stored)
-            return 1
-        if there != (row.sha256,):
-            name, npy, *stored = execute(_DUPLICATE, where).fetchone()
-            (own_name,) = execute(_NAME, (archive,)).fetchone()
-            self._refuse_unequal(name, npy, StoredRow(*stored), own_name, row)
-        return 0
+    def _insert(self, index, number, array):
+        key, member, crc32, npy = array
+        arrays = index.arrays_of(key.place)
+        there = arrays.get(name_of(key))
+        if there is not None:
+            self._refuse_unequal(index, there, array, number)
+            return 0
+        insert = "INSERT INTO arrays (npy) VALUES (?)"
+        row_id = index.execute(insert, (npy,)).lastrowid
+        row = ArrayRow(*name_of(key), key.tile or "", number, member, crc32, row_id)
+        arrays[name_of(key)] = row
+        return 1
 
-    def _refuse_unequal(self, name, npy, stored, own_name, row):
+    def _refuse_unequal(self, index, row, array, number):
+        npy = index.execute(ARRAY, (row.array,)).fetchone() or (None,)
+        key = row.key(array.key.place, self.path)
+        data = inflate(npy[0], row, key, self.path)
+        own = inflate(array.npy, row._replace(crc32=array.crc32), key, self.path)
+        if data == own:
+            return
         # As in a library, the same numbers in another type or order are the same.
-        places = f"{name}:{stored.member}", f"{own_name}:{row.member}"
-        key = stored.key(self.path)
-        data = unpack(npy, stored.crc32, key, stored.member, self.path)
-        own = unpack(row.npy, row.crc32, row.key, row.member, self.path)
-        arrays = [
-            read_array(content, key, place)
-            for content, place in zip((data, own), places, strict=True)
+        places = [
+            f"{index.archives[archive].identity.name}:{member}"
+            for archive, member in ((row.archive, row.member), (number, array.member))
         ]
-        if not np.array_equal(*arrays, equal_nan=True):
+        values = read_array(data, key, places[0])
+        if not np.array_equal(values, read_array(own, key, places[1]), equal_nan=True):
             msg = (
                 f"{places[0]} (in {self.path}) and {places[1]} are the same map and "
                 "differ: ingest only the one that is right, into a new store"
             )
             raise MapFormatError(msg)
 
-    @staticmethod
-    def _note(execute, index, archive, problems):
-        rows = [(archive, *problem) for problem in problems]
-        for row in rows:
-            execute(_INSERT_PROBLEM, row)
-        index.add_problems(rows)
-
     @contextmanager
-    def _transaction(self):
-        connection = self._connection
-        with store_errors(self.path, "write"):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                index = IndexWriter(connection.execute, self.path)
-                yield connection.execute, index
-                index.write()
-                connection.execute("COMMIT")
-            finally:
-                # SQLite may have rolled a full disk's transaction back itself.
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+    def _transaction(self) -> Iterator["_Index"]:
+        # Left with an error, it is rolled back.
+        with store_errors(self.path, "write"), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            index = _Index(self._connection.execute, self.path)
+            yield index
+            index.write()
 
 
-# As .npy files. Readers wait while a batch is committed, and a killed ingest has
-# to repeat one.
-_BATCH_BYTES = 24 * 2**20
-# One task of a thread. Handing over each map alone costs as much as compressing it.
-_TASK_BYTES = 2**20
-_PACKERS = max(1, min(8, os.cpu_count() or 1))
+class _Index:
+    """
+    The index of a store during one transaction that changes it.
+
+    Parameters
+    ----------
+    execute : callable
+        Executes a statement in that transaction.
+    path : path-like
+
+    Raises
+    ------
+    StoreError
+        If a record that is to be changed is damaged.
+    """
+
+    def __init__(self, execute: Callable, path: Path) -> None:
+        self.execute, self._path = execute, path
+        roots = execute("SELECT content FROM root").fetchall()
+        self._root = Root(roots[0][0] if len(roots) == 1 else None, path)
+        self._before = {ARCHIVES: self._record(ARCHIVES)}
+        self.archives = archives_in(self._before[ARCHIVES], path)
+        self._fields: dict[str, dict] = {}
+
+    def _record(self, name):
+        return record_of(self.execute(RECORD, (name,)).fetchall(), name, self._path)
+
+    def arrays_of(self, field: str) -> dict[tuple, ArrayRow]:
+        """Return the lines of the record of a field, to be changed."""
+        if field not in self._fields:
+            self._before[field] = self._record(field)
+            self._fields[field] = arrays_in(self._before[field], field, self._path)
+        return self._fields[field]
+
+    def all_fields(self) -> Iterator[dict[tuple, ArrayRow]]:
+        """Yield the lines of the record of each field, to be changed."""
+        rows = self.execute(ALL_RECORDS).fetchall()
+        records, messages = records_and_damage(rows, self._path)
+        if messages:
+            raise StoreError(messages[0])
+        return (self.arrays_of(name) for name in records if name != ARCHIVES)
+
+    def write(self) -> None:
+        """Write the records that have changed, and the root."""
+        rows = {name: arrays.values() for name, arrays in self._fields.items()}
+        for name, lines in {ARCHIVES: self.archives, **rows}.items():
+            record = record_with(lines)
+            if record == self._before[name]:
+                continue
+            self._root.replace(name, record)
+            if record:
+                self.execute(_REPLACE, (name, record))
+            else:
+                self.execute("DELETE FROM records WHERE name = ?", (name,))
+        self.execute("UPDATE root SET content = ?", (self._root.content(),))
 
 
 class Batches:
@@ -253,49 +295,44 @@ class Batches:
     Parameters
     ----------
     writer : `StoreWriter`
-    archive : int
+    number : int
         The number of the archive in the store.
     reached : int
-        The position of the last member that the store has.
+        The position of the last member that was read before.
 
     Attributes
     ----------
     arrays, written : int
         The number of arrays that were added, and of those that the store did
         not have.
-
-    Notes
-    -----
-    One batch is compressed and collected while another one is committed.
     """
 
-    def __init__(self, writer, archive, reached):
+    def __init__(self, writer: StoreWriter, number: int, reached: int) -> None:
         self.arrays = self.written = 0
         self._writer = writer
-        self._archive = archive
-        # Compressing, hashing and SQLite all release the lock of the interpreter.
+        self._number = number
+        # Compressing releases the lock of the interpreter.
         self._packers = ThreadPoolExecutor(_PACKERS)
-        self._committer = ThreadPoolExecutor(1)
-        self._commit = None
         self._before = self._now = reached
         self._start()
 
-    def __enter__(self):
+    def __enter__(self) -> "Batches":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self._packers.shutdown(cancel_futures=True)
-        self._committer.shutdown(cancel_futures=True)
 
     def _start(self):
-        self._tasks, self._problems, self._bytes = [], [], 0
-        self._members, self._bytes_of_task = [], 0
+        self._tasks: list[Future] = []
+        self._members: list[Member] = []
+        self._problems: list[tuple[str, str]] = []
+        self._bytes = self._bytes_of_task = 0
 
-    def add(self, member, array):
-        """Add a map that was checked."""
-        self._members.append((member, shape_text(array)))
-        self._bytes_of_task += len(member.data)
+    def add(self, member: Member) -> None:
+        """Add an array that was checked."""
+        self._members.append(member)
         self._bytes += len(member.data)
+        self._bytes_of_task += len(member.data)
         self.arrays += 1
         if self._bytes_of_task >= _TASK_BYTES:
             self._pack()
@@ -304,48 +341,34 @@ class Batches:
         self._tasks.append(self._packers.submit(_packed, self._members))
         self._members, self._bytes_of_task = [], 0
 
-    def report(self, name, problem):
-        """Add a problem with a member, or, with no name, with the archive."""
+    def report(self, name: str, problem: str) -> None:
+        """Add a problem with a member, or, with an empty name, with the archive."""
         self._problems.append((name, problem))
 
-    def pass_by(self, member):
-        """Note that a member has been dealt with."""
+    def pass_by(self, member: Member) -> None:
+        """Note that a member has been read."""
         self._now = member.position
         if self._bytes >= _BATCH_BYTES:
-            self._write("partial")
+            self.finish("partial")
 
-    def finish(self, state):
-        """Write the rest, and the state of the archive."""
-        self._write(state)
-        self._wait()
-
-    def drop(self, problem):
-        """Remove all maps of the archive again."""
-        self._wait()
-        self._writer.drop(self._archive, self._before, problem)
-        self.written = 0
-
-    def _write(self, state):
+    def finish(self, state: str) -> None:
+        """Write the rest of the batch, and the state of the archive."""
         self._pack()
-        self._wait()
-        work = (self._before, self._now), self._tasks, self._problems, state
-        self._commit = self._committer.submit(self._write_rows, *work)
+        arrays = [array for task in self._tasks for array in task.result()]
+        span = self._before, self._now
+        self.written += self._writer.write(
+            self._number, span, arrays, self._problems, state
+        )
         self._before = self._now
         self._start()
 
-    def _write_rows(self, span, tasks, problems, state):
-        # Another ingest may write until the transaction begins: not before all maps
-        # are compressed.
-        rows = list(chain.from_iterable(task.result() for task in tasks))
-        return self._writer.write(self._archive, span, rows, problems, state)
-
-    def _wait(self):
-        if self._commit is not None:
-            self.written += self._commit.result()
-            self._commit = None
+    def drop(self, problem: str) -> None:
+        """Remove all arrays of the archive again."""
+        self._writer.drop(self._number, self._before, problem)
+        self.written = 0
 
 
 def _packed(members):
     return [
-        Row(m.key, m.name, shape, *pack(m.data, m.key, m.name)) for m, shape in members
+        _Packed(m.key, m.name, zlib.crc32(m.data), deflate(m.data)) for m in members
     ]

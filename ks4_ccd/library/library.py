@@ -357,22 +357,23 @@ class MapLibrary:
         # The number of a field of another survey need not have four digits.
         return key if key == given or self._find(key) else given
 
-    def _find(self, key):
+    def _find(self, *keys):
         sources = self._open_sources()
-        return [(source, entry) for source in sources for entry in source.find(key)]
+        return [(source, entry) for source in sources for entry in source.find(*keys)]
 
     def _load(self, map_class, key, image_shape):
         needed, optional = parts_of(key.kind)
         arrays, paths = {}, {}
-        first_found = self._find(key)
-        for part, family in (needed | optional).items():
-            is_first = family == key.family
-            found = first_found if is_first else self._find(key.with_family(family))
-            if found:
-                arrays[part], paths[part] = read_once(found)
+        families = needed | optional
+        found = defaultdict(list)
+        for source, entry in self._find(*map(key.with_family, families.values())):
+            found[entry.key.family].append((source, entry))
+        for part, family in families.items():
+            if found[family]:
+                arrays[part], paths[part] = read_once(found[family])
             elif part in needed:
                 raise MapNotFoundError(self._message_for(key))
-        own_key, source = _name_of(first_found)
+        own_key, source = _name_of(found[key.family])
         edges = edges_of(arrays.pop("edges", None), paths.get("edges"))
         check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
         if "count" not in arrays:

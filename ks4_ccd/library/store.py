@@ -1,8 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Fill a store, one file for all maps of the release, and check it."""
 
+import sqlite3
 from contextlib import closing
-from hashlib import sha256
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,18 +24,17 @@ from ks4_ccd.library._sources import printable
 from ks4_ccd.library._store_file import (
     STORE_SUFFIX,
     is_locked,
-    one_state,
     open_for_reading,
     store_errors,
 )
 from ks4_ccd.library._store_index import (
-    find_damage,
-    find_damage_beside_maps,
-)
-from ks4_ccd.library._store_rows import (
-    StoredRow,
-    shape_text,
-    unpack,
+    ALL_RECORDS,
+    ARCHIVES,
+    ARRAY,
+    ArrayRow,
+    arrays_in,
+    inflate,
+    records_and_damage,
 )
 from ks4_ccd.library._store_writer import Batches, StoreWriter
 from ks4_ccd.library.library import as_paths
@@ -42,9 +42,6 @@ from ks4_ccd.library.library import as_paths
 __all__ = ["IngestReport", "ingest", "verify"]
 
 _WAY_OUT = 'on_error="skip", --on-error skip, leaves such out'
-
-_NUMBERS = "SELECT array FROM maps UNION SELECT id FROM arrays"
-_ROW = "SELECT maps.*, npy FROM maps LEFT JOIN arrays ON id = array WHERE array = ?"
 
 
 class IngestReport(NamedTuple):
@@ -157,15 +154,15 @@ def ingest(archives, store, *, on_error="skip", progress=None):
 def _ingest_one(stream, writer, on_error, bar):
     """Read one archive; return its row of the report and its problems."""
     start = bar.n
-    archive, reached, is_done = writer.begin(stream.identity)
-    if is_done:
+    number, archive = writer.begin(stream.identity)
+    if archive.is_done:
         bar.update(stream.size)
         return (0, 0, 0, 0, "there"), []
     others = 0
-    with Batches(writer, archive, reached) as batches:
+    with Batches(writer, number, archive.reached) as batches:
         try:
             for member in stream.members(
-                reached, lambda n: bar.update(start + n - bar.n)
+                archive.reached, lambda n: bar.update(start + n - bar.n)
             ):
                 if member.key is None:
                     others += 1
@@ -178,7 +175,7 @@ def _ingest_one(stream, writer, on_error, bar):
         else:
             state = "whole"
             batches.finish(state)
-    found = writer.problems(archive)
+    found = writer.problems(number)
     known = batches.arrays - batches.written
     return (batches.written, known, others, len(found), state), found
 
@@ -189,7 +186,7 @@ def _take_up(member, stream, batches, on_error):
         if member.problem is not None:
             msg = f"{path} cannot be read: {member.problem}"
             raise MapFormatError(msg)
-        array = read_array(member.data, member.key, path)
+        read_array(member.data, member.key, path)
     except MapFormatError as error:
         if on_error == "raise":
             batches.finish("partial")
@@ -197,7 +194,7 @@ def _take_up(member, stream, batches, on_error):
             raise MapFormatError(msg) from error
         batches.report(member.name, str(error))
     else:
-        batches.add(member, array)
+        batches.add(member)
 
 
 def _end_early(error, batches, on_error):
@@ -243,9 +240,9 @@ def verify(store, *, progress=None):
 
     Notes
     -----
-    SQLite checks the structure of the file. The list of maps is compared with
-    its checksums. Then each map's bytes are compared with theirs (CRC-32, with the
-    names in the row, and SHA-256), and its array is checked as by `ingest`.
+    SQLite checks the structure of the file. The lists of archives and of maps are
+    compared with their checksums (CRC-32). Then the bytes of each array are compared
+    with theirs, and the array is checked as by `ingest`.
 
     Examples
     --------
@@ -262,50 +259,54 @@ def verify(store, *, progress=None):
     """
     store = as_path("store", store)
     with closing(open_for_reading(store)) as connection:
-
-        def select(query, *arguments):
-            with store_errors(store, "read"):
-                return connection.execute(query, arguments).fetchall()
-
-        with one_state(connection):
-            problems, numbers = _problems_of_file(select, store)
-        for number in _bar(len(numbers), " maps", progress, numbers):
+        problems, arrays = _problems_of_file(connection, store)
+        for field, row in _bar(len(arrays), " maps", progress, arrays):
             # One query a map: a longer one would make an ingest wait for it.
-            problems += _problems_of_map(select, number, store)
+            problems += _problems_of_array(connection, field, row, store)
     return _table(problems, ("map", "problem"))
 
 
-def _problems_of_file(select, store):
+def _problems_of_file(
+    connection: sqlite3.Connection, store: Path
+) -> tuple[list[tuple[str, str]], list[tuple[str, ArrayRow]]]:
     """Return the problems of the file's structure and index, and its arrays."""
-    problems, numbers = [], []
+    problems, arrays = [], []
     try:
-        found = [word for (word,) in select("PRAGMA integrity_check")]
-        problems = [("", word) for word in found if word != "ok"]
-        numbers = [number for (number,) in select(_NUMBERS)]
-        _, messages = find_damage(select, store)
-        messages += find_damage_beside_maps(select, store)
+        with store_errors(store, "read"), connection:
+            # Until its end, no ingest commits between one query and the next.
+            connection.execute("BEGIN")
+            words = connection.execute("PRAGMA integrity_check").fetchall()
+            problems += [("", word) for (word,) in words if word != "ok"]
+            numbers = connection.execute("SELECT id FROM arrays").fetchall()
+            rows = connection.execute(ALL_RECORDS).fetchall()
+        records, messages = records_and_damage(rows, store)
         problems += [("", message) for message in messages]
+        for field, record in records.items():
+            if field != ARCHIVES:
+                found = arrays_in(record, field, store)
+                arrays += [(field, row) for row in found.values()]
+        if not messages:
+            listed = {row.array for _, row in arrays}
+            lost = [number for (number,) in numbers if number not in listed]
+            problems += [(f"array {number}", "no map leads to it") for number in lost]
     except StoreError as error:
         if is_locked(error):
             raise
         problems.append(("", str(error)))
-    return problems, numbers
+    return problems, arrays
 
 
-def _problems_of_map(select, number, store):
-    name = f"array {number}"
+def _problems_of_array(
+    connection: sqlite3.Connection, field: str, row: ArrayRow, store: Path
+) -> list[tuple[str, str]]:
+    name = f"array {row.array}"
     try:
-        rows = select(_ROW, number)
-        if not rows:
-            return [(name, "no map leads to it")]
-        *columns, npy = rows[0]
-        row = StoredRow(*columns)
-        key = row.key(store)
+        key = row.key(field, store)
         name = key.filename
-        data = unpack(npy, row.crc32, key, row.member, store)
-        array = read_array(data, key, f"{store}:{row.member}")
-        if sha256(data).digest() != row.sha256 or shape_text(array) != row.shape:
-            return [(name, "its SHA-256 or its shape is not what was written")]
+        with store_errors(store, "read"):
+            found = connection.execute(ARRAY, (row.array,)).fetchone()
+        data = inflate(found and found[0], row, key, store)
+        read_array(data, key, f"{store}:{row.member}")
     except (StoreError, MapFormatError) as error:
         if is_locked(error):
             raise

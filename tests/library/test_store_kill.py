@@ -87,7 +87,7 @@ def contents(store):
     with closing(sqlite3.connect(store)) as connection:
         return [
             connection.execute(f"SELECT * FROM {table}").fetchall()
-            for table in ("maps", "arrays", "archives", "fields")
+            for table in ("arrays", "records", "root")
         ]
 
 
