@@ -41,6 +41,7 @@ html_sidebars = {
     for page in (
         "changes",
         "command_line",
+        "contributing",
         "conventions",
         "getting_started",
         "traps",

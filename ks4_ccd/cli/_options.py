@@ -5,7 +5,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from ks4_ccd.catalogs.columns import PRESETS
 from ks4_ccd.exceptions import KS4Error
@@ -14,6 +14,7 @@ from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.mapmaking.builders import RECIPES
 from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.maps.grid import METHODS
+from ks4_ccd.photometry.options import FileCalibrationOptions
 
 __all__ = [
     "CALIBRATION",
@@ -267,10 +268,7 @@ CALIBRATION = (
 
 def calibration_options(arguments: argparse.Namespace) -> dict[str, object]:
     """Return the arguments of `CALIBRATION` that need no library."""
-    names = (
-        *("mode", "aperture", "smooth", "zeropoint", "method", "zp_error"),
-        *("error_kind", "uncalibrated", "unit", "recalibrate", "overwrite", "hdu"),
-    )
+    names = [own.name for own in fields(FileCalibrationOptions)] + ["overwrite"]
     options = {name: getattr(arguments, name) for name in names}
     if arguments.gain is not None:
         options["gain"] = as_gain(f"{arguments.gain!r} electron / adu")

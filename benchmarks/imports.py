@@ -1,0 +1,21 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""What an import of the package costs, over that of its dependencies alone."""
+
+import subprocess
+import sys
+
+from _race import race, report
+
+_REPEATS = 7
+_BOUND = 1.3
+
+
+def _import(names):
+    """Return a function that imports modules in a new process."""
+    command = [sys.executable, "-c", f"import {names}"]
+    return lambda: subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    alone, package = race(_REPEATS, _import("astropy.nddata, gwcs"), _import("ks4_ccd"))
+    report("import ks4_ccd / import astropy.nddata, gwcs", package / alone, _BOUND)

@@ -1,0 +1,101 @@
+# Licensed under a 3-clause BSD style license - see LICENSE.rst
+"""The public API, as editors and type checkers see it."""
+
+import inspect
+import typing
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+import ks4_ccd
+
+NAMES = sorted(set(ks4_ccd.__all__) - {"__version__"})
+
+# Names that are not annotated yet.
+UNFINISHED = {
+    *("LookupDistortion", "MapGrid", "MapKey", "MapLibrary", "MisalignmentMap"),
+    *("OffsetMap", "SimulatedField", "Validation", "ZeroPointMap"),
+    *("add_lookup_tables", "apply_offsets", "apply_zeropoint", "build_maps"),
+    *("build_misalignment_map", "build_offset_map", "build_zeropoint_map"),
+    *("calibrate_catalog", "calibrate_file", "calibrate_many", "correct_wcs"),
+    *("cross_validate", "fetch", "field_center", "field_flags", "field_of", "in_dr1"),
+    *("ingest", "match_catalogs", "plot_map", "plot_offsets", "read_reference"),
+    *("remove_zeropoint", "simulate_field", "verify"),
+}
+
+
+def functions_of(name):
+    """Yield the functions behind a public name: its own, or those of a class."""
+    public = getattr(ks4_ccd, name)
+    if inspect.isfunction(public):
+        yield name, public
+        return
+    for member in dir(public):
+        if member.startswith("_") and member != "__init__":
+            continue
+        found = inspect.getattr_static(public, member)
+        if isinstance(found, classmethod | staticmethod):
+            found = found.__func__
+        elif isinstance(found, property):
+            found = found.fget
+        elif isinstance(found, cached_property):
+            found = found.func
+        if inspect.isfunction(found) and found.__module__.startswith("ks4_ccd"):
+            yield f"{name}.{member}", found
+
+
+def unannotated(name, function):
+    """Return the parameters without a type, and "return"; those of Any as well."""
+    hints = typing.get_type_hints(function)
+    signature = inspect.signature(function)
+    wanted = [*signature.parameters, "return"]
+    if wanted[0] in ("self", "cls") and "." in name:
+        del wanted[0]
+    return [w for w in wanted if hints.get(w, typing.Any) is typing.Any]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - UNFINISHED))
+def test_all_parameters_and_results_have_types(name):
+    """They resolve at run time, and none is a bare Any."""
+    for own_name, function in functions_of(name):
+        assert unannotated(own_name, function) == [], own_name
+
+
+def test_missing_types_are_found():
+    """The test above would notice."""
+
+    def annotated(x: int, *, y: "str") -> None:
+        pass
+
+    def bare(x, y: typing.Any = 1) -> None:
+        pass
+
+    assert unannotated("annotated", annotated) == []
+    assert unannotated("bare", bare) == ["x", "y"]
+
+
+def test_editors_complete_the_names():
+    """A static analysis finds all public names."""
+    jedi = pytest.importorskip("jedi")
+    script = jedi.Script("import ks4_ccd\nks4_ccd.")
+    assert set(NAMES) <= {completion.name for completion in script.complete(2, 8)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_editors_show_signatures(name):
+    """With the names of the parameters."""
+    jedi = pytest.importorskip("jedi")
+    public = getattr(ks4_ccd, name)
+    code = f"import ks4_ccd\nks4_ccd.{name}("
+    shown = jedi.Script(code).get_signatures()
+    assert shown
+    if inspect.isfunction(public):
+        (signature,) = shown
+        expected = list(inspect.signature(public).parameters)
+        assert [parameter.name for parameter in signature.params] == expected
+
+
+def test_types_are_shipped():
+    """Type checkers use the annotations of a package with this file."""
+    assert (Path(ks4_ccd.__file__).parent / "py.typed").exists()
