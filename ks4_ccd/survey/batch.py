@@ -1,94 +1,103 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""A survey of images calibrated by many processes, on one machine or on many."""
+"""Calibrate many images in parallel, on one machine or on a cluster."""
 
 import os
 import shutil
 import warnings
-from contextlib import closing, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing, suppress
 from numbers import Integral
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from astropy import units as u
+from astropy.table import Table
 from tqdm import tqdm
 
-from ks4_ccd.exceptions import KS4Error, KS4Warning, one_of
+from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError, one_of
 from ks4_ccd.files.writing import as_path, make_folder
 from ks4_ccd.ks4.names import APERTURES, MODES
+from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.photometry.options import FileCalibrationOptions
 from ks4_ccd.survey._cluster import run_tasks, workers_for
 from ks4_ccd.survey._lock import RunLock
 from ks4_ccd.survey._manifest import Manifest, ManifestRow, table_of
 from ks4_ccd.survey._plan import address_of, plan_batch, recorded
-from ks4_ccd.survey._task import BatchSettings, calibrate_one, failed_row
+from ks4_ccd.survey._task import BatchSettings, BatchTask, calibrate_one, failed_row
 from ks4_ccd.survey.targets import targets_in
+
+if TYPE_CHECKING:
+    import distributed
 
 __all__ = ["calibrate_many"]
 
 _MANIFEST = "manifest.ecsv"
 
-# Seconds to wait for images that are with workers of a cluster when a batch is
-# interrupted; a stack takes a tenth of that.
+# Seconds to wait for images on workers of a cluster when a batch is interrupted; a
+# stack takes a tenth of that.
 _LONGEST_WAIT = 300
 
 
 def calibrate_many(
-    images,
-    library,
-    out_dir,
+    images: Sequence[str | os.PathLike[str]],
+    library: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | MapLibrary,
+    out_dir: str | os.PathLike[str],
     *,
-    client=None,
-    workers=None,
-    mode="single",
-    aperture="APER5",
-    smooth=None,
-    offsets=None,
-    zeropoint=30.0,
-    method="bilinear",
-    zp_error="propagate",
-    error_kind="scatter",
-    uncalibrated="mask",
-    unit=None,
-    gain=None,
-    recalibrate=False,
-    hdu=None,
-    overwrite=False,
-    progress=None,
-):
+    client: object = None,
+    workers: int | None = None,
+    mode: str = "single",
+    aperture: str = "APER5",
+    smooth: float | None = None,
+    offsets: (
+        str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | MapLibrary | None
+    ) = None,
+    zeropoint: float = 30.0,
+    method: str = "bilinear",
+    zp_error: str = "propagate",
+    error_kind: str = "scatter",
+    uncalibrated: str = "mask",
+    unit: u.UnitBase | str | None = None,
+    gain: u.Quantity | None = None,
+    recalibrate: bool = False,
+    hdu: int | str | tuple[str, int] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> Table:
     """
-    Give many images the same zero point everywhere, several at a time.
+    Bring many images to a common zero point, several at a time.
 
-    Each image is calibrated by `calibrate_file`, in one of many processes. An
-    image that cannot be calibrated fails alone. What became of each one is in
-    a manifest beside the results, by which the next call skips what is done:
-    a batch that was interrupted, in whatever way, goes on when it is called
-    again.
+    Each image is calibrated by `calibrate_file`, in one of many processes. A bad
+    image does not stop the batch. The outcome for each image is recorded in a
+    manifest beside the results, from which the next call finds the images to skip:
+    an interrupted batch resumes when the function is called again.
 
     Parameters
     ----------
-    images : list of path-like
+    images : sequence of path-like
         The FITS files.
-    library : path-like, list of path-like or `~ks4_ccd.MapLibrary`
-        Where the maps are. A store, which `~ks4_ccd.ingest` makes, is the
-        fastest. Each process opens it for itself.
+    library : path-like, sequence of path-like or `~ks4_ccd.MapLibrary`
+        The maps. A store, which `~ks4_ccd.ingest` makes, is the fastest. Each
+        process opens it for itself.
     out_dir : path-like
-        The folder for the results; it is made if it is not there. The image
-        ``x.fits`` becomes ``x_cal.fits`` there.
+        The folder for the results, made if it does not exist. The result for the
+        image ``x.fits`` is ``x_cal.fits``.
     client : `distributed.Client`, optional
         A connection to dask workers, on a cluster for instance. All of them
         must have this package and see ``images``, ``library`` and ``out_dir``
-        under the same names. By default, processes of this machine that end
+        under the same paths. By default, processes of this machine that end
         with the call.
     workers : int, optional
-        How many of these to start, by default one a core.
+        The number of processes to start, by default one per core.
     mode, aperture, smooth, zeropoint, method, zp_error, error_kind, \
 uncalibrated, unit, gain, recalibrate, hdu
         As in `calibrate_file`.
-    offsets : path-like, list of path-like or `~ks4_ccd.MapLibrary`, optional
-        Correct the positions, too, by the offset maps that are there.
+    offsets : path-like, sequence of path-like or `~ks4_ccd.MapLibrary`, optional
+        Correct the positions as well, by offset maps of this library.
     overwrite : bool, optional
-        Replace files that no earlier call made. What an earlier one made is
-        replaced in any case, if its image, its maps or the options changed.
+        Replace files that no earlier call wrote. A result of an earlier call is
+        replaced in any case if its image, its maps or the options changed.
     progress : bool, optional
-        Show a progress bar; by default where there is a terminal.
+        Show a progress bar; by default if the output is a terminal.
 
     Returns
     -------
@@ -98,16 +107,18 @@ uncalibrated, unit, gain, recalibrate, hdu
 
     Raises
     ------
+    OptionError
+        If an option is wrong.
     KS4Error
-        If nothing can be done: an argument is wrong, the folder cannot be
-        written or another call writes to it, there is no library, dask is not
-        installed. Its kinds are those of `~ks4_ccd.MapLibrary`.
+        If no image can be calibrated: the folder cannot be written or another
+        call writes to it, the library does not exist, dask is not installed. Its
+        kinds are those of `~ks4_ccd.MapLibrary`.
 
     Warns
     -----
     KS4Warning
-        If DR1 flags the field of an image in its band, or if the disk
-        is likely to be too small.
+        If DR1 flags the field of an image in its band, or if the disk is
+        probably too small.
 
     See Also
     --------
@@ -119,26 +130,26 @@ uncalibrated, unit, gain, recalibrate, hdu
     calls, in these columns:
 
     - ``image``, its path, and ``target``, the name of its result;
-    - ``outcome``: ``"done"`` or ``"failed"``; ``"started"`` where a call was
-      interrupted. In the table returned, ``"skipped"`` where there was nothing
-      to do;
-    - ``message``: what is wrong, or what the warnings were;
+    - ``outcome``: ``"done"`` or ``"failed"``; ``"started"`` if a call was
+      interrupted. In the returned table, ``"skipped"`` for results that are up
+      to date;
+    - ``message``: the error, or the warnings;
     - ``input_size`` [bytes], ``input_mtime_ns``, ``input_checksum`` (SHA-256)
       of the image, with the mask file beside it, ``target_size`` and
       ``target_mtime_ns`` of its result;
-    - ``library``: a digest of what was in the library, by names, sizes and
-      times; ``maps``: the names of the maps applied; ``maps_checksum``:
-      SHA-256 of their contents;
+    - ``library``: a digest of names, sizes and times of the files of the
+      library; ``maps``: the names of the maps applied; ``maps_checksum``: the
+      checksums of their contents, as in KS4ZPSUM;
     - ``options``: a digest of the options, which are in the table's ``meta``;
-    - ``seconds`` that it took, ``memory`` [MB], the most that its process had
-      resident so far, ``worker`` (host and process), ``version`` of this
+    - ``seconds``: the elapsed time; ``memory`` [MB]: the peak resident memory
+      of the process so far; ``worker`` (host and process), ``version`` of this
       package, ``time`` (UTC).
 
-    An image is skipped if its result is as it was left, with the same options,
-    and image and maps are unchanged: by size and time of the files, or else
-    by their checksums.
+    An image is skipped if its result has not changed and was made with the same
+    options, and if neither image nor maps have changed, according to size and time
+    of the files, or else to their checksums.
 
-    In a script, the processes of this machine need the guard of
+    In a script, the processes of this machine require the guard of
     `multiprocessing`: ``if __name__ == "__main__":``.
 
     Examples
@@ -156,8 +167,8 @@ uncalibrated, unit, gain, recalibrate, hdu
     ks4_0403_R_stack_cal.fits    done
     """
     options = FileCalibrationOptions(
-        mode=one_of("mode", mode, (*MODES, "Idual")),
-        aperture=one_of("aperture", aperture, APERTURES),
+        mode=mode,
+        aperture=aperture,
         smooth=smooth,
         zeropoint=zeropoint,
         method=method,
@@ -170,6 +181,7 @@ uncalibrated, unit, gain, recalibrate, hdu
         hdu=hdu,
     )
     _check_workers(workers, client)
+    _check_names(library, mode, aperture)
     images = _absolute("images", images)
     (folder,) = _absolute("out_dir", [out_dir])
     settings = BatchSettings(
@@ -192,7 +204,7 @@ uncalibrated, unit, gain, recalibrate, hdu
                 with workers_for(client, workers, len(tasks)) as client:
                     rows |= _run(client, tasks, manifest, progress)
             finally:
-                # Nothing can stop a worker of somebody else's in an image.
+                # A worker of a cluster cannot be stopped within an image.
                 lock.wait(_LONGEST_WAIT)
         manifest.tidy()
     for row in rows.values():
@@ -201,9 +213,15 @@ uncalibrated, unit, gain, recalibrate, hdu
     return table_of([rows[image] for image in images], {"options": record})
 
 
-def _run(client, tasks, manifest, progress):
+def _run(
+    client: "distributed.Client",
+    tasks: Sequence[BatchTask],
+    manifest: Manifest,
+    progress: bool | None,
+) -> dict[Path, ManifestRow]:
     """Calibrate images; return their rows, by image."""
-    rows, failed = {}, 0
+    rows: dict[Path, ManifestRow] = {}
+    failed = 0
     bar = tqdm(
         total=len(tasks),
         unit="image",
@@ -223,41 +241,59 @@ def _run(client, tasks, manifest, progress):
     return rows
 
 
-def _check_workers(workers, client):
+def _check_workers(workers: object, client: object) -> None:
     if workers is None:
         return
     if client is not None:
-        msg = "workers is for processes of this machine: a client brings its own"
-        raise KS4Error(msg)
+        msg = "workers starts processes of this machine: expected no client with it"
+        raise OptionError(msg)
     if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1:
         msg = f"workers must be a positive integer, got {workers!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
 
 
-def _absolute(name, paths):
+def _check_names(library: object, mode: str, aperture: str) -> None:
+    """Refuse a mode or an aperture that neither KS4 nor the library has."""
+    if mode in (*MODES, "Idual") and aperture in APERTURES:
+        # A table of all maps of DR1 takes a while.
+        return
+    with ExitStack() as opened:
+        if isinstance(library, MapLibrary):
+            table = library.table()
+        else:
+            table = opened.enter_context(MapLibrary(library)).table()
+    table = table[table["kind"] == "zeropoint"]
+    one_of("mode", mode, sorted(set(table["mode"].tolist())))
+    one_of("aperture", aperture, sorted(set(table["aperture"].tolist())))
+
+
+def _absolute(name: str, paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     if isinstance(paths, (str, bytes, os.PathLike)):
         msg = f"{name} must be a list of files, got the single path {paths!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return [Path(os.path.abspath(as_path(name, path))) for path in paths]
 
 
-def _refuse_images(images, targets):
+def _refuse_images(images: Sequence[Path], targets: Sequence[Path]) -> None:
     for image in sorted(set(images) & set(targets)):
-        msg = f"the image {image} would be replaced by the result of another image"
+        msg = (
+            f"the image {image} would be replaced by the result of another image: give "
+            "another out_dir (-o)"
+        )
         raise KS4Error(msg)
 
 
-def _warn_of_space(folder, tasks):
-    """Warn if results that are as large as their images will not fit."""
+def _warn_of_space(folder: Path, tasks: Sequence[BatchTask]) -> None:
+    """Warn if there is no space for results as large as their images."""
     needed = 0
     for task in tasks:
-        # An image that is not there fails later, and alone.
+        # An image that does not exist fails later, without stopping the batch.
         with suppress(OSError):
             needed += os.path.getsize(task.image)
     free = shutil.disk_usage(folder).free
     if needed > free:
         msg = (
-            f"{folder} has {free / 1e9:.1f} GB free, and the {len(tasks)} images to "
-            f"calibrate have {needed / 1e9:.1f} GB: what does not fit will fail"
+            f"expected {needed / 1e9:.1f} GB free in {folder} for {len(tasks)} images, "
+            f"found {free / 1e9:.1f} GB free: free space, or some images will fail"
         )
         warnings.warn(msg, KS4Warning, stacklevel=3)

@@ -252,7 +252,7 @@ def test_low_space_is_told(run, monkeypatch):
     """Before anything is written."""
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr("ks4_ccd.survey.batch.shutil.disk_usage", lambda _: usage)
-    with pytest.warns(KS4Warning, match="GB free"):
+    with pytest.warns(KS4Warning, match="GB free: free space"):
         run()
 
 
@@ -277,6 +277,15 @@ def test_wrong_options(survey, run, options, word):
     with pytest.raises(KS4Error, match=word):
         run(**options)
     assert not list(survey.glob("out/*.fits"))
+
+
+def test_names_of_another_camera(survey, run, make_map):
+    """Mode and aperture are free, if the library has them."""
+    key = ks4_ccd.MapKey("zp", "0403", "R", "deep", "PSF")
+    make_map((6, 5), key=key, empty=0).save(survey / "maps")
+    assert outcomes(run("a", mode="deep", aperture="PSF")) == "done"
+    with pytest.raises(KS4Error, match="aperture must be one of APER5, PSF"):
+        run("a", mode="deep", aperture="APER4")
 
 
 def test_special_files_fail_alone(survey, run):
