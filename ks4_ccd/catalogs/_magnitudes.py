@@ -14,6 +14,7 @@ from ks4_ccd.exceptions import (
     KS4Warning,
     MapMismatchError,
 )
+from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.photometry.options import result_dtype
 
 __all__ = ["Magnitudes", "refuse_impossible", "warn_missing"]
@@ -102,8 +103,8 @@ class Magnitudes:
         what = f"AB zero point of MAG_{name}"
         yield NewColumn(f"ZP_{name}", at.value, "mag", what, mask)
         if at.error is not None:
-            kind = "median" if self._error_kind == "median" else "scatter"
-            what = f"error of ZP_{name}: {_ERRORS[kind]}"
+            kind = self._error_kind or "scatter"
+            what = f"error of ZP_{name}: {ERROR_KINDS[kind].description}"
             yield NewColumn(f"ZPERR_{name}", at.error, "mag", what, mask)
         if at.count is not None:
             count = np.where(self._unusable, 0, at.count)
@@ -144,12 +145,6 @@ class Magnitudes:
             values = values.astype(self._dtype)
         mask = self._masked | ~np.isfinite(values)
         return NewColumn(name, values, unit, description, mask)
-
-
-_ERRORS = {
-    "scatter": "standard deviation of stars about it",
-    "median": "standard error of its value",
-}
 
 
 def warn_missing(magnitudes):

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.ks4.recipe import METHOD
+from ks4_ccd.maps.grid import corners
+from ks4_ccd.maps.key import EMPTY_MARKS
 from ks4_ccd.maps.node_errors import NodeErrors
 
 __all__ = ["EMPTY", "UNREACHABLE", "AtSources", "sample"]
@@ -22,6 +25,9 @@ EMPTY, UNREACHABLE = 1, 2
 
 # Rows whose arrays stay in the cache of a core.
 _BLOCK = 2**13
+
+# Cells around a position that values are interpolated from linearly.
+_LINEAR = 4
 
 
 class AtSources(NamedTuple):
@@ -74,11 +80,13 @@ def sample(maps, x, y, *, method, error_kind, errors_needed):
         names_on[map_.grid].append(name)
     found = {}
     for grid, names in names_on.items():
-        cells = _Cells(grid, method)
+        cells = _Cells(grid, "nearest" if method == METHOD else method)
         for name in names:
             map_ = maps[name]
-            dr1 = method == "dr1"
-            nodes = map_.marked()["values"] if dr1 else map_.filled().values
+            if method == METHOD:
+                nodes = map_.marked(EMPTY_MARKS[map_.family])["values"]
+            else:
+                nodes = map_.filled().values
             cells.add((name, "value"), nodes)
             errors = _node_errors(map_, method, error_kind, errors_needed)
             if errors is not None:
@@ -95,10 +103,10 @@ def sample(maps, x, y, *, method, error_kind, errors_needed):
 
 
 def _node_errors(map_, method, error_kind, needed):
-    if method == "dr1" and error_kind == "scatter" and map_.error is not None:
+    if method == METHOD and error_kind == "scatter" and map_.error is not None:
         return NodeErrors(map_.error)
     try:
-        return map_.node_errors(error_kind, method)
+        return map_.node_errors(error_kind, published=method == METHOD)
     except KS4Error:
         if needed:
             raise
@@ -119,7 +127,7 @@ class _Cells:
 
     def add_errors(self, name, errors):
         """Add uncertainties to interpolate."""
-        if errors.is_linear or self._method != "bilinear":
+        if errors.is_linear or self._method == "nearest":
             self._linear[name] = errors.at_centers()
         else:
             self._quadratic[name] = errors
@@ -139,38 +147,29 @@ class _Cells:
 
         for start in range(0, x.size, _BLOCK):
             rows = slice(start, start + _BLOCK)
-            cell, corners = self._corners(x[rows], y[rows])
-            _split(_weighted(linear, corners), self._linear, arrays, rows)
-            if terms:
-                variance = _weighted_pairs(terms, corners)
+            cell, stencils = self._stencils(x[rows], y[rows])
+            columns = self._grid.shape[1]
+            around = [(i * columns + j, w) for (i, j), w in corners(*stencils)]
+            _split(_weighted(linear, around), self._linear, arrays, rows)
+            if terms and len(around) != _LINEAR:
+                for name, errors in self._quadratic.items():
+                    arrays[name][rows] = errors.at(*stencils)
+            elif terms:
+                variance = _weighted_pairs(terms, around)
                 error = np.sqrt(variance, out=variance)
                 _split(error, self._quadratic, arrays, rows)
             for name, nodes in own.items():
                 np.take(nodes, cell, out=arrays[name][rows], mode="clip")
         return arrays
 
-    def _corners(self, x, y):
-        """Return the cell of each position, and the cells around it with weights."""
-        columns = self._grid.shape[1]
-        i, j = self._grid.cell_of(x, y)
-        own = i * columns + j
-        if self._method != "bilinear":
-            return own, [(own, None)]
-        along_x, along_y = (
-            self._grid.stencil(axis, position) for axis, position in enumerate((x, y))
+    def _stencils(self, x, y):
+        """Return the cell of each position, and the stencils along x and y."""
+        own, stencils = (
+            [self._grid.stencil(axis, p, method) for axis, p in enumerate((x, y))]
+            for method in ("nearest", self._method)
         )
-        corners = [
-            (i * columns + j, weight_x * weight_y)
-            for j, weight_y in (
-                (along_y.lower, 1 - along_y.fraction),
-                (along_y.upper, along_y.fraction),
-            )
-            for i, weight_x in (
-                (along_x.lower, 1 - along_x.fraction),
-                (along_x.upper, along_x.fraction),
-            )
-        ]
-        return own, corners
+        (i,), (j,) = (along.index for along in own)
+        return i * self._grid.shape[1] + j, stencils
 
 
 def _count_dtype(nodes):
@@ -196,19 +195,19 @@ def _split(columns, names, arrays, rows):
         arrays[name][rows] = columns[:, k]
 
 
-def _weighted(nodes, corners):
+def _weighted(nodes, around):
     total = None
-    for cell, weight in corners:
+    for cell, weight in around:
         part = nodes.take(cell, axis=0, mode="clip")
-        if weight is not None:
+        if len(around) > 1:
             part *= weight[:, np.newaxis]
         total = part if total is None else np.add(total, part, out=total)
     return total
 
 
-def _weighted_pairs(terms, corners):
-    (cell, _), *_ = corners
-    weights = [weight for _, weight in corners]
+def _weighted_pairs(terms, around):
+    (cell, _), *_ = around
+    weights = [weight for _, weight in around]
     total = None
     for nodes, k, m in terms:
         part = nodes.take(cell, axis=0, mode="clip")

@@ -13,8 +13,7 @@ from ks4_ccd.files.units import as_gain
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.mapmaking.builders import RECIPES
 from ks4_ccd.maps.errors import ERROR_KINDS
-from ks4_ccd.maps.grid import METHODS
-from ks4_ccd.photometry.options import FileCalibrationOptions
+from ks4_ccd.photometry.options import METHODS, FileCalibrationOptions
 
 __all__ = [
     "CALIBRATION",

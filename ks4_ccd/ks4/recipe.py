@@ -1,10 +1,24 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The numbers of the recipe that DR1 was made with."""
+"""
+The recipe that DR1 was made with.
 
-__all__ = ["EMPTY_ZEROPOINT", "NARROWEST_MATCH", "WINDOW_PADDING"]
+``method="dr1"`` of `~ks4_ccd.apply_zeropoint` and `~ks4_ccd.calibrate_file` repeats
+the image homogenization of DR1: the flux factor ``10**(0.4 (zeropoint - value))``,
+empty cells counting as 30, is interpolated linearly after the map was stretched from
+the first to the last pixel of the image, and published uncertainties are quoted
+unchanged. In `~ks4_ccd.calibrate_catalog` it lists the arrays at the cell of a source,
+as the catalogs of DR1 do, empty or not.
+"""
+
+from ks4_ccd.maps.key import EMPTY_MARKS
+
+__all__ = ["EMPTY_ZEROPOINT", "METHOD", "NARROWEST_MATCH", "WINDOW_PADDING"]
+
+# The name of the recipe among the methods of interpolation.
+METHOD = "dr1"
 
 # The value of a cell without stars in a zero-point map.
-EMPTY_ZEROPOINT = 30.0
+EMPTY_ZEROPOINT = EMPTY_MARKS["zp"]
 
 # Stars nearer than this were matched in any case: 0.5 arcsec, in degrees.
 NARROWEST_MATCH = 0.5 / 3600

@@ -29,7 +29,7 @@ from ks4_ccd.library._sources import FolderSource, printable
 from ks4_ccd.library._store_file import STORE_SUFFIX
 from ks4_ccd.library._store_source import StoreSource
 from ks4_ccd.maps.grid import MapGrid
-from ks4_ccd.maps.key import FAMILIES, MapKey, parts_of
+from ks4_ccd.maps.key import EMPTY_MARKS, FAMILIES, MapKey, parts_of
 from ks4_ccd.maps.misalignment import MisalignmentMap
 from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
@@ -45,7 +45,7 @@ __all__ = [
 
 _PARTS = ("values", "error", "count")
 # The maps of these kinds that have no star at all are of no use.
-_EMPTY_VALUE = {"zeropoint": ZeroPointMap.empty_value}
+_EMPTY_VALUE = {"zeropoint": EMPTY_MARKS["zp"]}
 
 
 class MapLibrary:
@@ -377,7 +377,7 @@ class MapLibrary:
         edges = edges_of(arrays.pop("edges", None), paths.get("edges"))
         check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
         if "count" not in arrays:
-            mark = map_class.empty_value
+            mark = EMPTY_MARKS[map_class.family]
             arrays |= without_marks(arrays, map_class.components, mark)
         shape = next(iter(arrays.values())).shape
         with _naming(paths | {None: source}):

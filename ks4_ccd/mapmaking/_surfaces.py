@@ -3,9 +3,10 @@
 
 import numpy as np
 
+from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT
 from ks4_ccd.mapmaking._stars import usable_errors
 from ks4_ccd.mapmaking.cells import cell_members, clipped_statistics
-from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.grid import MapGrid, corners
 from ks4_ccd.surfaces.basis import regions_of
 from ks4_ccd.surfaces.process import fit_process
 from ks4_ccd.surfaces.surface import fit_surface
@@ -13,7 +14,6 @@ from ks4_ccd.surfaces.surface import fit_surface
 __all__ = ["misalignment_cells", "offset_cells", "zeropoint_cells"]
 
 _WIDEST_SEPARATION = 0.5 / 3600  # degrees, where positions are better than that
-_EMPTY_ZEROPOINT = 30.0
 # From as many stars on, one surface; fewer leave open which.
 _MANY_STARS = 500
 _CELLS_OF_DEVIATION = 44  # along an axis
@@ -126,7 +126,7 @@ def zeropoint_cells(stars, apertures, grid, mode, misalignment):
         trend = stars.reference[here]
         field = _fit(x, y, difference[here], errors, grid, trend)
         values, error, count = _cells([field], grid)
-        yield np.where(count > 0, values, _EMPTY_ZEROPOINT), error, count
+        yield np.where(count > 0, values, EMPTY_ZEROPOINT), error, count
 
 
 def _astrometric(stars, grid, *needed):
@@ -206,13 +206,8 @@ def _departure(field, values, grid):
 
 def _interpolated(nodes, grid, x, y):
     """Return what a map of these values has at positions."""
-    along_x, along_y = grid.stencil(0, x), grid.stencil(1, y)
-    p, q = along_x.fraction, along_y.fraction
-    lower, upper = (
-        (1 - p) * nodes[along_x.lower, j] + p * nodes[along_x.upper, j]
-        for j in (along_y.lower, along_y.upper)
-    )
-    return (1 - q) * lower + q * upper
+    around = corners(grid.stencil(0, x), grid.stencil(1, y))
+    return sum(nodes[cell] * weight for cell, weight in around)
 
 
 def _near_stars(x, y, number, grid):

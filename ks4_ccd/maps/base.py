@@ -10,7 +10,9 @@ from ks4_ccd.exceptions import (
     KS4Error,
     MapFormatError,
     MapMismatchError,
+    OptionError,
     finite,
+    one_of,
 )
 from ks4_ccd.files.writing import as_folder
 from ks4_ccd.maps._smoothing import smoothed_cells
@@ -18,7 +20,7 @@ from ks4_ccd.maps.arrays import checked_arrays
 from ks4_ccd.maps.errors import MapErrors
 from ks4_ccd.maps.files import write_map
 from ks4_ccd.maps.fill import harmonic_fill, touches
-from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.grid import METHODS, MapGrid
 from ks4_ccd.maps.key import FAMILIES, MapKey
 from ks4_ccd.maps.node_errors import NodeErrors
 
@@ -51,7 +53,6 @@ class CalibrationMap(MapErrors):
 
     components = ()
     unit = ""
-    empty_value = 0.0
     family = None
 
     def _set_arrays(self, components, error, count, *, grid, key, source):
@@ -77,18 +78,22 @@ class CalibrationMap(MapErrors):
     def _component_arrays(self):
         return {name: getattr(self, name) for name in self.components}
 
-    def marked(self):
+    def marked(self, mark):
         """
-        Return the components, with the release's mark in cells without a value.
+        Return the components with a mark in cells without a value.
+
+        Parameters
+        ----------
+        mark : float
+            The value that replaces NaN.
 
         Returns
         -------
         components : dict
-            A 2D `~numpy.ndarray` by the name of each component, finite: NaN
-            is replaced by the value that the release stores in empty cells.
+            A 2D `~numpy.ndarray` for the name of each component, finite.
         """
         return {
-            name: np.where(np.isnan(array), self.empty_value, array)
+            name: np.where(np.isnan(array), mark, array)
             for name, array in self._component_arrays().items()
         }
 
@@ -135,6 +140,7 @@ class CalibrationMap(MapErrors):
         }
 
     def _interpolate(self, nodes, x, y, method):
+        _check_method(method)
         try:
             x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         except (TypeError, ValueError) as error:
@@ -254,8 +260,15 @@ class CalibrationMap(MapErrors):
         return plot_map(self, ax, **options)
 
 
-def _corners(stencil):
-    return (stencil.lower, 1 - stencil.fraction), (stencil.upper, stencil.fraction)
+def _check_method(method):
+    if method == "dr1":
+        msg = (
+            f"method must be one of {', '.join(METHODS)}, got 'dr1', which repeats the "
+            'calibration of DR1: use apply_zeropoint(..., method="dr1") for an image, '
+            'calibrate_catalog(..., method="dr1") for a catalog'
+        )
+        raise OptionError(msg)
+    one_of("method", method, METHODS)
 
 
 class ValueMap(CalibrationMap):
@@ -304,11 +317,10 @@ class ValueMap(CalibrationMap):
             0-based pixel coordinates, broadcast against each other. A
             position off the image gets the value at its edge, one that is
             not finite gets NaN.
-        method : {"bilinear", "nearest", "dr1"}
+        method : {"bilinear", "nearest"}
             ``"bilinear"`` interpolates between the centres of the cells and
             ``"nearest"`` takes the cell that a position is in, both after
-            empty cells have been filled; ``"dr1"`` does what the release
-            did, empty cells being used as they are.
+            empty cells have been filled.
 
         Returns
         -------
@@ -320,10 +332,9 @@ class ValueMap(CalibrationMap):
         MapFormatError
             If all cells are empty.
         KS4Error
-            If ``method`` is not one of the three.
+            If ``method`` is not one of the two. ``"dr1"``, which repeats the
+            calibration of DR1, is a method of `~ks4_ccd.apply_zeropoint` and
+            `~ks4_ccd.calibrate_catalog`.
         """
-        if method == "dr1":
-            self._require_stars()
-            return self._interpolate(self.marked()["values"], x, y, method)
         nodes = self._filled_components()["values"]
         return self._interpolate(nodes, x, y, method)

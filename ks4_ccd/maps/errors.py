@@ -1,21 +1,98 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The uncertainties that calibration maps quote."""
+"""
+Quote the uncertainties of calibration maps.
 
+A kind of uncertainty is a class of `ERROR_KINDS`: another one is another class.
+"""
+
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError, one_of
 from ks4_ccd.maps._cell_errors import (
+    CellErrors,
     errors_of_cells,
     errors_of_surface,
     with_stand_ins,
 )
 from ks4_ccd.maps.node_errors import NodeErrors, covariance_of_cells
 
-__all__ = ["ERROR_KINDS", "MapErrors"]
+__all__ = ["ERROR_KINDS", "ErrorKind", "MapErrors"]
 
-ERROR_KINDS = ("scatter", "median")
+
+class ErrorKind:
+    """
+    A kind of uncertainty.
+
+    Attributes
+    ----------
+    description : str
+        In a few words, for the description of a column.
+    needed : tuple of str
+        The arrays that a map needs for it.
+    """
+
+    description: str
+    needed: tuple[str, ...] = ("error",)
+
+    def of_cells(self, errors: CellErrors) -> np.ndarray:
+        """Return the uncertainty of each cell, where cells share their stars."""
+        raise NotImplementedError
+
+    def of_nodes(
+        self,
+        errors: CellErrors,
+        covariance: Callable[[], np.ndarray],
+        *,
+        published: bool,
+    ) -> NodeErrors:
+        """
+        Return the uncertainties to interpolate, where cells have their own stars.
+
+        Parameters
+        ----------
+        errors : `~ks4_ccd.maps._cell_errors.CellErrors`
+        covariance : callable
+            Returns the covariances of the standard errors of cells.
+        published : bool
+            Whether the arrays of the map are quoted unchanged.
+
+        Returns
+        -------
+        errors : `~ks4_ccd.maps.node_errors.NodeErrors`
+        """
+        raise NotImplementedError
+
+
+class _Scatter(ErrorKind):
+    """The distance from the map of a star that is not one of its own."""
+
+    description = "standard deviation of stars about it"
+
+    def of_cells(self, errors):
+        return errors.star
+
+    def of_nodes(self, errors, covariance, *, published):
+        # The published scatter includes no standard error of the value.
+        return NodeErrors(errors.star, None if published else covariance())
+
+
+class _Median(ErrorKind):
+    """The standard error of the value."""
+
+    description = "standard error of its value"
+    needed = ("error", "count")
+
+    def of_cells(self, errors):
+        return errors.value
+
+    def of_nodes(self, errors, covariance, *, published):
+        return NodeErrors(None, covariance())
+
+
+ERROR_KINDS: dict[str, ErrorKind] = {"scatter": _Scatter(), "median": _Median()}
 
 
 class MapErrors:
@@ -37,9 +114,8 @@ class MapErrors:
         ----------
         x, y : float or array-like
             0-based pixel coordinates, as in `at`.
-        method : {"bilinear", "nearest", "dr1"}
-            The method that `at` found the value by. ``"dr1"`` quotes the
-            published uncertainties unchanged.
+        method : {"bilinear", "nearest"}
+            The method of interpolation, as in `at`.
         error_kind : {"scatter", "median"}
             ``"scatter"`` is how far a star that is not one of the map's lies
             from it: the standard deviation of single stars, and the standard
@@ -68,7 +144,7 @@ class MapErrors:
         and one whose counts are not whole numbers, as one built from surfaces,
         has errors that its cells have in common.
         """
-        return self._interpolate(self.node_errors(error_kind, method), x, y, method)
+        return self._interpolate(self.node_errors(error_kind), x, y, method)
 
     def errors_add(self):
         """
@@ -80,7 +156,7 @@ class MapErrors:
             return False
         return self._is_surface()
 
-    def cell_error(self, error_kind="scatter", *, method="bilinear"):
+    def cell_error(self, error_kind="scatter", *, published=False):
         """
         Return the uncertainty at the centre of every cell.
 
@@ -88,17 +164,17 @@ class MapErrors:
         ----------
         error_kind : {"scatter", "median"}
             As in `error_at`.
-        method : {"bilinear", "nearest", "dr1"}
-            As in `error_at`.
+        published : bool, optional
+            Quote the arrays of the map without the corrections of `error_at`.
 
         Returns
         -------
         error : 2D `~numpy.ndarray`
             In the unit of the map, indexed ``[x_bin, y_bin]``, positive.
         """
-        return self.node_errors(error_kind, method).at_centers()
+        return self.node_errors(error_kind, published=published).at_centers()
 
-    def node_errors(self, error_kind="scatter", method="bilinear"):
+    def node_errors(self, error_kind="scatter", *, published=False):
         """
         Return the uncertainties of cells, to be interpolated.
 
@@ -106,8 +182,8 @@ class MapErrors:
         ----------
         error_kind : {"scatter", "median"}
             As in `error_at`.
-        method : {"bilinear", "nearest", "dr1"}
-            As in `error_at`.
+        published : bool, optional
+            As in `cell_error`.
 
         Returns
         -------
@@ -115,7 +191,7 @@ class MapErrors:
         """
         one_of("error_kind", error_kind, ERROR_KINDS)
         self._require_arrays(error_kind)
-        errors = self._published_errors() if method == "dr1" else self._cell_errors
+        errors = self._published_errors() if published else self._cell_errors
         if errors is None:
             msg = (
                 f"{self.source or self!r} has no cell whose error is known: expected "
@@ -123,18 +199,19 @@ class MapErrors:
                 "neighbouring cells to derive one from"
             )
             raise MapFormatError(msg)
-        if self.errors_add() or (method == "dr1" and error_kind == "scatter"):
-            return NodeErrors(errors.value if error_kind == "median" else errors.star)
-        valid = np.ones_like(self.valid) if method == "dr1" else self.valid
-        covariance = covariance_of_cells(errors.value, valid, self._covariance)
-        return NodeErrors(errors.star if error_kind == "scatter" else None, covariance)
+        kind = ERROR_KINDS[error_kind]
+        if self.errors_add():
+            return NodeErrors(kind.of_cells(errors))
+        valid = np.ones_like(self.valid) if published else self.valid
+
+        def covariance():
+            return covariance_of_cells(errors.value, valid, self._covariance)
+
+        return kind.of_nodes(errors, covariance, published=published)
 
     def _require_arrays(self, error_kind):
-        needed = {"error": self.error}
-        if error_kind == "median":
-            needed["count"] = self.count
-        for part, array in needed.items():
-            if array is None:
+        for part in ERROR_KINDS[error_kind].needed:
+            if getattr(self, part) is None:
                 msg = (
                     f"{self.source or self!r} has no {part} map, which "
                     f'error_kind="{error_kind}" needs: give its {part} array, or '

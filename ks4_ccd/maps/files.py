@@ -8,7 +8,7 @@ import numpy as np
 
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.maps.arrays import is_marked
-from ks4_ccd.maps.key import parts_of
+from ks4_ccd.maps.key import EMPTY_MARKS, parts_of
 
 __all__ = ["write_map"]
 
@@ -53,11 +53,11 @@ def write_map(map_, folder):
 
 
 def _arrays_of(map_):
-    arrays, error = map_.marked(), map_.error
+    mark = EMPTY_MARKS[map_.family]
+    arrays, error = map_.marked(mark), map_.error
     if map_.count is None:
         # Without counts, the reader takes the release's mark for an empty cell: a
         # value that happens to be the mark is written as the next number.
-        mark = map_.empty_value
         taken = map_.valid & is_marked(arrays.values(), map_.error, mark)
         for name, array in arrays.items():
             array[~map_.valid] = mark

@@ -12,8 +12,9 @@ first pixel being 0, as everywhere in astropy; ``X_IMAGE = x + 1`` is the
     x           -1       199      399       599      799
                          ^ centre          ^ centre
 
-The grid is separable: a `Stencil` along each axis says between which two
-cells a position lies and how far from the first.
+The grid is separable: a `Stencil` along each axis contains the cells that a
+position is interpolated from and their weights. Another interpolation is
+another function in ``_STENCILS``.
 """
 
 from dataclasses import dataclass
@@ -23,22 +24,69 @@ import numpy as np
 
 from ks4_ccd.exceptions import GeometryError, one_of
 
-__all__ = ["METHODS", "MapGrid", "Stencil"]
-
-METHODS = ("bilinear", "nearest", "dr1")
+__all__ = ["METHODS", "MapGrid", "Stencil", "corners"]
 
 
 class Stencil(NamedTuple):
     """
-    Where positions along one axis lie between the cells of a map.
+    The cells along one axis that positions are interpolated from.
 
-    The value of the map there is ``values[lower] * (1 - fraction) +
-    values[upper] * fraction``.
+    Attributes
+    ----------
+    index : 2D `~numpy.ndarray` of int
+        A row for each of the nodes of a position: the cells along the axis.
+    weight : 2D `~numpy.ndarray`
+        Their weights, of the same shape; those of a position add up to 1.
     """
 
-    lower: np.ndarray
-    upper: np.ndarray
-    fraction: np.ndarray
+    index: np.ndarray
+    weight: np.ndarray
+
+    @classmethod
+    def linear(cls, node: np.ndarray, n: int) -> "Stencil":
+        """
+        Return the stencil of a linear interpolation.
+
+        Parameters
+        ----------
+        node : `~numpy.ndarray`
+            Positions counted in cells, 0 at the centre of the first one and
+            ``n - 1`` at that of the last one.
+        n : int
+            The number of cells.
+        """
+        lower = np.minimum(node.astype(np.intp), max(n - 2, 0))
+        fraction = node - lower
+        index = np.array([lower, np.minimum(lower + 1, n - 1)])
+        return cls(index, np.array([1 - fraction, fraction]))
+
+    def along(self, nodes: np.ndarray) -> np.ndarray:
+        """Return the values of 1D nodes at the positions."""
+        first, *others = (
+            nodes[i] * w for i, w in zip(self.index, self.weight, strict=True)
+        )
+        return sum(others, first)
+
+
+def corners(along_x: Stencil, along_y: Stencil) -> list:
+    """
+    Return the cells that positions are interpolated from, with their weights.
+
+    Parameters
+    ----------
+    along_x, along_y : `Stencil`
+
+    Returns
+    -------
+    corners : list of ((i, j), weight)
+        Arrays of the indices of a cell and its weight, the nodes along x
+        following each other.
+    """
+    return [
+        ((i, j), weight_x * weight_y)
+        for j, weight_y in zip(*along_y, strict=True)
+        for i, weight_x in zip(*along_x, strict=True)
+    ]
 
 
 def _pair(name, value, kind=float):
@@ -343,7 +391,7 @@ class MapGrid:
 
     def stencil(self, axis, position, method="bilinear"):
         """
-        Return between which cells positions lie.
+        Return the cells to interpolate positions from.
 
         Parameters
         ----------
@@ -351,34 +399,48 @@ class MapGrid:
             0 for x, 1 for y.
         position : `~numpy.ndarray`
             0-based pixel coordinates along that axis, finite.
-        method : {"bilinear", "nearest", "dr1"}
-            ``"bilinear"`` puts a cell's value at its centre and holds the
-            outermost values out to the edge and beyond; ``"nearest"`` takes
-            the cell that a position is in; ``"dr1"`` stretches the map from
-            corner to corner of the image, as `scipy.ndimage.zoom` does. Only
-            ``"bilinear"`` heeds ``edges``: the outermost values between two
-            borders hold out to these.
+        method : {"bilinear", "nearest"}
+            ``"bilinear"`` assigns the value of a cell to its centre and
+            extends the outermost values to the edge and beyond;
+            ``"nearest"`` takes the cell that contains a position. Only
+            ``"bilinear"`` respects ``edges``: the outermost values between
+            two of them are extended to these.
 
         Returns
         -------
         stencil : `Stencil`
+
+        Raises
+        ------
+        KS4Error
+            If ``method`` is not one of the two.
         """
         one_of("method", method, METHODS)
+        return _STENCILS[method](self, axis, position)
+
+    def stretched(self, axis: int, position: np.ndarray) -> Stencil:
+        """
+        Return the cells to interpolate a stretched map from.
+
+        The centres of the outermost cells are moved to the first and the last
+        pixel of the image, as `scipy.ndimage.zoom` does.
+
+        Parameters
+        ----------
+        axis : {0, 1}
+            0 for x, 1 for y.
+        position : `~numpy.ndarray`
+            0-based pixel coordinates along that axis, finite.
+
+        Returns
+        -------
+        stencil : `Stencil`
+            A linear one, which ignores ``edges``.
+        """
         n, size = self.shape[axis], self.cell_size[axis]
-        if method == "nearest":
-            index = self._cell_index(axis, position)
-            return Stencil(index, index, np.zeros(index.shape))
-        place = position - self.origin[axis]
-        if method == "dr1":
-            node = (place - 1) * ((n - 1) / max(n * size - 1, 1))
-        else:
-            node = place / size - 0.5
-        first, last = 0, n - 1
-        if method == "bilinear" and self.edges[axis]:
-            first, last = self._cells_between_edges(axis, position)
-        node = np.clip(node, first, last)
-        lower = np.minimum(node.astype(np.intp), max(n - 2, 0))
-        return Stencil(lower, np.minimum(lower + 1, n - 1), node - lower)
+        first_pixel = self.origin[axis] + 1
+        node = (position - first_pixel) * ((n - 1) / max(n * size - 1, 1))
+        return Stencil.linear(np.clip(node, 0, n - 1), n)
 
     def _cells_between_edges(self, axis, position):
         """Return the first and last cell whose centres are between the same borders."""
@@ -403,3 +465,23 @@ class MapGrid:
         except (TypeError, ValueError) as error:
             msg = f"{'xy'[axis]} must be numbers: {error}"
             raise GeometryError(msg) from error
+
+
+def _bilinear(grid: MapGrid, axis: int, position: np.ndarray) -> Stencil:
+    """Return the stencil that interpolates linearly between centres."""
+    n = grid.shape[axis]
+    node = (position - grid.origin[axis]) / grid.cell_size[axis] - 0.5
+    first, last = 0, n - 1
+    if grid.edges[axis]:
+        first, last = grid._cells_between_edges(axis, position)
+    return Stencil.linear(np.clip(node, first, last), n)
+
+
+def _nearest(grid: MapGrid, axis: int, position: np.ndarray) -> Stencil:
+    """Return the stencil of the cells that contain positions."""
+    index = grid._cell_index(axis, position)[np.newaxis]
+    return Stencil(index, np.ones(index.shape))
+
+
+_STENCILS = {"bilinear": _bilinear, "nearest": _nearest}
+METHODS = tuple(_STENCILS)

@@ -42,32 +42,21 @@ def checksum_of(zpmap):
     return digest.hexdigest()[:16]
 
 
-def mean_error(zpmap, calibration):
+def mean_error(zpmap, error_kind="scatter"):
     """
-    Return the mean uncertainty of a map's cells, for EMAGZERO.
+    Return the mean uncertainty of the cells of a map that are not empty.
 
     Parameters
     ----------
     zpmap : `~ks4_ccd.ZeroPointMap`
-    calibration : `~ks4_ccd.photometry._record.Calibration`
+    error_kind : {"scatter", "median"}
 
     Returns
     -------
     error : float or `None`
         In magnitudes, `None` if it is unknown.
-    comment : str or `None`
-        That of the card.
     """
-    if zpmap.error is None:
-        return None, None
-    if calibration.method == "dr1":
-        # As the release writes it.
-        known = zpmap.error[zpmap.error > 0]
-        error = round(float(known.mean()), 3) if known.size else None
-        return error, "[mag] mean scatter of the cells' stars"
-    kind = calibration.error_kind or "scatter"
     try:
-        error = zpmap.cell_error(kind)[zpmap.valid]
+        return float(zpmap.cell_error(error_kind)[zpmap.valid].mean())
     except KS4Error:
-        return None, None
-    return round(float(error.mean()), 4), f"[mag] mean uncertainty of cells ({kind})"
+        return None

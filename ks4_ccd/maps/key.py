@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from ks4_ccd.exceptions import KS4Error, one_of
 
-__all__ = ["FAMILIES", "MapKey", "parts_of"]
+__all__ = ["EMPTY_MARKS", "FAMILIES", "MapKey", "parts_of"]
 
 # family: (the kind of map that it is part of, its part there)
 FAMILIES = {
@@ -34,6 +34,9 @@ FAMILIES = {
     "zpedge": ("zeropoint", "edges"),
     "offedge": ("offset", "edges"),
 }
+
+# The value of a cell without stars in the files of DR1, by the first family of a map.
+EMPTY_MARKS = {"zp": 30.0, "align": 0.0, "dra": 0.0}
 
 _TILE = re.compile(r"[0-9]{3}[+-][0-9]{2}")
 _SAFE = re.compile(r"[\w.~+%@-]+", re.ASCII)

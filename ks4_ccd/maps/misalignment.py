@@ -57,11 +57,6 @@ class MisalignmentMap(ValueMap):
         If an array is not 2D and real, or has not the grid's shape, or a
         number is infinite, negative, or missing in a cell that is not empty.
 
-    Notes
-    -----
-    With ``method="dr1"``, `at` returns what the release's catalogs list as
-    MISALIGN: the value of the cell that a position is in, empty or not.
-
     Examples
     --------
     >>> from ks4_ccd import MapGrid, MisalignmentMap
@@ -129,7 +124,3 @@ class MisalignmentMap(ValueMap):
     def ddec(self):
         """No such thing: asking for it raises `DirectionlessMapError`."""
         raise DirectionlessMapError(_DIRECTIONLESS)
-
-    def _interpolate(self, nodes, x, y, method):
-        method = "nearest" if method == "dr1" else method
-        return super()._interpolate(nodes, x, y, method)

@@ -14,6 +14,7 @@ its variance is the sum of ``w[k] w[m] C[k, m]`` over all pairs of the four,
 import numpy as np
 
 from ks4_ccd.maps.fill import neighbours_in
+from ks4_ccd.maps.grid import Stencil, corners
 
 __all__ = ["NodeErrors", "covariance_of_cells"]
 
@@ -53,9 +54,9 @@ class NodeErrors:
         if covariance is not None:
             self._quads = _quads(covariance)
             if common is not None:
-                corners = [_shifted(common, *divmod(k, 2)[::-1]) for k in range(4)]
+                parts = [_shifted(common, *divmod(k, 2)[::-1]) for k in range(4)]
                 for quad, (k, m) in zip(self._quads, _PAIRS, strict=True):
-                    quad += (1 if k == m else 2) * corners[k] * corners[m]
+                    quad += (1 if k == m else 2) * parts[k] * parts[m]
 
     @property
     def is_linear(self):
@@ -85,7 +86,7 @@ class NodeErrors:
         """
         return [(quad, *pair) for quad, pair in zip(self._quads, _PAIRS, strict=True)]
 
-    def at(self, along_x, along_y):
+    def at(self, along_x: Stencil, along_y: Stencil) -> np.ndarray:
         """
         Return the uncertainty at positions.
 
@@ -97,21 +98,43 @@ class NodeErrors:
         -------
         error : `~numpy.ndarray`
         """
-        cells = [(i, j) for j in along_y[:2] for i in along_x[:2]]
-        weights = [
-            x * y
-            for y in (1 - along_y.fraction, along_y.fraction)
-            for x in (1 - along_x.fraction, along_x.fraction)
-        ]
+        around = corners(along_x, along_y)
         if self.is_linear:
-            return sum(
-                self.common[cell] * weight
-                for cell, weight in zip(cells, weights, strict=True)
+            return sum(self.common[cell] * weight for cell, weight in around)
+        if len(along_x.index) == len(along_y.index) == 2:
+            cell = around[0][0]
+            weights = [weight for _, weight in around]
+            variance = sum(
+                term[cell] * weights[k] * weights[m] for term, k, m in self.terms()
             )
-        variance = sum(
-            term[cells[0]] * weights[k] * weights[m] for term, k, m in self.terms()
-        )
+        else:
+            variance = sum(
+                self._covariance_of(one, other) * weight * other_weight
+                for one, weight in around
+                for other, other_weight in around
+            )
         return np.sqrt(variance)
+
+    def _covariance_of(self, one, other):
+        """Return the covariance of cells, which need not be next to each other."""
+        (i, j), (k, m) = one, other
+        lowest = np.minimum(i, k), np.minimum(j, m)
+        # The terms of different corners are those of both orders of a pair.
+        own, along_x, along_y, diagonal, other_diagonal = (
+            self._quads[term][lowest] / (1 if term == 0 else 2)
+            for term in (0, 4, 6, 8, 9)
+        )
+        right, up = np.abs(i - k), np.abs(j - m)
+        is_next = [
+            (right == 0) & (up == 0),
+            (right == 1) & (up == 0),
+            (right == 0) & (up == 1),
+            (right == 1) & (up == 1) & ((i > k) == (j > m)),
+            (right == 1) & (up == 1),
+        ]
+        terms = [own, along_x, along_y, diagonal, other_diagonal]
+        common = 0.0 if self.common is None else self.common[one] * self.common[other]
+        return np.select(is_next, terms, common)
 
     def between_rows(self, along_x, lower):
         """
@@ -120,6 +143,7 @@ class NodeErrors:
         Parameters
         ----------
         along_x : `~ks4_ccd.maps.grid.Stencil`
+            Of one node or two.
         lower : int
             The lower row; the other one is the next.
 
@@ -129,11 +153,12 @@ class NodeErrors:
             At a fraction ``f`` of the way, the variance is ``(1 - f)**2 lower
             + f (1 - f) shared + f**2 upper``.
         """
-        weights = 1 - along_x.fraction, along_x.fraction
-        totals = np.zeros((3, along_x.fraction.size))
+        index, weights = along_x
+        totals = np.zeros((3, index.shape[1]))
         for term, k, m in self.terms():
-            part = term[along_x.lower, lower] * weights[k % 2] * weights[m % 2]
-            totals[k // 2 + m // 2] += part
+            if max(k % 2, m % 2) < len(weights):
+                part = term[index[0], lower] * weights[k % 2] * weights[m % 2]
+                totals[k // 2 + m // 2] += part
         return totals
 
 
@@ -187,8 +212,8 @@ def _quads(covariance):
         diagonal,
         other_diagonal,
     )
-    corners = [_shifted(own, *divmod(k, 2)[::-1]) for k in range(4)]
-    return np.array([*corners, *(2 * part for part in cross)])
+    variances = [_shifted(own, *divmod(k, 2)[::-1]) for k in range(4)]
+    return np.array([*variances, *(2 * part for part in cross)])
 
 
 def _shifted(array, along_x, along_y):

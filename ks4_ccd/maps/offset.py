@@ -115,15 +115,6 @@ class OffsetMap(CalibrationMap):
         nodes = self._filled_components()
         return tuple(self._interpolate(nodes[c], x, y, method) for c in nodes)
 
-    def _interpolate(self, nodes, x, y, method):
-        if method == "dr1":
-            msg = (
-                'method must be bilinear or nearest for an OffsetMap, got "dr1": the '
-                "release has no offset maps, and so no method for them"
-            )
-            raise KS4Error(msg)
-        return super()._interpolate(nodes, x, y, method)
-
     def plot(self, ax=None, *, part="values", **options):
         """
         Draw the offsets as arrows over their amplitude.

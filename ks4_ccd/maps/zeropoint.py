@@ -6,7 +6,6 @@ Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
 positions are 0-based pixel coordinates of the image that the grid covers.
 """
 
-import numpy as np
 from astropy import units as u
 
 from ks4_ccd.exceptions import (
@@ -53,13 +52,6 @@ class ZeroPointMap(ValueMap):
     KS4Error
         If ``image_unit`` is not a unit, or one of fluxes or magnitudes.
 
-    Notes
-    -----
-    With ``method="dr1"``, `at` returns what the release's image
-    homogenization applied: the flux factor ``10**(0.4 (30 - value))``
-    stretched linearly from corner to corner of the image, empty cells
-    counting as 30, turned back into magnitudes.
-
     Examples
     --------
     >>> import numpy as np
@@ -70,7 +62,6 @@ class ZeroPointMap(ValueMap):
     """
 
     unit = "mag"
-    empty_value = 30.0
     family = "zp"
 
     def __init__(
@@ -95,10 +86,3 @@ class ZeroPointMap(ValueMap):
             )
             raise KS4Error(msg)
         return super().save(path)
-
-    def at(self, x, y, method="bilinear"):  # noqa: D102 (inherited)
-        if method != "dr1":
-            return super().at(x, y, method)
-        self._require_stars()
-        factor = 10 ** (0.4 * (30 - self.marked()["values"]))
-        return 30 - 2.5 * np.log10(self._interpolate(factor, x, y, method))

@@ -27,19 +27,23 @@ from ks4_ccd.ks4.calibrated import (
     next_time,
     times_in,
 )
+from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, METHOD
 from ks4_ccd.ks4.record import doi_of
 from ks4_ccd.maps.errors import ERROR_KINDS
-from ks4_ccd.maps.grid import METHODS
+from ks4_ccd.maps.grid import METHODS as GRID_METHODS
 from ks4_ccd.maps.identity import checksum_of, mean_error
 from ks4_ccd.photometry._log import card_text
 
 __all__ = [
+    "METHODS",
     "Calibration",
     "erase",
     "read",
     "refuse_second",
     "write",
 ]
+
+METHODS = (*GRID_METHODS, METHOD)
 
 # Keyword: (field of Calibration, comment).
 _KEYWORDS = {
@@ -144,7 +148,7 @@ def write(header, plan, zpmap, image_slices):
     _set(header, "MAGZERO", zeropoint, "[mag] AB zero point")
     _set(header, "PHOTREF", RELEASED, "photometric reference")
     header.pop("EMAGZERO", None)
-    error, comment = mean_error(zpmap, calibration)
+    error, comment = _mean_error(zpmap, calibration)
     if error is not None:
         _set(header, "EMAGZERO", _finite("EMAGZERO", error), comment)
     if "BUNIT" in header:
@@ -197,11 +201,24 @@ def _rename(header, keyword, new):
         header[new] = header.pop(keyword)
 
 
+def _mean_error(zpmap, calibration):
+    """Return EMAGZERO, `None` if it is unknown, and its comment."""
+    if calibration.method == METHOD:
+        # As in DR1: of the published arrays, whose 0 means unknown.
+        known = np.zeros(0) if zpmap.error is None else zpmap.error[zpmap.error > 0]
+        error = round(float(known.mean()), 3) if known.size else None
+        return error, "[mag] mean scatter of the cells' stars"
+    kind = calibration.error_kind or "scatter"
+    error = mean_error(zpmap, kind)
+    comment = f"[mag] mean uncertainty of cells ({kind})"
+    return None if error is None else round(error, 4), comment
+
+
 def _rescale_limits(header, plan, zpmap, image_slices):
     """Scale SATURATE and UNDERSAT by the mean factor, as the release does."""
     calibration = plan.calibration
     if calibration.method == "dr1":
-        cells = zpmap.marked()["values"]
+        cells = zpmap.marked(EMPTY_ZEROPOINT)["values"]
     else:
         cells = zpmap.filled().values[image_slices]
     factor = np.mean(10 ** (0.4 * (calibration.zeropoint - cells)))

@@ -18,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ks4_ccd.exceptions import MapMismatchError
+from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, METHOD
 from ks4_ccd.maps.fill import harmonic_fill
+from ks4_ccd.maps.grid import MapGrid, Stencil, corners
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry._record import Calibration
 
@@ -67,8 +69,10 @@ class _Segment(NamedTuple):
 
 
 def _segments(stencil):
-    """Return the `_Segment` list of a stencil along y at consecutive rows."""
-    lower, upper, fraction = stencil
+    """Return the segments of a linear stencil along y at consecutive rows."""
+    lower, upper = stencil.index[[0, -1]]
+    # A single node has the whole weight.
+    fraction = stencil.weight[-1] if len(stencil.index) > 1 else np.zeros(lower.size)
     # Rows beyond the outermost centres stay at a fraction of 0 or of 1.
     state = np.sign(fraction) + (fraction == 1)
     breaks = (np.diff(lower) != 0) | (np.diff(state) != 0)
@@ -113,24 +117,31 @@ class ZeroPointRows:
         rows, columns = (
             np.arange(n) + start for n, start in zip(shape, origin[::-1], strict=True)
         )
-        self._along_x = zpmap.grid.stencil(0, columns, method)
-        self._segments = _segments(zpmap.grid.stencil(1, rows, method))
+        self._along_x, self._along_y = (
+            _stencil(zpmap.grid, axis, position, method)
+            for axis, position in enumerate((columns, rows))
+        )
+        self._segments = None
+        if max(len(along.index) for along in (self._along_x, self._along_y)) <= 2:
+            self._segments = _segments(self._along_y)
         self._inverse = inverse
         self._last_ratios = None, None
         # Cells are blended as magnitudes, that is as logarithms of the factor.
         # Only DR1's own method blends the factors themselves.
-        self._blend_logs = method != "dr1"
+        self._blend_logs = method != METHOD
         if self._blend_logs:
             filled = harmonic_fill(zpmap.values, zpmap.valid)
             nodes = _LN_FACTOR * (calibration.zeropoint - filled) + math.log(unit_scale)
             self._nodes = -nodes if inverse else nodes
         else:
-            marked = zpmap.marked()["values"]
+            marked = zpmap.marked(EMPTY_ZEROPOINT)["values"]
             factors = 10 ** (0.4 * (calibration.zeropoint - marked))
             self._nodes = factors * unit_scale
         self._node_errors = None
         if calibration.error_kind is not None:
-            errors = zpmap.node_errors(calibration.error_kind, method)
+            errors = zpmap.node_errors(
+                calibration.error_kind, published=method == METHOD
+            )
             self._node_errors = errors.scaled(_LN_FACTOR)
 
     def apply(
@@ -156,20 +167,38 @@ class ZeroPointRows:
         dtype = np.result_type(np.float64 if squared else np.float32, *dtypes)
         spare = np.empty((2, data.shape[1]), dtype)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            for segment in self._segments:
-                start = max(segment.start, first)
-                stop = min(segment.stop, first + len(data))
-                if start >= stop:
-                    continue
-                rows = range(start - first, stop - first)
+            factors = self._factors_and_variances(first, first + len(data), dtype)
+            for y, (factor, variance) in enumerate(factors):
+                np.multiply(data[y], factor, out=out[y], casting="same_kind")
+                if uncertainty is not None:
+                    counts = out[y] if self._inverse else data[y]
+                    planes = uncertainty[y], out_uncertainty[y]
+                    self._propagate(kind, *planes, counts, factor, variance, spare)
+
+    def _factors_and_variances(self, first, last, dtype):
+        """Yield the factor of each row before ``last``, and the variance of its ln."""
+        if self._segments is None:
+            for y in range(first, last):
+                yield self._row_of_many_nodes(y, dtype)
+            return
+        for segment in self._segments:
+            start, stop = max(segment.start, first), min(segment.stop, last)
+            if start < stop:
                 factors = self._factors(segment, start - segment.start, dtype)
                 variances = self._variances(segment, start - segment.start, dtype)
-                for y, factor, variance in zip(rows, factors, variances, strict=False):
-                    np.multiply(data[y], factor, out=out[y], casting="same_kind")
-                    if uncertainty is not None:
-                        counts = out[y] if self._inverse else data[y]
-                        planes = uncertainty[y], out_uncertainty[y]
-                        self._propagate(kind, *planes, counts, factor, variance, spare)
+                rows = zip(range(start, stop), factors, variances, strict=False)
+                for _, factor, variance in rows:
+                    yield factor, variance
+
+    def _row_of_many_nodes(self, y, dtype):
+        """Return the factor of a row, and the variance of its logarithm."""
+        along_y = Stencil(*(part[:, [y]] for part in self._along_y))
+        around = corners(self._along_x, along_y)
+        row = sum(self._nodes[cell] * weight for cell, weight in around)
+        variance = None
+        if self._node_errors is not None:
+            variance = self._node_errors.at(self._along_x, along_y).astype(dtype) ** 2
+        return np.exp(row).astype(dtype), variance
 
     def _propagate(self, kind, uncertainty, out, counts, factor, variance, spare):
         """
@@ -273,9 +302,13 @@ class ZeroPointRows:
 
     def _expand(self, nodes, cell):
         """Interpolate one row of cells to the columns of the image."""
-        lower, upper, fraction = self._along_x
-        nodes = nodes[:, cell]
-        return nodes[lower] * (1 - fraction) + nodes[upper] * fraction
+        return self._along_x.along(nodes[:, cell])
+
+
+def _stencil(grid: MapGrid, axis: int, position: np.ndarray, method: str) -> Stencil:
+    if method == METHOD:
+        return grid.stretched(axis, position)
+    return grid.stencil(axis, position, method)
 
 
 def uncalibrated_rows(
@@ -314,7 +347,7 @@ def uncalibrated_rows(
     if uncalibrated == "fill" or not alone.any():
         return
     cell_x, cell_y = (
-        zpmap.grid.stencil(axis, np.arange(length) + origin[axis], "nearest").lower
+        zpmap.grid.stencil(axis, np.arange(length) + origin[axis], "nearest").index[0]
         for axis, length in enumerate(reversed(shape))
     )
     for cell in np.unique(cell_y):

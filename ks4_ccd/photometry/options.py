@@ -19,13 +19,13 @@ from ks4_ccd.files.images import as_hdu
 from ks4_ccd.files.units import as_gain, factor_to_counts
 from ks4_ccd.ks4.quality import field_flags
 from ks4_ccd.maps.errors import ERROR_KINDS
-from ks4_ccd.maps.grid import METHODS
 from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import MisalignmentMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
-from ks4_ccd.photometry._record import Calibration
+from ks4_ccd.photometry._record import METHODS, Calibration
 
 __all__ = [
+    "METHODS",
     "CalibrationOptions",
     "FileCalibrationOptions",
     "Plan",

@@ -98,7 +98,7 @@ def run_demo(directory, *, seed=0, report=print):
         for name, method, smooth in _METHODS:
             step(f"measuring: {name}")
             applied = zpmap.smoothed() if smooth else zpmap
-            maps[name] = truth.residual(applied.at(truth.x, truth.y, method=method))
+            maps[name] = truth.residual(_zeropoint_of(applied, method, truth))
             if (method, smooth) == ("bilinear", False):
                 image = CCDData.read(calibrated_path).data
             else:
@@ -138,9 +138,8 @@ class _Truth:
     def __init__(self, simulated):
         self._simulated = simulated
         rows, columns = simulated.grid.image_shape
-        half = (_STEP - 1) / 2
-        self.x = np.arange(half, columns, _STEP)
-        self.y = np.arange(half, rows, _STEP)[:, np.newaxis]
+        self.x = np.arange(_STEP // 2, columns, _STEP)
+        self.y = np.arange(_STEP // 2, rows, _STEP)[:, np.newaxis]
         self.zeropoint = simulated.zeropoint(self.x, self.y)
         self._holds_stars = self._in_good_cell(self.x, self.y)
         self._choose_stars()
@@ -214,6 +213,13 @@ def aperture_sums(image, place, diameter):
     weight = np.clip(diameter / 2 + 0.5 - distance, 0, 1)
     stamps = np.asarray(image)[y[:, :, np.newaxis], x[:, np.newaxis]]
     return (stamps * weight).sum(axis=(1, 2), dtype=float)
+
+
+def _zeropoint_of(zpmap, method, truth):
+    """Return the zero point that an image is calibrated with, where it is compared."""
+    ones = CCDData(np.ones(zpmap.grid.image_shape), unit=zpmap.image_unit)
+    factor = apply_zeropoint(ones, zpmap, method=method).data[truth.y, truth.x]
+    return 30 - 2.5 * np.log10(factor)
 
 
 def _table(maps, stars):

@@ -3,10 +3,23 @@
 
 import numpy as np
 import pytest
+from astropy.nddata import CCDData, StdDevUncertainty
+from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import zoom
 
-from ks4_ccd import GeometryError, KS4Error, MapGrid
+from ks4_ccd import (
+    GeometryError,
+    KS4Error,
+    MapGrid,
+    apply_zeropoint,
+    calibrate_catalog,
+)
+from ks4_ccd.maps import base
+from ks4_ccd.maps import grid as grid_module
+from ks4_ccd.maps.grid import Stencil, corners
+from ks4_ccd.photometry import _record, options
 
 
 def test_cell_of_follows_the_release():
@@ -79,13 +92,42 @@ def test_contained_positions():
     n=st.integers(1, 60),
     size=st.floats(1, 500),
     x=st.floats(-100, 40000),
-    method=st.sampled_from(["bilinear", "nearest", "dr1"]),
+    method=st.sampled_from(["bilinear", "nearest", "stretched"]),
 )
 def test_weights_are_within_the_grid(n, size, x, method):
-    """Whatever the position, both cells exist and the fraction is 0 to 1."""
-    lower, upper, fraction = MapGrid((n, 1), size).stencil(0, np.array([x]), method)
-    assert 0 <= lower[0] <= upper[0] < n
-    assert 0 <= fraction[0] <= 1
+    """Whatever the position, its cells exist and their weights add up to 1."""
+    grid, x = MapGrid((n, 1), size), np.array([x])
+    found = (
+        grid.stretched(0, x) if method == "stretched" else grid.stencil(0, x, method)
+    )
+    assert found.index.shape == found.weight.shape == (1 + (method != "nearest"), 1)
+    assert ((found.index >= 0) & (found.index < n)).all()
+    assert (np.diff(found.index, axis=0) >= 0).all()
+    assert ((found.weight >= 0) & (found.weight <= 1)).all()
+    assert found.weight.sum() == pytest.approx(1, abs=1e-15)
+
+
+def test_a_stretched_map_is_that_of_zoom():
+    """The oracle is scipy's zoom, which puts the outermost cells at the corners."""
+    nodes = np.random.default_rng(0).normal(size=6)
+    stencil = MapGrid((6, 1), 20).stretched(0, np.arange(120))
+    np.testing.assert_allclose(
+        stencil.along(nodes), zoom(nodes, 20, order=1), rtol=1e-13, atol=1e-13
+    )
+
+
+def test_corners_are_all_pairs_of_nodes():
+    """Their weights are products, and add up to 1."""
+    grid, (x, y) = MapGrid((6, 5), 20), np.random.default_rng(0).uniform(0, 99, (2, 50))
+    nodes = np.random.default_rng(1).normal(size=grid.shape)
+    around = corners(grid.stencil(0, x), grid.stencil(1, y, "nearest"))
+    assert len(around) == 2
+    found = sum(nodes[cell] * weight for cell, weight in around)
+    rows = nodes[:, grid.cell_of(x, y)[1]]
+    expected = [
+        grid.stencil(0, x[k : k + 1]).along(rows[:, k]).item() for k in range(50)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +171,7 @@ def test_cell_of_refuses_nan():
 
 def test_an_unknown_method_is_named():
     """The message lists the methods there are."""
-    with pytest.raises(KS4Error, match="bilinear, nearest, dr1, got 'cubic'"):
+    with pytest.raises(KS4Error, match="bilinear, nearest, got 'cubic'"):
         MapGrid((5, 5), 10).stencil(0, np.array([1.0]), "cubic")
 
 
@@ -144,3 +186,83 @@ def test_bools_are_not_numbers(value):
         MapGrid((2, 2), value)
     with pytest.raises(GeometryError, match="image_shape must be numbers"):
         MapGrid.for_image((1, 1), value)
+
+
+def _cubic(grid, axis, position):
+    """Return the stencil of Catmull-Rom splines through the centres."""
+    n = grid.shape[axis]
+    node = (position - grid.origin[axis]) / grid.cell_size[axis] - 0.5
+    node = np.clip(node, 0, n - 1)
+    lower = np.minimum(node.astype(int), n - 2)
+    f = node - lower
+    index = np.clip(lower + np.arange(-1, 3)[:, np.newaxis], 0, n - 1)
+    weight = [
+        (-(f**3) + 2 * f**2 - f) / 2,
+        (3 * f**3 - 5 * f**2 + 2) / 2,
+        (-3 * f**3 + 4 * f**2 + f) / 2,
+        (f**3 - f**2) / 2,
+    ]
+    return Stencil(index, np.array(weight))
+
+
+@pytest.fixture
+def cubic(monkeypatch):
+    """Another interpolation, of four nodes along an axis."""
+    monkeypatch.setitem(grid_module._STENCILS, "cubic", _cubic)
+    methods = (*grid_module.METHODS, "cubic")
+    for module in (grid_module, base, _record, options):
+        monkeypatch.setattr(module, "METHODS", methods)
+
+
+@pytest.mark.usefixtures("cubic")
+@pytest.mark.parametrize("error_kind", ["scatter", "median"])
+@pytest.mark.parametrize("smooth", [False, True])
+def test_another_interpolation_is_one_function(make_map, error_kind, smooth):
+    """Maps, images and catalogs use the stencil, with uncertainties propagated."""
+    zpmap = make_map((6, 5), 20, empty=0.1)
+    zpmap = zpmap.smoothed() if smooth else zpmap
+    y, x = np.indices(zpmap.grid.image_shape)
+    nodes, weights = zpmap.filled().values, []
+    for axis, position in enumerate((x[0], y[:, 0])):
+        found = _cubic(zpmap.grid, axis, position)
+        matrix = np.zeros((zpmap.grid.shape[axis], position.size))
+        np.add.at(matrix, (found.index, np.arange(position.size)), found.weight)
+        weights.append(matrix)
+    expected = weights[1].T @ nodes.T @ weights[0]
+    value = zpmap.at(x, y, "cubic")
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+
+    ccd = CCDData(np.full(x.shape, 7.0), unit="adu")
+    ccd.uncertainty = StdDevUncertainty(np.zeros(x.shape))
+    result = apply_zeropoint(ccd, zpmap, method="cubic", error_kind=error_kind)
+    np.testing.assert_allclose(result.data, 7 * 10 ** (0.4 * (30 - value)), rtol=1e-12)
+    error = zpmap.error_at(x, y, method="cubic", error_kind=error_kind)
+    relative = result.uncertainty.array / result.data
+    np.testing.assert_allclose(relative, 0.4 * np.log(10) * error, rtol=1e-12)
+
+    columns = {"X_IMAGE": x.ravel() + 1, "Y_IMAGE": y.ravel() + 1}
+    columns |= {"MAG_AUTO": np.full(x.size, -9.0), "MAGERR_AUTO": np.full(x.size, 0.1)}
+    table = calibrate_catalog(
+        Table(columns), {"AUTO": zpmap}, method="cubic", error_kind=error_kind
+    )
+    good = ~np.ma.getmaskarray(table["ZP_AUTO"])
+    for name, found in (("ZP_AUTO", value), ("ZPERR_AUTO", error)):
+        column = np.ma.getdata(table[name])[good]
+        np.testing.assert_allclose(column, found.ravel()[good], rtol=1e-12)
+
+
+@pytest.mark.usefixtures("cubic")
+def test_the_variance_of_independent_cells_adds_up(make_map):
+    """The oracle is the sum of squared weights times variances."""
+    zpmap = make_map((6, 5), 20, empty=0)
+    x, y = np.random.default_rng(0).uniform(0, 100, (2, 300))
+    variance = zpmap.cell_error("median") ** 2
+    along_x, along_y = _cubic(zpmap.grid, 0, x), _cubic(zpmap.grid, 1, y)
+    weights = []
+    for axis, found in enumerate((along_x, along_y)):
+        matrix = np.zeros((zpmap.grid.shape[axis], x.size))
+        np.add.at(matrix, (found.index, np.arange(x.size)), found.weight)
+        weights.append(matrix**2)
+    expected = np.einsum("ik,jk,ij->k", *weights, variance)
+    error = zpmap.error_at(x, y, method="cubic", error_kind="median")
+    np.testing.assert_allclose(error, np.sqrt(expected), rtol=1e-12)

@@ -10,7 +10,6 @@ from astropy import units as u
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import RegularGridInterpolator
-from scipy.ndimage import zoom
 from scipy.stats import binned_statistic_2d
 
 from ks4_ccd import (
@@ -49,13 +48,14 @@ def test_nearest_takes_the_cell_that_a_pixel_is_in(make_map):
     )
 
 
-def test_dr1_is_the_published_zoom(make_map):
-    """The oracle is scipy's zoom of the flux factor, empty cells used as they are."""
-    zpmap = make_map((6, 6), 20)
-    oracle = zoom(10 ** (0.4 * (30 - zpmap.values)), 20, order=1)
-    x, y = np.indices((120, 120))
-    factor = 10 ** (0.4 * (30 - zpmap.at(x, y, "dr1")))
-    np.testing.assert_allclose(factor, oracle, rtol=1e-13)
+def test_dr1_is_no_method_of_maps(make_map):
+    """The message names the functions that repeat the calibration of DR1."""
+    zpmap = make_map()
+    for method in (zpmap.at, zpmap.error_at):
+        with pytest.raises(KS4Error, match=r'use apply_zeropoint\(..., method="dr1"'):
+            method(1, 1, method="dr1")
+        with pytest.raises(ValueError, match="bilinear, nearest, got 'cubic'"):
+            method(1, 1, method="cubic")
 
 
 def test_empty_cells_do_not_reach_their_neighbours(make_map):
@@ -185,7 +185,7 @@ def test_nan_and_masked_values_mark_empty_cells(make_map, with_count, masked):
     zpmap = ZeroPointMap(*given, grid=plain.grid)
     np.testing.assert_array_equal(zpmap.valid, plain.valid)
     x, y = np.indices((70, 60))
-    for method in ("bilinear", "nearest", "dr1"):
+    for method in ("bilinear", "nearest"):
         np.testing.assert_array_equal(zpmap.at(x, y, method), plain.at(x, y, method))
     assert np.isfinite(zpmap.smoothed().at(x, y)).all()
     assert np.isfinite(zpmap.error_at(x, y)).all()
@@ -404,10 +404,3 @@ def test_misalignment_is_a_separation():
         MisalignmentMap([[0.1], [-0.1]], grid=grid)
     with pytest.raises(MapFormatError, match="must be >= 0, got -0.1"):
         MisalignmentMap([[np.nan], [-0.1]], grid=grid)
-
-
-def test_misalignment_by_cell_is_what_catalogs_list():
-    """method="dr1" indexes cells, the empty ones included."""
-    misalignment = MisalignmentMap([[0.1], [np.nan]], grid=MapGrid((2, 1), 10))
-    assert misalignment.at([0, 15], 0, "dr1").tolist() == [0.1, 0.0]
-    assert misalignment.at([0, 15], 0).tolist() == [0.1, 0.1]

@@ -30,17 +30,32 @@ from ks4_ccd import (
     apply_zeropoint,
     remove_zeropoint,
 )
+from ks4_ccd.maps.grid import corners
 from ks4_ccd.photometry._rows import _BLOCK
 
 KINDS = ("std", "var", "ivar")
 SCALE = 0.4 * np.log(10)
 
 
+def maps_of_dr1(zpmap, x, y, error_kind="scatter"):
+    """Return the zero point and its error: published ones on the stretched grid."""
+    along_x, along_y = zpmap.grid.stretched(0, x), zpmap.grid.stretched(1, y)
+    factor = 10 ** (0.4 * (30 - zpmap.marked(30.0)["values"]))
+    factor = sum(factor[cell] * weight for cell, weight in corners(along_x, along_y))
+    errors = zpmap.node_errors(error_kind, published=True)
+    return 30 - 2.5 * np.log10(factor), errors.at(along_x, along_y)
+
+
 def factor_image(ccd, zpmap, pixels, zeropoint=30.0, method="bilinear", **options):
     """Return the factor of every pixel with its error: what astropy multiplies by."""
     x, y = pixels(ccd.shape)
-    factor = 10 ** (0.4 * (zeropoint - zpmap.at(x, y, method)))
-    error = SCALE * factor * zpmap.error_at(x, y, method=method, **options)
+    if method == "dr1":
+        value, error = maps_of_dr1(zpmap, x, y, **options)
+    else:
+        value = zpmap.at(x, y, method)
+        error = zpmap.error_at(x, y, method=method, **options)
+    factor = 10 ** (0.4 * (zeropoint - value))
+    error *= SCALE * factor
     factor, error = (plane.astype(ccd.data.dtype) for plane in (factor, error))
     return CCDData(factor, unit="", uncertainty=StdDevUncertainty(error))
 
