@@ -13,7 +13,7 @@ _MARKS = "an empty cell is marked by NaN, or by a star count of 0"
 
 def checked_arrays(components, error, count, shape):
     """
-    Return the arrays of a map as read-only float64 copies, and its valid cells.
+    Return the arrays of a map as float64 copies, and its valid cells.
 
     Parameters
     ----------
@@ -56,9 +56,6 @@ def checked_arrays(components, error, count, shape):
         _refuse(name, array, ~(np.isfinite(array) & (array >= 0)), what)
     if count is not None:
         count[empty] = 0
-    for array in (*components.values(), error, count):
-        if array is not None:
-            array.flags.writeable = False
     return components, error, count, ~empty
 
 

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Base class of the calibration maps: arrays on the cells of a grid."""
 
-import copy
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 
@@ -26,6 +26,12 @@ from ks4_ccd.maps.node_errors import NodeErrors
 
 __all__ = ["CalibrationMap", "ValueMap"]
 
+# The parts of a map that say which one it is.
+_IDENTITY = {"key", "source"}
+
+# The cached property of `MapErrors`.
+_CACHED = "_cell_errors"
+
 
 class CalibrationMap(MapErrors):
     """
@@ -33,6 +39,9 @@ class CalibrationMap(MapErrors):
 
     A subclass names the components, which become attributes, and calls
     `_set_arrays` with them.
+
+    Maps are immutable and their arrays read-only: `replace` returns a changed copy.
+    Two maps are equal if their arrays, grid and key are, wherever they came from.
 
     Attributes
     ----------
@@ -54,6 +63,7 @@ class CalibrationMap(MapErrors):
     components = ()
     unit = ""
     family = None
+    _options = ("key", "source")
 
     def _set_arrays(self, components, error, count, *, grid, key, source):
         for name, value, kind in (("grid", grid, MapGrid), ("key", key, MapKey)):
@@ -63,17 +73,59 @@ class CalibrationMap(MapErrors):
         if key is not None and key.kind != FAMILIES[self.family][0]:
             msg = f"the key of {key} is not that of a {type(self).__name__}"
             raise MapMismatchError(msg)
-        components, self.error, self.count, self.valid = checked_arrays(
+        components, error, count, valid = checked_arrays(
             components, error, count, grid.shape
         )
-        for name, array in components.items():
-            setattr(self, name, array)
-        self.grid = grid
-        self.key = key
-        self.source = source
-        self.valid.flags.writeable = False
-        # What was done to the map since it was made.
-        self._steps = ()
+        self._set(**components, error=error, count=count, valid=valid)
+        # The steps are what was done to the map since it was made.
+        self._set(grid=grid, key=key, source=source, _steps=())
+
+    def _set(self, **attributes):
+        """Set attributes, of a map that nobody else has yet."""
+        for value in attributes.values():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+        vars(self).update(attributes)
+
+    def __setattr__(self, name, value):
+        self._refuse_change(name)
+
+    def __delattr__(self, name):
+        self._refuse_change(name)
+
+    def _refuse_change(self, name):
+        kind = type(self).__name__
+        msg = f"a {kind} cannot be changed"
+        if name in self._argument_names:
+            msg += f": make a changed copy of it with replace({name}=...)"
+        raise FrozenInstanceError(msg)
+
+    def __setstate__(self, state):
+        # Copies of arrays, and those of a pickle, are writeable.
+        self._set(**state)
+
+    def __eq__(self, other):
+        if type(self) is not type(other):
+            return NotImplemented
+        return all(map(_same, self._content(), other._content()))
+
+    def __hash__(self):
+        return hash((type(self), self.grid, self.key))
+
+    def _content(self):
+        """Return what makes two maps equal: not their files, nor their history."""
+        arguments = self._arguments()
+        arguments.pop("source")
+        own = (self.valid, self._covariance, self._shares_stars)
+        return *arguments.values(), *own
+
+    @property
+    def _argument_names(self):
+        return (*self.components, "error", "count", "grid", *self._options)
+
+    def _arguments(self):
+        """Return the arguments of the constructor that make this map."""
+        return {name: getattr(self, name) for name in self._argument_names}
 
     def _component_arrays(self):
         return {name: getattr(self, name) for name in self.components}
@@ -111,15 +163,65 @@ class CalibrationMap(MapErrors):
         first = self.key.filename if self.key is not None else self.source or "map"
         return " ".join([first, *self._steps])
 
+    def replace(self, **changes):
+        """
+        Return a changed copy of the map.
+
+        Parameters
+        ----------
+        **changes
+            New values of arguments of the class. They are checked as in a new
+            map: NaN, or a count of 0, marks an empty cell.
+
+        Returns
+        -------
+        changed : same class
+            Its name lists the changes, but for those of ``key`` and ``source``.
+            Errors that cells of a smoothed map have in common are kept, unless
+            the errors, the counts, the grid or the empty cells change.
+
+        Raises
+        ------
+        KS4Error
+            If an argument does not exist, or is not valid.
+
+        Examples
+        --------
+        >>> from ks4_ccd import MapGrid, MisalignmentMap
+        >>> map_ = MisalignmentMap([[0.08], [0.12]], grid=MapGrid((2, 1), 100))
+        >>> map_.replace(values=map_.values + 0.01).values.ravel().tolist()
+        [0.09, 0.13]
+        """
+        arguments = self._arguments()
+        for name in changes:
+            if name not in arguments:
+                expected = ", ".join(arguments)
+                msg = f"replace changes one of {expected}, got {name!r}"
+                raise OptionError(msg)
+        # Values in the empty cells of a map that was filled mark no empty cells.
+        marked = {
+            name: np.where(self.valid, array, np.nan)
+            for name, array in self._component_arrays().items()
+        }
+        new = type(self)(**(arguments | marked | changes))
+        if not changes.keys() & {*self.components, "count", "grid"}:
+            new._set(valid=self.valid, **self._component_arrays())
+        steps = [name for name in arguments if name in changes.keys() - _IDENTITY]
+        new._set(
+            _steps=(*self._steps, *([f"replace({', '.join(steps)})"] if steps else []))
+        )
+        same_cells = np.array_equal(new.valid, self.valid) and new.grid == self.grid
+        if same_cells and not changes.keys() & {"error", "count"}:
+            new._set(_covariance=self._covariance, _shares_stars=self._shares_stars)
+        return new
+
+    __replace__ = replace
+
     def _replace(self, step, **changes):
         """Return a copy with some arrays changed; it has the same empty cells."""
-        new = copy.copy(self)
-        new.__dict__.pop("_cell_errors", None)
-        new._steps = (*self._steps, step)
-        for name, value in changes.items():
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-            setattr(new, name, value)
+        new = object.__new__(type(self))
+        kept = {name: value for name, value in vars(self).items() if name != _CACHED}
+        new._set(**(kept | changes | {"_steps": (*self._steps, step)}))
         return new
 
     def _require_stars(self):
@@ -258,6 +360,15 @@ class CalibrationMap(MapErrors):
         from ks4_ccd.plotting import plot_map
 
         return plot_map(self, ax, **options)
+
+
+def _same(one, other):
+    """Return whether arrays, or other attributes of maps, are equal."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other, equal_nan=True)
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return False
+    return one == other
 
 
 def _check_method(method):

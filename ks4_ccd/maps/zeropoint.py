@@ -63,6 +63,7 @@ class ZeroPointMap(ValueMap):
 
     unit = "mag"
     family = "zp"
+    _options = (*ValueMap._options, "image_unit")
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class ZeroPointMap(ValueMap):
         image_unit="adu",
     ):
         super().__init__(values, error, count, grid=grid, key=key, source=source)
-        self.image_unit = count_unit("image_unit", image_unit)
+        self._set(image_unit=count_unit("image_unit", image_unit))
 
     def save(self, path):  # noqa: D102 (inherited)
         if conversion(self.image_unit, u.adu) is None:
