@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Where an image lies on a map, and offset maps as steps of its WCS."""
+"""Locate images on maps, and correct their WCS by offset maps."""

@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""A FITS WCS whose lookup tables stay in place when its image is cut."""
+"""Keep the lookup tables of a FITS WCS in place when its image is cut."""
 
 import copy
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 from astropy.wcs import WCS, WCSBase
@@ -14,22 +16,22 @@ class AnchoredWCS(WCS):
     A FITS WCS whose lookup tables move with its reference pixel.
 
     `~astropy.nddata.Cutout2D` shifts the reference pixel of a WCS and forgets
-    its lookup tables, which then correct the wrong pixels. Here they follow.
-    In all else this is an `~astropy.wcs.WCS`, made in the same ways.
+    its lookup tables, which then correct the wrong pixels. In this class the
+    tables follow. Otherwise it is an `~astropy.wcs.WCS`, created in the same ways.
 
     Notes
     -----
-    Moving the reference pixel by less than a pixel, to adjust an astrometric
-    solution, moves the tables by as little: nothing, on their scale.
+    Moving the reference pixel by a fraction of a pixel, to adjust an astrometric
+    solution, moves the tables as well; on their scale this is negligible.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         self._anchor = self.wcs.crpix.copy()
 
     @classmethod
-    def of(cls, wcs):
-        """Return a copy of a WCS as one of this class."""
+    def of(cls, wcs: WCS) -> Self:
+        """Return a copy of a WCS as an instance of this class."""
         new = cls(naxis=wcs.naxis)
         own = copy.deepcopy(wcs)
         WCSBase.__init__(
@@ -43,8 +45,8 @@ class AnchoredWCS(WCS):
         new._anchor = new.wcs.crpix.copy()
         return new
 
-    def _follow(self):
-        """Move the tables as the reference pixel was moved."""
+    def _follow(self) -> None:
+        """Move the tables as far as the reference pixel was moved."""
         shift = self.wcs.crpix - self._anchor
         if shift.any():
             for table in (self.cpdis1, self.cpdis2, self.det2im1, self.det2im2):
@@ -52,20 +54,20 @@ class AnchoredWCS(WCS):
                     table.crval = np.asarray(table.crval) + shift[:2]
             self._anchor = self.wcs.crpix.copy()
 
-    def __copy__(self):
+    def __copy__(self) -> Self:
         self._follow()
         return super().__copy__()
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: dict) -> Self:
         self._follow()
         return super().__deepcopy__(memo)
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         self._follow()
         return super().__reduce__()
 
-    def slice(self, view, numpy_order=True):
-        """Return the WCS of a part of the image: astropy moves its tables."""
+    def slice(self, view: Any, numpy_order: bool = True) -> WCS:
+        """Return the WCS of a part of the image; astropy moves its tables."""
         self._follow()
         new = super().slice(view, numpy_order)
         if isinstance(new, AnchoredWCS):
@@ -73,20 +75,20 @@ class AnchoredWCS(WCS):
         return new
 
 
-def _following(name):
-    """Return a method of astropy's that sees the tables in their place."""
+def _following(name: str) -> Callable[..., Any]:
+    """Return a method of astropy's WCS that first moves the tables."""
     method = getattr(WCS, name)
 
-    def follow_first(self, *args, **kwargs):
+    def follow_first(self: AnchoredWCS, *args: Any, **kwargs: Any) -> Any:
         self._follow()
         return method(self, *args, **kwargs)
 
     follow_first.__name__ = name
-    follow_first.__doc__ = f"Do what `astropy.wcs.WCS.{name}` does."
+    follow_first.__doc__ = f"Evaluate `astropy.wcs.WCS.{name}`."
     return follow_first
 
 
-# All that use the tables. (all_world2pix calls some of them.)
+# All methods that use the tables.
 for _name in (
     "all_pix2world",
     "all_world2pix",

@@ -1,10 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""A FITS WCS as a model of astropy, to be a step of a gWCS."""
+"""Model a FITS WCS, as a step of a gWCS."""
+
+from typing import Any
 
 import numpy as np
 from astropy.modeling import Model, Parameter
+from astropy.wcs import WCS
 
-from ks4_ccd.astrometry import distortion as _displacement
+from ks4_ccd.astrometry.distortion import undo
 
 __all__ = ["FITSPixelToSky", "FITSSkyToPixel"]
 
@@ -13,32 +16,37 @@ class _FITSModel(Model):
     n_inputs = 2
     n_outputs = 2
     _separable = False
+    # Otherwise astropy takes the annotations of `evaluate` for units.
+    input_units = None
+    return_units = None
 
-    # gWCS takes a model for one of quantities unless it has plain parameters.
-    x_0 = Parameter(default=0.0, description="where pixel 0 of the FITS WCS is, in x")
-    y_0 = Parameter(default=0.0, description="where pixel 0 of the FITS WCS is, in y")
+    # Without plain parameters, gWCS assumes that a model takes quantities.
+    x_0 = Parameter(default=0.0, description="x of pixel 0 of the FITS WCS")
+    y_0 = Parameter(default=0.0, description="y of pixel 0 of the FITS WCS")
 
-    def __init__(self, wcs, x_0=0.0, y_0=0.0, **kwargs):
+    def __init__(
+        self, wcs: WCS, x_0: float = 0.0, y_0: float = 0.0, **kwargs: object
+    ) -> None:
         self._wcs = wcs
         super().__init__(x_0, y_0, **kwargs)
 
     @property
-    def wcs(self):
+    def wcs(self) -> WCS:
         """The `~astropy.wcs.WCS`."""
         return self._wcs
 
     @property
-    def _order(self):
-        # Longitude first, as the frames of gWCS have it.
+    def _order(self) -> tuple[int, int]:
+        # Longitude first, as in the frames of gWCS.
         return (self._wcs.wcs.lng, self._wcs.wcs.lat)
 
 
 class FITSPixelToSky(_FITSModel):
     """
-    Pixel to celestial coordinates, by astropy's FITS WCS.
+    Convert pixel to celestial coordinates by a FITS WCS of astropy.
 
-    Any projection and distortion that astropy knows is there, evaluated by
-    its own code.
+    All projections and distortions of astropy are supported, and evaluated by its
+    own code.
 
     Parameters
     ----------
@@ -46,25 +54,25 @@ class FITSPixelToSky(_FITSModel):
         A celestial WCS of two axes. Pixel coordinates are 0-based, sky
         coordinates are longitude and latitude in degrees.
     x_0, y_0 : float, optional
-        The pixel coordinates that are 0 in ``wcs``.
+        The pixel coordinates of pixel (0, 0) of ``wcs``.
     **kwargs
         Passed to `~astropy.modeling.Model`.
     """
 
-    def evaluate(self, x, y, x_0, y_0):
+    def evaluate(self, x: Any, y: Any, x_0: Any, y_0: Any) -> tuple[Any, ...]:
         """Return longitude and latitude in degrees."""
         sky = self._wcs.all_pix2world(x - x_0, y - y_0, 0)
         return tuple(sky[axis] for axis in self._order)
 
     @property
-    def inverse(self):
-        """The model of the other direction."""
+    def inverse(self) -> "FITSSkyToPixel":
+        """The model of the opposite direction."""
         return FITSSkyToPixel(self._wcs, self.x_0.value, self.y_0.value)
 
 
 class FITSSkyToPixel(_FITSModel):
     """
-    Celestial to pixel coordinates, the inverse of `FITSPixelToSky`.
+    Convert celestial to pixel coordinates, the inverse of `FITSPixelToSky`.
 
     Parameters
     ----------
@@ -76,29 +84,29 @@ class FITSSkyToPixel(_FITSModel):
 
     Notes
     -----
-    SIP and lookup tables are undone by iteration, for each point until it
-    has converged to 1e-10 pixels; points that do not are NaN, as far off the
-    image, where a polynomial has no meaning.
+    SIP and lookup tables are inverted by iteration until each point has converged
+    to 1e-10 pixels. Points that do not converge are NaN, such as those far outside
+    the image, where a polynomial has no meaning.
     """
 
-    def evaluate(self, lon, lat, x_0, y_0):
+    def evaluate(self, lon: Any, lat: Any, x_0: Any, y_0: Any) -> tuple[Any, ...]:
         """Return 0-based pixel coordinates."""
-        sky = [None, None]
+        sky: list[Any] = [None, None]
         for axis, coordinate in zip(self._order, (lon, lat), strict=True):
             sky[axis] = coordinate
         x, y = self._wcs.wcs_world2pix(*sky, 0)
         distortions = (self._wcs.sip, self._wcs.det2im1, self._wcs.det2im2)
         if any(distortion is not None for distortion in distortions):
             x, y = np.broadcast_arrays(x, y)
-            pixels = _displacement.undo(self._distort, x.ravel(), y.ravel())
+            pixels = undo(self._distort, x.ravel(), y.ravel())
             x, y = (pixel.reshape(x.shape) for pixel in pixels)
         return x + x_0, y + y_0
 
-    def _distort(self, x, y):
+    def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         focal_x, focal_y = self._wcs.pix2foc(x, y, 0)
         return focal_x - x, focal_y - y
 
     @property
-    def inverse(self):
-        """The model of the other direction."""
+    def inverse(self) -> FITSPixelToSky:
+        """The model of the opposite direction."""
         return FITSPixelToSky(self._wcs, self.x_0.value, self.y_0.value)

@@ -1,10 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The steps of a gWCS: taken from a WCS, and checked when they are put together."""
+"""Split a WCS into steps of a gWCS, and check the gWCS made of them."""
 
 import copy
 import warnings
+from typing import Any
 
+import gwcs
 import numpy as np
+from astropy.modeling import Model
+from astropy.wcs import WCS
 from gwcs import coordinate_frames as frames
 
 from ks4_ccd.astrometry._fits_models import FITSPixelToSky
@@ -17,14 +21,17 @@ from ks4_ccd.exceptions import (
 
 __all__ = ["ALIGNED", "check_inverse", "steps_of_fits", "steps_of_gwcs"]
 
-ALIGNED = "aligned"
-"""The frame of pixels whose positions have been corrected."""
+# A frame and the transform to the next frame. (For astropy, `|` composes models.)
+_Step = tuple[Any, Any]
 
-# Pixels that gwcs's numerical inverse may be off, for a gWCS without its own.
+ALIGNED = "aligned"
+"""The name of the frame of pixels after the correction of positions."""
+
+# Largest error in pixels of gwcs's numerical inverse that is accepted.
 _LARGEST_MISS = 1e-3
 
 
-def steps_of_fits(wcs):
+def steps_of_fits(wcs: WCS) -> tuple[FITSPixelToSky, list[_Step]]:
     """
     Return a FITS WCS as a transform and the steps after it.
 
@@ -43,7 +50,7 @@ def steps_of_fits(wcs):
     return FITSPixelToSky(wcs), [(sky, None)]
 
 
-def steps_of_gwcs(wcs):
+def steps_of_gwcs(wcs: gwcs.WCS) -> tuple[Model, list[_Step]]:
     """
     Return the first transform of a gWCS and the steps after it, as copies.
 
@@ -61,32 +68,35 @@ def steps_of_gwcs(wcs):
     Raises
     ------
     GeometryError
-        If the gWCS is not celestial or has not two pixel axes.
+        If the gWCS is not celestial or does not have two pixel axes.
     AlreadyCalibratedError
         If it has an ``aligned`` frame.
     """
     if wcs.pixel_n_dim != 2 or not isinstance(wcs.output_frame, frames.CelestialFrame):
         msg = (
-            "a celestial gWCS of two pixel axes is needed, got "
-            f"{wcs.pixel_n_dim} and the frame {wcs.output_frame}"
+            "expected a celestial gWCS with two pixel axes, found "
+            f"{wcs.pixel_n_dim} pixel axes and the frame {wcs.output_frame}"
         )
         raise GeometryError(msg)
     if ALIGNED in wcs.available_frames:
-        msg = "the gWCS has an 'aligned' frame already: positions are corrected once"
+        msg = (
+            "the gWCS already has an 'aligned' frame: its positions were corrected; "
+            "start from the gWCS without the correction"
+        )
         raise AlreadyCalibratedError(msg)
     (_, transform), *rest = [
         (step.frame, copy.deepcopy(step.transform)) for step in wcs.pipeline
     ]
     if transform is None:
-        msg = "the gWCS has only one frame: there is no transform to the sky"
+        msg = "the gWCS has only one frame: expected a transform to the sky"
         raise GeometryError(msg)
     transform.bounding_box = None
     return transform, rest
 
 
-def check_inverse(corrected):
+def check_inverse(corrected: gwcs.WCS) -> None:
     """
-    Refuse a gWCS that does not return the corners and the centre of its image.
+    Refuse a gWCS whose inverse fails at the corners or the centre of its image.
 
     Parameters
     ----------
@@ -108,7 +118,7 @@ def check_inverse(corrected):
         sky = corrected(x, y)
         back = corrected.invert(*sky)
     except Exception as error:
-        # Those of gwcs and of the transforms in it are of many kinds.
+        # gwcs and its transforms raise errors of many kinds.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = (
             f"the gWCS cannot be evaluated and inverted ({reason}): correct its "
@@ -125,11 +135,11 @@ def check_inverse(corrected):
         )
         raise GeometryError(msg)
     try:
-        corrected.backward_transform  # noqa: B018 (it is computed when asked for)
+        corrected.backward_transform  # noqa: B018 (a computed property)
     except NotImplementedError:
         msg = (
-            "the gWCS has a transform without an inverse: sky positions become pixels "
-            "by the numerical inverse of gwcs, which can fail near a pole and for "
-            "rotated images; set the inverse of the transform"
+            "the gWCS has a transform without an inverse: sky positions are converted "
+            "to pixels by the numerical inverse of gwcs, which can fail near a pole "
+            "and for rotated images; set the inverse of the transform"
         )
         warnings.warn(msg, KS4Warning, stacklevel=3)

@@ -1,20 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Offsets on the sky as displacements of pixels, by the derivatives of a WCS."""
+"""Convert offsets on the sky to displacements of pixels by a WCS's derivatives."""
 
 import copy
+from collections.abc import Callable
 
 import gwcs
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import ConvertError, SkyCoord
+from astropy.coordinates import BaseCoordinateFrame, ConvertError, SkyCoord
+from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
+from numpy.typing import NDArray
 
 from ks4_ccd.exceptions import GeometryError
 
 __all__ = ["celestial_frame", "pixel_offsets"]
 
 
-def celestial_frame(wcs):
+def celestial_frame(wcs: WCS) -> BaseCoordinateFrame:
     """
     Return the celestial frame of a FITS WCS.
 
@@ -41,9 +44,11 @@ def celestial_frame(wcs):
         raise GeometryError(msg) from error
 
 
-def pixel_offsets(wcs, x, y, dra, ddec):
+def pixel_offsets(
+    wcs: WCS | gwcs.WCS, x: NDArray, y: NDArray, dra: NDArray, ddec: NDArray
+) -> tuple[NDArray, NDArray]:
     """
-    Return offsets on the sky as displacements of pixels, to first order.
+    Convert offsets on the sky to displacements of pixels, to first order.
 
     Parameters
     ----------
@@ -70,11 +75,11 @@ def pixel_offsets(wcs, x, y, dra, ddec):
     center = vectors(x, y)
     along_x = vectors(x + half, y) - vectors(x - half, y)
     along_y = vectors(x, y + half) - vectors(x, y - half)
-    # East and north at each node: in them, nothing happens at the pole.
+    # Components along east and north are not singular near the pole.
     east = np.stack([-center[1], center[0], np.zeros_like(x)])
     length = np.hypot(center[0], center[1])
     if np.any(length == 0):
-        msg = "a cell of the map has its centre on the pole, where RA has no direction"
+        msg = "the centre of a cell of the map is a pole, where east is not defined"
         raise GeometryError(msg)
     east /= length
     north = np.cross(center, east, axis=0)
@@ -86,8 +91,8 @@ def pixel_offsets(wcs, x, y, dra, ddec):
     determinant = xe * yn - ye * xn
     if not np.all(np.abs(determinant) > 0):
         msg = (
-            "the WCS has no position, or no direction, at some cells of the map: it "
-            "must be a celestial WCS that is not singular anywhere on the stack"
+            "the WCS is undefined or singular in some cells of the map: expected a "
+            "celestial WCS that is defined and not singular on the whole map"
         )
         raise GeometryError(msg)
     arcsec = np.pi / 180 / 3600
@@ -95,13 +100,13 @@ def pixel_offsets(wcs, x, y, dra, ddec):
     return (yn * dra - ye * ddec) / determinant, (xe * ddec - xn * dra) / determinant
 
 
-def _unit_vectors_of(wcs):
-    """Return a function of pixels x, y: their directions in ICRS."""
+def _unit_vectors_of(wcs: WCS | gwcs.WCS) -> Callable[[NDArray, NDArray], NDArray]:
+    """Return a function from pixels x, y to unit vectors in ICRS."""
     if isinstance(wcs, gwcs.WCS):
         unbounded = copy.deepcopy(wcs)
         unbounded.bounding_box = None
 
-        def position(x, y):
+        def position(x: NDArray, y: NDArray) -> SkyCoord:
             # The high-level call handles units, the order of axes and the frame.
             try:
                 return unbounded.pixel_to_world(x, y).icrs
@@ -111,18 +116,18 @@ def _unit_vectors_of(wcs):
     else:
         frame = celestial_frame(wcs)
 
-        def position(x, y):
+        def position(x: NDArray, y: NDArray) -> SkyCoord:
             sky = wcs.all_pix2world(x, y, 0)
             lon, lat = sky[wcs.wcs.lng], sky[wcs.wcs.lat]
             return SkyCoord(lon, lat, unit="deg", frame=frame).icrs
 
-    def vectors(x, y):
+    def vectors(x: NDArray, y: NDArray) -> NDArray:
         return position(x, y).cartesian.xyz.value
 
     return vectors
 
 
-def _unusable(error):
+def _unusable(error: Exception) -> GeometryError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     msg = (
         f"the gWCS cannot be evaluated at pixel coordinates ({reason}): correct its "

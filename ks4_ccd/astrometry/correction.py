@@ -1,19 +1,26 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Offset maps applied to the WCS of an image, with a record in its header."""
+"""Correct the WCS of an image by an offset map, and record it in the header."""
 
-from astropy.nddata import CCDData
+from collections.abc import Mapping, Sequence
 
-from ks4_ccd.astrometry import offset_record as _offset_record
-from ks4_ccd.astrometry.offset_record import record
+from astropy.nddata import CCDData, Cutout2D
+from astropy.wcs import WCS
+
+from ks4_ccd.astrometry.offset_record import check_first, mark, record
 from ks4_ccd.astrometry.placement import check_belongs, find_origin
 from ks4_ccd.astrometry.wcs import add_lookup_tables
 from ks4_ccd.exceptions import GeometryError, KS4Error
-from ks4_ccd.maps.offset import require_offsets
+from ks4_ccd.maps.offset import OffsetMap, require_offsets
 
-__all__ = ["correct_wcs", "corrected", "record"]
+__all__ = ["correct_wcs", "corrected"]
 
 
-def correct_wcs(ccd, offset_map, *, origin=None):
+def correct_wcs(
+    ccd: CCDData,
+    offset_map: OffsetMap,
+    *,
+    origin: Sequence[float] | Cutout2D | None = None,
+) -> CCDData:
     """
     Correct the positions of an image by an offset map.
 
@@ -24,37 +31,37 @@ def correct_wcs(ccd, offset_map, *, origin=None):
     offset_map : `~ks4_ccd.OffsetMap`
         The map of its field and band.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        Where the image begins on the stack: 0-based pixel coordinates
-        ``(x, y)`` of its first pixel. By default it follows from the shape of
-        the image or its WCS, as in `~ks4_ccd.apply_zeropoint`.
+        The 0-based pixel position ``(x, y)`` of the image's first pixel on the
+        frame of the map. By default it follows from the shape of the image or its
+        WCS, as in `~ks4_ccd.apply_zeropoint`.
 
     Returns
     -------
     corrected : `~astropy.nddata.CCDData`
-        A copy whose WCS has the offsets as lookup tables; its header names
+        A copy whose WCS contains the offsets as lookup tables; its header records
         the map (KS4OFMAP). Write it with ``format="ks4"``: astropy's own
-        FITS format loses the tables, and so the correction.
+        FITS format loses the tables, and thereby the correction.
 
     Raises
     ------
     AlreadyCalibratedError
         If the positions have been corrected before, or the WCS has lookup
         tables. An image that was corrected and then resampled onto another
-        WCS (`ccdproc.wcs_project`) is refused as well: its pixels contain
-        the correction.
+        WCS (`ccdproc.wcs_project`) is refused, too: its pixels contain the
+        correction.
     DirectionlessMapError
         If the map is a `~ks4_ccd.MisalignmentMap`.
     MapMismatchError
         If image and map are of different fields or bands.
     GeometryError
-        If the image has no celestial WCS, is not a part of the stack that
-        the map covers, pixel by pixel, or is not known to be one.
+        If the image has no celestial WCS, or is not, pixel by pixel, a part of the
+        frame of the map, or its position on the frame is unknown.
 
     Warns
     -----
     KS4Warning
-        If the image was corrected before and its lookup tables are lost: it
-        is corrected again, from its uncorrected WCS.
+        If the image was corrected before and its lookup tables are lost: its
+        uncorrected WCS is corrected again.
 
     Examples
     --------
@@ -85,9 +92,15 @@ def correct_wcs(ccd, offset_map, *, origin=None):
     return result
 
 
-def corrected(wcs, header, image_shape, offset_map, origin=None):
+def corrected(
+    wcs: WCS | None,
+    header: Mapping,
+    image_shape: Sequence[int],
+    offset_map: OffsetMap,
+    origin: Sequence[float] | Cutout2D | None = None,
+) -> WCS:
     """
-    Return the corrected WCS of an image that belongs to a map.
+    Return the corrected WCS of an image, after checking that the map belongs to it.
 
     Parameters
     ----------
@@ -95,8 +108,10 @@ def corrected(wcs, header, image_shape, offset_map, origin=None):
     header : mapping
         The header of the image.
     image_shape : tuple of int
+        The shape ``(rows, columns)`` of the image.
     offset_map : `~ks4_ccd.OffsetMap`
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
+        As in `correct_wcs`.
 
     Returns
     -------
@@ -111,18 +126,18 @@ def corrected(wcs, header, image_shape, offset_map, origin=None):
     if wcs is None and "CPDIS1" in header:
         msg = (
             "the image has no WCS, and its header has the cards of lookup tables "
-            "(CPDIS1): astropy's own FITS format does not read such a WCS; use "
+            "(CPDIS1), which astropy's own FITS format does not read; use "
             'CCDData.read(path, format="ks4")'
         )
         raise GeometryError(msg)
-    _offset_record.check_first(header, wcs)
+    check_first(header, wcs)
     check_belongs(header, offset_map.key)
     if wcs is None or not any(wcs.wcs.ctype):
-        msg = "the image has no WCS that could be corrected"
+        msg = "expected an image with a celestial WCS, found none"
         raise GeometryError(msg)
     field = None if offset_map.key is None else offset_map.key.field
     grid = offset_map.grid
     origin = find_origin(header, wcs, image_shape, grid, origin, field=field)
     result = add_lookup_tables(wcs, offset_map, origin=origin, image_shape=image_shape)
-    _offset_record.mark(result)
+    mark(result)
     return result

@@ -1,27 +1,45 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Lookup tables of pixel displacements as models of astropy."""
+"""Model lookup tables of pixel displacements, and invert them."""
 
 import warnings
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import Any, Self
 
 import numpy as np
 from astropy import units as u
 from astropy.modeling import Model
+from astropy.wcs import WCS
+from numpy.typing import ArrayLike, NDArray
 
-from ks4_ccd.astrometry import distortion as _displacement
 from ks4_ccd.exceptions import GeometryError, KS4Warning, MapFormatError
 
-__all__ = ["BilinearTable", "InverseLookupDistortion", "LookupDistortion", "undo"]
+__all__ = ["InverseLookupDistortion", "LookupDistortion", "undo"]
+
+_Floats = NDArray[np.float64]
+# From 1D arrays x and y to their displacements.
+_Displacement = Callable[[_Floats, _Floats], Sequence[_Floats]]
 
 
 class _LookupModel(Model):
-    """The base of both directions: the tables, and calls with any positions."""
+    """The tables of both directions, and the conversion of positions."""
 
     n_inputs = 2
     n_outputs = 2
     _separable = False
+    # Otherwise astropy takes the annotations of `evaluate` for units.
+    input_units = None
+    return_units = None
 
-    def __init__(self, dx, dy, *, step, first=(0.0, 0.0), **kwargs):
+    def __init__(
+        self,
+        dx: ArrayLike,
+        dy: ArrayLike,
+        *,
+        step: float | Sequence[float],
+        first: Sequence[float] = (0.0, 0.0),
+        **kwargs: object,
+    ) -> None:
         self._dx = _checked_table("dx", dx)
         self._dy = _checked_table("dy", dy)
         if self._dx.shape != self._dy.shape:
@@ -37,38 +55,38 @@ class _LookupModel(Model):
         self.outputs = ("x", "y")
 
     @property
-    def dx(self):
+    def dx(self) -> _Floats:
         """The displacements along x in pixels, indexed ``[row, column]``."""
         return self._dx
 
     @property
-    def dy(self):
+    def dy(self) -> _Floats:
         """The displacements along y in pixels, indexed ``[row, column]``."""
         return self._dy
 
     @property
-    def step(self):
-        """The distance of nodes along x and y, in pixels."""
+    def step(self) -> tuple[float, float]:
+        """The distance between nodes along x and y, in pixels."""
         return self._step
 
     @property
-    def first(self):
-        """0-based pixel coordinates x, y of the node ``[0, 0]``."""
+    def first(self) -> tuple[float, float]:
+        """The 0-based pixel position ``(x, y)`` of the node ``[0, 0]``."""
         return self._first
 
     @property
-    def uses_quantity(self):
+    def uses_quantity(self) -> bool:
         """`False`: plain numbers are pixels (a model without parameters)."""
         return False
 
     @cached_property
-    def _displacement(self):
-        return _displacement.BilinearTable(self._dx, self._dy, self._step, self._first)
+    def _displacement(self) -> "_BilinearTable":
+        return _BilinearTable(self._dx, self._dy, self._step, self._first)
 
     @cached_property
-    def largest_gradient(self):
+    def largest_gradient(self) -> float:
         """
-        The largest change of the displacement, in pixels per pixel.
+        The largest gradient of the displacement, in pixels per pixel.
 
         Below 1 the distortion can be inverted everywhere.
         """
@@ -78,20 +96,20 @@ class _LookupModel(Model):
                 np.abs(np.diff(table, axis=axis)) / self._step[1 - axis]
                 for axis in (0, 1)
             )
-            # A cell's gradient is largest on one of its borders.
+            # The gradient in a cell is largest on one of its edges.
             along_x = np.pad(
                 along_x, ((0, 1), (0, 1)), mode="edge" if along_x.size else "constant"
             )
             along_y = np.pad(
                 along_y, ((0, 1), (0, 1)), mode="edge" if along_y.size else "constant"
             )
-            border_x = np.maximum(along_x[:-1], along_x[1:])
-            border_y = np.maximum(along_y[:, :-1], along_y[:, 1:])
-            gradient = max(gradient, float((border_x + border_y).max()))
+            edge_x = np.maximum(along_x[:-1], along_x[1:])
+            edge_y = np.maximum(along_y[:, :-1], along_y[:, 1:])
+            gradient = max(gradient, float((edge_x + edge_y).max()))
         return gradient
 
-    def _convert(self, convert, x, y):
-        """Call a function of 1D arrays with whatever kind of positions came."""
+    def _convert(self, convert: Callable[..., Any], x: Any, y: Any) -> list[Any]:
+        """Apply a function of 1D arrays to numbers, arrays or quantities."""
         unit = x.unit if isinstance(x, u.Quantity) else None
         if unit is not None:
             x, y = (u.Quantity(p).to_value(u.pix) for p in (x, y))
@@ -100,16 +118,16 @@ class _LookupModel(Model):
         results = [result.reshape(x.shape) for result in results]
         return results if unit is None else [result * u.pix for result in results]
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         state.pop("_displacement", None)
         return state
 
 
-def _checked_table(name, table):
+def _checked_table(name: str, table: Any) -> _Floats:
     if hasattr(table, "unit") or np.asarray(table).dtype.kind not in "iuf":
         found = getattr(table, "unit", None) or np.asarray(table).dtype
-        msg = f"{name} must be real numbers, in pixels without a unit, got {found}"
+        msg = f"{name} must be real numbers in pixels, without a unit, got {found}"
         raise MapFormatError(msg)
     table = np.array(table, dtype=float, copy=True, order="C")
     if table.ndim != 2 or table.size == 0:
@@ -120,16 +138,16 @@ def _checked_table(name, table):
         row, column = np.argwhere(bad)[0]
         msg = (
             f"{name} must be finite, got {table[row, column]} at the node "
-            f"[{row}, {column}] and {np.count_nonzero(bad)} such nodes in all"
+            f"[{row}, {column}] ({np.count_nonzero(bad)} such nodes in total)"
         )
         raise MapFormatError(msg)
     table.flags.writeable = False
     return table
 
 
-def _checked_pair(name, value):
+def _checked_pair(name: str, value: Any) -> tuple[float, float]:
     try:
-        # One number in a list is more likely one that is missing than two.
+        # A list of one number is more likely incomplete than meant for both axes.
         value = (value, value) if np.ndim(value) == 0 else value
         first, second = (float(v) for v in value)
     except (TypeError, ValueError):
@@ -142,11 +160,11 @@ def _checked_pair(name, value):
 
 class LookupDistortion(_LookupModel):
     """
-    Pixel coordinates with displacements from two tables added.
+    Add displacements from two lookup tables to pixel coordinates.
 
-    Between nodes the tables are bilinear; beyond the outermost nodes they
-    keep their values. These are the rules of the FITS distortion paper's
-    lookup tables as astropy applies them.
+    Between nodes the displacements are interpolated bilinearly; beyond the
+    outermost nodes they are constant. These are the rules of the FITS distortion
+    paper for lookup tables, as astropy applies them.
 
     Parameters
     ----------
@@ -154,27 +172,27 @@ class LookupDistortion(_LookupModel):
         The displacements at the nodes, in pixels, indexed ``[row, column]``
         like an image; finite.
     step : float or tuple of float
-        The distance of nodes along x and y, in pixels.
+        The distance between nodes along x and y, in pixels.
     first : tuple of float, optional
-        0-based pixel coordinates ``(x, y)`` of the node ``[0, 0]``.
+        The 0-based pixel position ``(x, y)`` of the node ``[0, 0]``.
     **kwargs
         Passed to `~astropy.modeling.Model`.
 
     Raises
     ------
     MapFormatError
-        If a node is not finite, or not a real number without a unit.
+        If the value at a node is not finite, or not a real number without a unit.
     GeometryError
-        If the tables are not 2D or of different shapes, or a number is not
-        finite or not positive.
+        If the tables are not 2D or have different shapes, ``step`` or ``first`` is
+        not finite, or ``step`` is not positive.
 
     Notes
     -----
     Positions are 0-based pixel coordinates: numbers, arrays, or quantities
-    in pixels. The inverse is a model, too. It converges to 1e-10 pixels
-    where the tables change by less than a pixel per pixel (see
-    ``largest_gradient``); positions for which it does not come back as NaN,
-    with one warning.
+    in pixels. The inverse is a model as well. It converges to 1e-10 pixels
+    where the gradient of the tables is below one pixel per pixel (see
+    ``largest_gradient``). Positions for which it does not converge are NaN,
+    and a warning is issued.
 
     Examples
     --------
@@ -190,7 +208,7 @@ class LookupDistortion(_LookupModel):
     """
 
     @classmethod
-    def from_wcs(cls, wcs, tables="cpdis"):
+    def from_wcs(cls, wcs: WCS, tables: str = "cpdis") -> Self:
         """
         Return the lookup tables of a FITS WCS as a model.
 
@@ -198,9 +216,8 @@ class LookupDistortion(_LookupModel):
         ----------
         wcs : `~astropy.wcs.WCS`
         tables : {"cpdis", "det2im"}, optional
-            Which tables: the prior distortions (HST's NPOL), or the
-            corrections of the detector (HST's D2IM). One that is missing is
-            zero.
+            The prior distortions (HST's NPOL), or the detector corrections
+            (HST's D2IM). A missing table of one axis is taken as zero.
 
         Returns
         -------
@@ -209,21 +226,21 @@ class LookupDistortion(_LookupModel):
         Raises
         ------
         GeometryError
-            If there are none, or the two are not on the same nodes.
+            If the WCS has no such tables, or the two have different nodes.
         """
         found = [getattr(wcs, f"{tables}{axis}") for axis in (1, 2)]
-        there = [table for table in found if table is not None]
-        if not there:
+        present = [table for table in found if table is not None]
+        if not present:
             msg = f"the WCS has no lookup tables {tables}1 and {tables}2"
             raise GeometryError(msg)
         grids = [
             (t.data.shape, *(tuple(p) for p in (t.crpix, t.crval, t.cdelt)))
-            for t in there
+            for t in present
         ]
         if grids[0] != grids[-1]:
             msg = (
-                f"{tables}1 and {tables}2 are on different nodes (shape, crpix, crval, "
-                f"cdelt): {grids[0]} and {grids[1]}"
+                f"{tables}1 and {tables}2 must have the same nodes (shape, crpix, "
+                f"crval, cdelt), got {grids[0]} and {grids[1]}"
             )
             raise GeometryError(msg)
         shape, crpix, crval, step = grids[0]
@@ -233,13 +250,13 @@ class LookupDistortion(_LookupModel):
         dx, dy = (np.zeros(shape) if t is None else t.data for t in found)
         return cls(dx, dy, step=step, first=first)
 
-    def evaluate(self, x, y):
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> list[_Floats]:
         """Return displaced positions."""
-        return self._convert(_displacement.apply, x, y)
+        return self._convert(_apply, x, y)
 
     @property
-    def inverse(self):
-        """The model that takes the displacements away again."""
+    def inverse(self) -> "InverseLookupDistortion":
+        """The model that removes the displacements."""
         return InverseLookupDistortion(
             self._dx, self._dy, step=self._step, first=self._first
         )
@@ -247,24 +264,24 @@ class LookupDistortion(_LookupModel):
 
 class InverseLookupDistortion(_LookupModel):
     """
-    The inverse of a `LookupDistortion`, of the same parameters.
+    The inverse of a `LookupDistortion` with the same parameters.
 
     Parameters
     ----------
     dx, dy : 2D array-like
-        The displacements of the distortion to be undone, in pixels.
+        The displacements of the distortion to invert, in pixels.
     step : float or tuple of float
-        The distance of nodes along x and y, in pixels.
+        The distance between nodes along x and y, in pixels.
     first : tuple of float, optional
-        0-based pixel coordinates ``(x, y)`` of the node ``[0, 0]``.
+        The 0-based pixel position ``(x, y)`` of the node ``[0, 0]``.
     **kwargs
         Passed to `~astropy.modeling.Model`.
 
     Warns
     -----
     KS4Warning
-        When it is called, if there are positions for which it does not
-        converge; they are NaN.
+        At a call, if the inversion does not converge for some positions; they are
+        NaN.
 
     Examples
     --------
@@ -275,55 +292,62 @@ class InverseLookupDistortion(_LookupModel):
     (9.5, 20.0)
     """
 
-    def evaluate(self, x, y):
-        """Return the positions that the distortion brings to the given ones."""
-        undo = partial(_displacement.undo, gradient=self.largest_gradient)
-        found = self._convert(undo, x, y)
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> list[_Floats]:
+        """Return the positions that the distortion maps onto the given ones."""
+        convert = partial(undo, gradient=self.largest_gradient)
+        found = self._convert(convert, x, y)
         lost = np.isfinite(x) & np.isfinite(y) & ~np.isfinite(found[0])
         if lost.any():
             msg = (
-                f"no position was found for {np.count_nonzero(lost)} of {lost.size} "
-                "points: the displacement is too steep there; their coordinates are NaN"
+                "the inverse distortion does not converge for "
+                f"{np.count_nonzero(lost)} of {lost.size} points, where the "
+                "displacement is too steep: their coordinates are NaN"
             )
             warnings.warn(msg, KS4Warning, stacklevel=2)
         return found
 
     @property
-    def inverse(self):
-        """The `LookupDistortion` again."""
+    def inverse(self) -> LookupDistortion:
+        """The `LookupDistortion`."""
         return LookupDistortion(self._dx, self._dy, step=self._step, first=self._first)
 
 
-# Points that are worked on at a time: their arrays stay in the cache.
+# Points that are processed at a time: their arrays stay in the cache.
 _CHUNK = 4096
 _TOLERANCE = 1e-11  # pixels
 _MAX_ITERATIONS = 500
 
 
-class BilinearTable:
+class _BilinearTable:
     """
-    Two tables of displacements, read at any positions.
+    Interpolate two tables of displacements.
 
-    Between nodes both are bilinear; beyond the outermost nodes they keep
-    their values, as astropy's lookup tables do.
+    Between nodes the interpolation is bilinear; beyond the outermost nodes the
+    values are constant, as in astropy's lookup tables.
 
     Parameters
     ----------
     dx, dy : 2D `~numpy.ndarray`
         The displacements in pixels, indexed ``[row, column]``.
     step : tuple of float
-        The distance of nodes along x and y, in pixels.
+        The distance between nodes along x and y, in pixels.
     first : tuple of float
-        0-based pixel coordinates x, y of the node ``[0, 0]``.
+        The 0-based pixel position ``(x, y)`` of the node ``[0, 0]``.
     """
 
-    def __init__(self, dx, dy, step, first):
+    def __init__(
+        self,
+        dx: _Floats,
+        dy: _Floats,
+        step: tuple[float, float],
+        first: tuple[float, float],
+    ) -> None:
         self._step, self._first = step, first
         rows, columns = dx.shape
         self._last = columns - 1, rows - 1
         self._columns = columns
-        # By cell, the coefficients of 1, u, v and u * v for dx, then for dy.
-        # Beyond the last row and column there is nothing new.
+        # For each cell the coefficients of 1, u, v and u * v, of dx, then of dy. A
+        # padded row and column keep the values beyond the last nodes constant.
         coefficients = []
         for table in (dx, dy):
             padded = np.pad(table, ((0, 1), (0, 1)), mode="edge")
@@ -333,12 +357,12 @@ class BilinearTable:
             coefficients += [here, right - here, above - here, cross]
         self._coefficients = np.stack(coefficients, axis=-1).reshape(-1, 8)
 
-    def __call__(self, x, y):
+    def __call__(self, x: _Floats, y: _Floats) -> list[_Floats]:
         """Return the displacements at 1D arrays of positions, NaN at NaN."""
         u = self._node(x, 0)
         v = self._node(y, 1)
         with np.errstate(invalid="ignore"):
-            # What NaN becomes here does not matter: the weights stay NaN.
+            # The integer that NaN becomes does not matter: the weights stay NaN.
             column, row = u.astype(np.intp), v.astype(np.intp)
         u -= column
         v -= row
@@ -355,26 +379,16 @@ class BilinearTable:
             displacements.append(total)
         return displacements
 
-    def _node(self, position, axis):
+    def _node(self, position: _Floats, axis: int) -> _Floats:
         node = position - self._first[axis]
         node *= 1 / self._step[axis]
         return np.clip(node, 0, self._last[axis], out=node)
 
 
-def apply(displacement, x, y):
-    """
-    Return positions with their displacements added.
-
-    Parameters
-    ----------
-    displacement : callable
-        Takes 1D arrays x and y, returns their displacements.
-    x, y : 1D `~numpy.ndarray`
-
-    Returns
-    -------
-    x, y : 1D `~numpy.ndarray`
-    """
+def _apply(
+    displacement: _Displacement, x: _Floats, y: _Floats
+) -> tuple[_Floats, _Floats]:
+    """Return 1D arrays of positions with their displacements added."""
     new_x, new_y = np.empty_like(x), np.empty_like(y)
     for start in range(0, x.size, _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -384,20 +398,23 @@ def apply(displacement, x, y):
     return new_x, new_y
 
 
-def undo(displacement, x, y, gradient=0.5):
+def undo(
+    displacement: _Displacement, x: _Floats, y: _Floats, gradient: float = 0.5
+) -> tuple[_Floats, _Floats]:
     """
-    Return the positions that a displacement brings to the given ones.
+    Return the positions that a displacement maps onto the given ones.
 
     Parameters
     ----------
     displacement : callable
-        As in `apply`. Where it changes by less than a pixel per pixel there
-        is one such position, and the iteration ``p = x - displacement(p)``
-        converges to it.
+        From 1D arrays x and y to their displacements. Where its gradient is below
+        one pixel per pixel there is exactly one such position, and the iteration
+        ``p = x - displacement(p)`` converges to it.
     x, y : 1D `~numpy.ndarray`
+        In pixels.
     gradient : float, optional
-        How much the displacement changes at most, in pixels per pixel, if it
-        is known: each iteration leaves at most so much of the error.
+        An upper limit of the gradient in pixels per pixel, if known. Each iteration
+        reduces the error at least by this factor.
 
     Returns
     -------
@@ -405,10 +422,10 @@ def undo(displacement, x, y, gradient=0.5):
         NaN where the iteration did not converge to 1e-10 pixels.
     """
     found = np.empty_like(x), np.empty_like(y)
-    # What is left after a change c is at most c * gradient / (1 - gradient).
+    # After a change c the error is at most c * gradient / (1 - gradient).
     gradient = min(max(gradient, 1e-3), 0.5)
     enough = _TOLERANCE * (1 - gradient) / gradient
-    # A polynomial far off its image overflows.
+    # Polynomials far outside their image overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, x.size, _CHUNK):
             part = slice(start, start + _CHUNK)
@@ -418,11 +435,13 @@ def undo(displacement, x, y, gradient=0.5):
     return found
 
 
-def _undo(displacement, x, y, enough):
-    """Iterate on one chunk of positions, on ever fewer of them."""
+def _undo(
+    displacement: _Displacement, x: _Floats, y: _Floats, enough: float
+) -> tuple[_Floats, _Floats]:
+    """Iterate on the positions of one chunk that have not converged."""
     tolerance = enough + 8 * np.finfo(float).eps * (np.abs(x) + np.abs(y))
     found_x, found_y = np.array(x, float), np.array(y, float)
-    # Positions that are not finite have no displacement to undo.
+    # Positions that are not finite have no displacement.
     active = np.flatnonzero(np.isfinite(tolerance))
     whole = active.size == x.size
     for _ in range(_MAX_ITERATIONS):
@@ -433,7 +452,7 @@ def _undo(displacement, x, y, enough):
             np.abs(new_x - found_x[here]), np.abs(new_y - found_y[here])
         )
         found_x[here], found_y[here] = new_x, new_y
-        # Positions that became NaN stay so.
+        # Positions that became NaN stay NaN.
         going_on = change > tolerance[here]
         if not going_on.any():
             break

@@ -1,17 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The record of corrected positions, in a header and in the name of a WCS.
+Record corrected positions in a header and in the name of a WCS.
 
-The correction itself is in lookup tables, and astropy's own FITS format loses
-these, while resampling (`ccdproc.wcs_project`) makes them part of the pixels. In
-both cases the header keeps KS4OFMAP and the WCS has no tables. A corrected WCS
-therefore has a name (WCSNAME) that ends in a checksum of its linear part: it
-survives astropy's FITS format and cut-outs, and a WCS that an image is resampled
-onto, or that is fitted anew, has another name or other numbers.
+The correction itself is in lookup tables. astropy's own FITS format loses these,
+while resampling (`ccdproc.wcs_project`) includes them in the pixels. In both
+cases the header keeps KS4OFMAP and the WCS has no tables. The name (WCSNAME) of a
+corrected WCS therefore ends in a checksum of its linear part: it survives astropy's
+FITS format and cut-outs, whereas the WCS of a resampled image, or a newly fitted
+one, has another name or other numbers.
 """
 
+import os
 import re
 import warnings
+from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
 from zlib import crc32
 
@@ -21,6 +23,7 @@ from astropy.wcs import WCS
 
 from ks4_ccd.astrometry.tables import take_wcs
 from ks4_ccd.exceptions import AlreadyCalibratedError, KS4Warning
+from ks4_ccd.maps.offset import OffsetMap
 
 __all__ = [
     "check_first",
@@ -40,7 +43,7 @@ _LINEAR = re.compile(r"(CTYPE|CRVAL|CRPIX|CDELT|CUNIT)[12]$|(PC|CD)[12]_[12]$|WC
 _RESAMPLED = ("WCSPROJ", "WCS_PROJECT")
 
 
-def mark(wcs):
+def mark(wcs: WCS) -> None:
     """
     Name a corrected WCS after its linear part, in place.
 
@@ -53,9 +56,9 @@ def mark(wcs):
     wcs.wcs.name = (own + name).strip()
 
 
-def record(header, offset_map):
+def record(header: MutableMapping, offset_map: OffsetMap) -> None:
     """
-    Record in a header, in place, which map corrected the positions.
+    Record in a header, in place, the map that corrected the positions.
 
     Parameters
     ----------
@@ -66,15 +69,15 @@ def record(header, offset_map):
     header[_VERSION] = version("ks4_ccd")
 
 
-def record_sources(meta, offset_map):
+def record_sources(meta: MutableMapping, offset_map: OffsetMap) -> None:
     """
-    Record in the metadata of a catalog, in place, which map corrected it.
+    Record in the metadata of a catalog, in place, the map that corrected it.
 
     Parameters
     ----------
     meta : mapping
-        It may contain the header of an image: that its WCS has lost the
-        correction does not matter any more, so the name of it goes.
+        It may contain the header of an image. Whether the WCS there has lost the
+        correction no longer matters, so the mark in its name is removed.
     offset_map : `~ks4_ccd.OffsetMap`
     """
     record(meta, offset_map)
@@ -82,9 +85,9 @@ def record_sources(meta, offset_map):
         meta["WCSNAME"] = _NAME.sub("", str(meta["WCSNAME"]))
 
 
-def check_first(header, wcs):
+def check_first(header: Mapping, wcs: WCS | None) -> None:
     """
-    Refuse to correct positions that have been corrected.
+    Refuse to correct positions that were corrected before.
 
     Parameters
     ----------
@@ -96,7 +99,7 @@ def check_first(header, wcs):
     Raises
     ------
     AlreadyCalibratedError
-        If the header records a correction, and the WCS has not lost it.
+        If the header records a correction that the WCS has not lost.
 
     Warns
     -----
@@ -123,7 +126,9 @@ def check_first(header, wcs):
     raise AlreadyCalibratedError(msg)
 
 
-def forget_lost(header, wcs, path):
+def forget_lost(
+    header: fits.Header, wcs: WCS | None, path: str | os.PathLike[str]
+) -> None:
     """
     Remove the record of a correction from a header, in place, if it is lost.
 
@@ -145,14 +150,14 @@ def forget_lost(header, wcs, path):
             header.remove(keyword, ignore_missing=True)
 
 
-def is_corrected(meta):
+def is_corrected(meta: Mapping) -> bool:
     """
-    Return whether positions of a catalog, or of its image, were corrected.
+    Return whether the positions of a catalog or of its image were corrected.
 
     Parameters
     ----------
     meta : mapping
-        That of a catalog, which may contain the header of its image.
+        The meta of a catalog, which may contain the header of its image.
 
     Returns
     -------
@@ -167,28 +172,28 @@ def is_corrected(meta):
     try:
         cards = fits.Header([(k, meta[k]) for k in meta if _LINEAR.match(str(k))])
     except (ValueError, TypeError):
-        # The numbers or names of somebody else.
+        # Entries that are not cards of a WCS.
         return True
     return not _has_lost_tables(meta, take_wcs(cards)[0])
 
 
-def _has_lost_tables(header, wcs):
+def _has_lost_tables(header: Mapping, wcs: WCS | None) -> bool:
     if _MAP not in header or not isinstance(wcs, WCS) or _has_tables(wcs):
         return False
     found = _NAME.search(wcs.wcs.name)
     if found is None or found[1] != _checksum(wcs):
         return False
-    # Resampled onto its own linear part: the card of that comes after the record.
+    # An image resampled onto its own linear part has a card of that after the record.
     keywords = [str(keyword).upper() for keyword in header]
     later = keywords[keywords.index(_MAP) :]
     return not any(keyword in later for keyword in _RESAMPLED)
 
 
-def _has_tables(wcs):
+def _has_tables(wcs: WCS) -> bool:
     return wcs.cpdis1 is not None or wcs.cpdis2 is not None
 
 
-def _lost(header):
+def _lost(header: Mapping) -> str:
     return (
         f"the header records that positions were corrected by {header[_MAP]} ({_MAP}), "
         "but the lookup tables of the WCS are missing, as after CCDData.write without "
@@ -196,11 +201,11 @@ def _lost(header):
     )
 
 
-def _checksum(wcs):
-    """Return a checksum of what cut-outs, binning and FITS cards leave unchanged."""
+def _checksum(wcs: WCS) -> str:
+    """Return a checksum that cut-outs, binning and FITS cards leave unchanged."""
     matrix = wcs.pixel_scale_matrix
     matrix = matrix / np.sqrt(np.abs(np.linalg.det(matrix)))
-    # Adding 0 makes 0 of -0.
+    # Adding 0 turns -0 into 0.
     numbers = np.append(wcs.wcs.crval, matrix.ravel()).round(8) + 0.0
     types = [kind.removesuffix("-SIP") for kind in wcs.wcs.ctype]
     text = " ".join([*types, *(f"{number:.8f}" for number in numbers)])
