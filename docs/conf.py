@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """How Sphinx builds the documentation."""
 
+import builtins
 import os
 
 import ks4_ccd
@@ -19,15 +20,34 @@ extensions = [
 ]
 # The links to other packages need the network, and a build must not: a build
 # server sets this variable.
-if os.environ.get("KS4_CCD_ONLINE_DOCS"):
+is_online = bool(os.environ.get("KS4_CCD_ONLINE_DOCS"))
+if is_online:
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
         "python": ("https://docs.python.org/3/", None),
         "numpy": ("https://numpy.org/doc/stable/", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+        "matplotlib": ("https://matplotlib.org/stable/", None),
         "astropy": ("https://docs.astropy.org/en/stable/", None),
         "ccdproc": ("https://ccdproc.readthedocs.io/en/stable/", None),
         "gwcs": ("https://gwcs.readthedocs.io/en/stable/", None),
+        "distributed": ("https://distributed.dask.org/en/stable/", None),
     }
+
+# Each reference has to lead somewhere.
+nitpicky = True
+nitpick_ignore_regex = []
+if not is_online:
+    # Names of other packages, whose inventories are on the network.
+    nitpick_ignore_regex += [
+        ("py:.*", rf"{package}(\..*)?")
+        for package in (
+            *("astropy", "ccdproc", "distributed", "gwcs", "matplotlib"),
+            *("multiprocessing", "numpy", "pathlib", "scipy"),
+        )
+    ]
+    # Constants, types and exceptions of Python.
+    nitpick_ignore_regex.append(("py:.*", "|".join(dir(builtins))))
 
 default_role = "obj"
 exclude_patterns = ["_build"]

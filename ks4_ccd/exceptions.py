@@ -96,7 +96,7 @@ class DirectionlessMapError(KS4Error, TypeError, AttributeError):
     Raised if a misalignment map is used as a correction of positions.
 
     A misalignment map contains separations, which have no direction. The error
-    is also an `AttributeError`, so that ``hasattr(map, "dra")`` is `False`.
+    is also an `AttributeError`, so that ``hasattr(map, "dra")`` is false.
     """
 
 

@@ -74,7 +74,7 @@ def field_flags(field, band):
     flags : tuple of str
         The flags raised, of ``"poor_flat"``, ``"stray_light"``,
         ``"satellite"``, ``"wrong_zp"`` and ``"tracking"``, in that order. A
-        field that is not in DR1 has none: see `~ks4_ccd.ks4.quality.in_dr1`.
+        field that is not in DR1 has none: see `~ks4_ccd.in_dr1`.
 
     Raises
     ------

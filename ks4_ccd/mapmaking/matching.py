@@ -56,7 +56,7 @@ def match_catalogs(
         that a mistake is found before maps are built.
     reference_columns : {"auto", "gaiaxp", "plain"} or dict, optional
         Which columns of the reference hold what: see
-        `~ks4_ccd.mapmaking.reference.read_reference`.
+        `~ks4_ccd.read_reference`.
     mutual : bool, optional
         Whether the source must also be the nearest one of its star. Then no
         star comes twice: of several sources at the same place, one is kept.
@@ -98,7 +98,7 @@ def match_catalogs(
 
     See Also
     --------
-    ks4_ccd.mapmaking.reference.read_reference : The reference by itself.
+    ks4_ccd.read_reference : The reference by itself.
 
     Notes
     -----

@@ -261,7 +261,7 @@ class CalibrationMap(MapErrors):
         Return a copy of the map whose empty cells have values.
 
         They are filled from their neighbours by the smoothest surface
-        through the cells with stars. `valid` and `count` still mark the cells
+        through the cells with stars. ``valid`` and ``count`` still mark the cells
         that were empty. Their uncertainty, by `error_at`, is no smaller than
         that of the cells around them.
 
@@ -351,7 +351,7 @@ class CalibrationMap(MapErrors):
         ax : `~matplotlib.axes.Axes`, optional
             The axes to draw in; by default the current axes of pyplot.
         **options
-            Passed to `~ks4_ccd.plotting.plot_map`.
+            Passed to `~ks4_ccd.plot_map`.
 
         Returns
         -------

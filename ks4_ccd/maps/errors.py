@@ -187,7 +187,7 @@ class MapErrors:
 
         Returns
         -------
-        errors : `~ks4_ccd.maps.node_errors.NodeErrors`
+        errors : ``NodeErrors``
         """
         one_of("error_kind", error_kind, ERROR_KINDS)
         self._require_arrays(error_kind)

@@ -408,7 +408,7 @@ class MapGrid:
 
         Returns
         -------
-        stencil : `Stencil`
+        stencil : ``Stencil``
 
         Raises
         ------
@@ -434,7 +434,7 @@ class MapGrid:
 
         Returns
         -------
-        stencil : `Stencil`
+        stencil : ``Stencil``
             A linear one, which ignores ``edges``.
         """
         n, size = self.shape[axis], self.cell_size[axis]

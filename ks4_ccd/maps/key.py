@@ -101,7 +101,7 @@ class MapKey:
     Notes
     -----
     The names are free, so that maps of any camera have keys. The names of KS4 are
-    listed in `ks4_ccd.ks4.names`.
+    listed in ``ks4_ccd.ks4.names``.
 
     Examples
     --------

@@ -31,7 +31,7 @@ class MisalignmentMap(ValueMap):
     """
     How far an image's positions are from the reference, cell by cell.
 
-    The release's `align` maps: the median separation of stars from Gaia. A
+    The release's ``align`` maps: the median separation of stars from Gaia. A
     separation has no direction, so the map tells how good positions are and
     cannot correct them.
 

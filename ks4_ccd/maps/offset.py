@@ -126,8 +126,8 @@ class OffsetMap(CalibrationMap):
         part : {"values", "error", "count"}, optional
             What of the map to draw; ``"values"`` are the offsets.
         **options
-            Passed to `ks4_ccd.plotting.plot_offsets`, or to
-            `ks4_ccd.plotting.plot_map` for an error or a count.
+            Passed to `ks4_ccd.plot_offsets`, or to
+            `ks4_ccd.plot_map` for an error or a count.
 
         Returns
         -------

@@ -237,7 +237,7 @@ class SimulatedField:
 
         Returns
         -------
-        paths : `FieldPaths`
+        paths : ``FieldPaths``
 
         Raises
         ------
