@@ -1,16 +1,22 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Calls logged in the header of an image, as ccdproc's functions log theirs."""
+"""Log calls in the header of an image, as ccdproc does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Any
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import OptionError
 
 __all__ = ["card_text", "check_log", "log_call"]
 
 
-def log_call(header, keyword, arguments, add_keyword):
+def log_call(
+    header: MutableMapping[str, Any],
+    keyword: str,
+    arguments: Mapping[str, object],
+    add_keyword: Any,
+) -> None:
     """
-    Log a call in a header, in place, as ccdproc's functions do.
+    Log a call in a header, in place.
 
     Parameters
     ----------
@@ -18,7 +24,7 @@ def log_call(header, keyword, arguments, add_keyword):
     keyword : str
         The keyword to log under by default.
     arguments : dict
-        The arguments worth logging.
+        The arguments to log.
     add_keyword : bool, `None`, str, `~ccdproc.Keyword` or mapping
         `True` logs ``arguments``, `False` or `None` nothing; anything else is
         logged instead.
@@ -38,8 +44,8 @@ def log_call(header, keyword, arguments, add_keyword):
         header[name] = value
 
 
-def check_log(add_keyword):
-    """Raise `KS4Error` if `log_call` could not log this."""
+def check_log(add_keyword: object) -> None:
+    """Raise `OptionError` if `log_call` could not log this."""
     known = isinstance(add_keyword, bool | None | str | Mapping)
     if not known and not (
         hasattr(add_keyword, "name") and hasattr(add_keyword, "value")
@@ -48,10 +54,10 @@ def check_log(add_keyword):
             "add_keyword must be True, False, None, a string, a ccdproc Keyword or a "
             f"mapping, got {add_keyword!r}"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
 
 
-def card_text(text):
-    """Return text as a card can hold it: printable ASCII."""
+def card_text(text: str) -> str:
+    """Return text for a FITS card, escaped to printable ASCII."""
     escaped = text.encode("unicode_escape").decode("ascii")
     return text if text.isascii() and text.isprintable() else escaped

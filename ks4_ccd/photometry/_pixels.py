@@ -1,11 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Zero-point maps applied to the planes of a CCDData, of numpy or of dask."""
+"""Apply a zero-point map to the planes of a CCDData, numpy or dask arrays."""
 
 import copy
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy import units as u
@@ -29,7 +30,7 @@ _MAX_WORKERS = 4
 _WORTH_THREADS = 2**22  # pixels
 
 
-def check_types(ccd, zpmap):
+def check_types(ccd: object, zpmap: object) -> None:
     """Raise `KS4Error` unless these are an image of real numbers and a map."""
     require_zeropoints(zpmap)
     if not isinstance(ccd, CCDData):
@@ -46,14 +47,23 @@ def check_types(ccd, zpmap):
         raise GeometryError(msg)
 
 
-def transform(ccd, zpmap, origin, calibration, unit, *, mask, inverse=False):
+def transform(
+    ccd: CCDData,
+    zpmap: ZeroPointMap,
+    origin: tuple[float, float],
+    calibration: Calibration,
+    unit: u.UnitBase,
+    *,
+    mask: np.ndarray | None,
+    inverse: bool = False,
+) -> CCDData:
     """
     Return an image with a map applied, or removed, and its header unchanged.
 
     Parameters
     ----------
     ccd : `~astropy.nddata.CCDData`
-        Planes of dask arrays stay such arrays: nothing is computed.
+        Dask arrays remain dask arrays: nothing is computed.
     zpmap : `~ks4_ccd.ZeroPointMap`
     origin : tuple of float
         0-based pixel coordinates x, y of the image's first pixel on the grid.
@@ -92,34 +102,42 @@ def transform(ccd, zpmap, origin, calibration, unit, *, mask, inverse=False):
 
 
 class _Work(NamedTuple):
-    """What is done to the pixels of an image: see `transform`."""
+    """The calibration of the pixels of an image: see `transform`."""
 
     zpmap: ZeroPointMap
-    origin: tuple
+    origin: tuple[float, float]
     calibration: Calibration
     inverse: bool
     kind: str | None
-    # The value of pixels without a value.
+    # The pixel value that marks a missing value (BLANK).
     blank: int | None
 
-    def rows(self, x, y, shape):
-        """Return the rows of a part of the image that begins at a pixel."""
+    def rows(self, x: int, y: int, shape: tuple[int, ...]) -> ZeroPointRows:
+        """Return the rows of the part of the image whose first pixel is x, y."""
         origin = self.origin[0] + x, self.origin[1] + y
         return ZeroPointRows(
             self.zpmap, origin, shape, self.calibration, inverse=self.inverse
         )
 
-    def empty(self, data, error):
-        """Return arrays for the result, the second one `None` without errors."""
+    def empty(self, data: Any, error: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return arrays for the result; the second is `None` without an error."""
         scale = self.calibration.unit_scale
         scale = 1 / scale if self.inverse else scale
         out = np.empty(data.shape, result_dtype(data.dtype, scale))
-        if error is None:
+        if error is None or self.kind is None:
             return out, None
         scale **= UNCERTAINTY_KINDS[self.kind].power
         return out, np.empty(error.shape, result_dtype(error.dtype, scale))
 
-    def apply(self, rows, data, out, error, out_error, first=0):
+    def apply(
+        self,
+        rows: ZeroPointRows,
+        data: np.ndarray,
+        out: np.ndarray,
+        error: np.ndarray | None,
+        out_error: np.ndarray | None,
+        first: int = 0,
+    ) -> None:
         """Calibrate consecutive rows."""
         if error is None:
             rows.apply(data, out, first=first)
@@ -129,27 +147,29 @@ class _Work(NamedTuple):
             out[data == self.blank] = np.nan
 
 
-def _as_array(array):
-    """Return an array of numpy or dask; of another kind, such as HDF5's, a copy."""
+def _as_array(array: Any) -> Any:
+    """Return a numpy or dask array; others, such as those of HDF5, are copied."""
     return array if _is_dask(array) else np.asarray(array)
 
 
-def _is_dask(array):
+def _is_dask(array: object) -> bool:
     return hasattr(array, "__dask_graph__") and hasattr(array, "map_blocks")
 
 
-def _at_once(work, data, error):
+def _at_once(
+    work: _Work, data: np.ndarray, error: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the calibrated pixels and their uncertainties."""
     rows = work.rows(0, 0, data.shape)
     out, out_error = work.empty(data, error)
     planes = data, out, error, out_error
 
-    def calibrate(first):
+    def calibrate(first: int) -> None:
         band = slice(first, first + height)
         cut = [None if plane is None else plane[band] for plane in planes]
         work.apply(rows, *cut, first=first)
 
-    # Memory is the limit, and one core alone does not reach it.
+    # The bandwidth of the memory is the limit, which a single core does not reach.
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     height = -(-len(data) // workers) if data.size > _WORTH_THREADS else len(data)
     with ThreadPoolExecutor(workers) as pool:
@@ -157,7 +177,7 @@ def _at_once(work, data, error):
     return out, out_error
 
 
-def _lazily(work, data, error):
+def _lazily(work: _Work, data: Any, error: Any) -> tuple[Any, Any]:
     """Return the calibrated pixels and their uncertainties as dask arrays."""
     import dask.array as da
 
@@ -167,7 +187,7 @@ def _lazily(work, data, error):
     if error is not None:
         error = error if _is_dask(error) else da.from_array(error, chunks=data.chunks)
         planes.append(error.rechunk(data.chunks))
-    # Of images without pixels, for their dtypes.
+    # For images without pixels, to get the dtypes.
     results = work.empty(*(None if p is None else p[:0, :0] for p in (data, error)))
     return tuple(
         da.map_blocks(_block, *planes, work=work, part=part, meta=result)
@@ -177,8 +197,15 @@ def _lazily(work, data, error):
     )
 
 
-def _block(data, error=None, *, work, part, block_info):
-    """Return one of the results of a block of an image, as `_lazily` orders it."""
+def _block(
+    data: np.ndarray,
+    error: np.ndarray | None = None,
+    *,
+    work: _Work,
+    part: int,
+    block_info: Sequence[Any],
+) -> np.ndarray | None:
+    """Return the pixels (part 0) or the uncertainties (1) of a block of an image."""
     (start_y, _), (start_x, _) = block_info[0]["array-location"]
     results = work.empty(data, error)
     rows = work.rows(start_x, start_y, data.shape)
@@ -186,7 +213,7 @@ def _block(data, error=None, *, work, part, block_info):
     return results[part]
 
 
-def _uncertainty_plane(ccd):
+def _uncertainty_plane(ccd: CCDData) -> tuple[Any, str | None]:
     """Return the array of the image's uncertainty, in its unit, and its kind."""
     if ccd.uncertainty is None or ccd.uncertainty.array is None:
         return None, None
@@ -203,7 +230,7 @@ def _uncertainty_plane(ccd):
         # Squares of small integers, and of half precision, overflow.
         array = array.astype(np.float32)
     if array.shape != ccd.shape:
-        msg = f"uncertainty has the shape {array.shape}, the data have {ccd.shape}"
+        msg = f"expected an uncertainty of shape {ccd.shape}, found {array.shape}"
         raise GeometryError(msg)
     own_unit = ccd.unit ** UNCERTAINTY_KINDS[kind].power
     if uncertainty.unit not in (None, own_unit):
@@ -220,13 +247,15 @@ def _uncertainty_plane(ccd):
     return array, kind
 
 
-def result_mask(ccd, zpmap, origin, uncalibrated):
-    """Return the mask of the result: a copy of the image's, and empty regions."""
+def result_mask(
+    ccd: CCDData, zpmap: ZeroPointMap, origin: tuple[float, float], uncalibrated: str
+) -> np.ndarray | None:
+    """Return a copy of the mask of an image, with uncalibrated pixels added."""
     mask = None
-    # Masks are arrays of numpy, whatever the pixels are: CCDData converts them.
+    # CCDData converts masks to numpy arrays, whatever the pixels are.
     if ccd.mask is not None and ccd.mask is not np.ma.nomask:
         if np.shape(ccd.mask) not in ((), ccd.shape):
-            msg = f"mask has the shape {np.shape(ccd.mask)}, the data have {ccd.shape}"
+            msg = f"expected a mask of shape {ccd.shape}, found {np.shape(ccd.mask)}"
             raise GeometryError(msg)
         mask = np.array(np.broadcast_to(ccd.mask, ccd.shape), dtype=bool)
     for rows, columns in uncalibrated_rows(zpmap, origin, ccd.shape, uncalibrated):

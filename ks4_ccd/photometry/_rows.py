@@ -2,12 +2,12 @@
 """
 Apply a zero-point map to the rows of an image, at the speed of memory.
 
-No map is ever blown up to the size of the image. Between two rows of cells
-the zero point changes linearly along a column, so the flux factor changes
-geometrically: the factor of an image row is that of a row up to ``_BLOCK``
-above it times one of ``_BLOCK`` precomputed rows of ratios. What remains per
-pixel is that product and the multiplication itself, on rows that stay in the
-cache of the processor.
+The map is never interpolated to the size of the image. Between two rows of
+cells the zero point changes linearly along a column, so the flux factor changes
+geometrically: the factor of an image row is that of an earlier row, fewer than
+``_BLOCK`` rows away, times one of ``_BLOCK`` precomputed rows of ratios. The
+cost per pixel is that product and the multiplication itself, on rows that fit
+in the cache of the processor.
 """
 
 import math
@@ -31,14 +31,14 @@ _LN_FACTOR = 0.4 * math.log(10)
 
 
 class _Kind(NamedTuple):
-    """What an array of uncertainties holds: ``standard deviation ** power``."""
+    """A kind of uncertainty: ``standard deviation ** power``."""
 
     to_variance: np.ufunc
     from_variance: np.ufunc
     power: int
 
-    def rescale(self, array, factor, out):
-        """Write to ``out`` the uncertainty of what was multiplied by ``factor``."""
+    def rescale(self, array: np.ndarray, factor: np.ndarray, out: np.ndarray) -> None:
+        """Write the uncertainty of a quantity multiplied by ``factor`` to ``out``."""
         scale = np.multiply if self.power > 0 else np.divide
         for _ in range(abs(self.power)):
             array = scale(array, factor, out=out, casting="same_kind")
@@ -62,18 +62,18 @@ class _Segment(NamedTuple):
     fraction: float
     step: float
 
-    def fractions(self, first, every=1):
-        """Yield how far between the cells rows are, from row ``first`` on."""
+    def fractions(self, first: int, every: int = 1) -> Iterator[float]:
+        """Yield the fraction between the cells for each row from ``first`` on."""
         for k in range(first, self.stop - self.start, every):
             yield self.fraction + k * self.step
 
 
-def _segments(stencil):
+def _segments(stencil: Stencil) -> list[_Segment]:
     """Return the segments of a linear stencil along y at consecutive rows."""
     lower, upper = stencil.index[[0, -1]]
     # A single node has the whole weight.
     fraction = stencil.weight[-1] if len(stencil.index) > 1 else np.zeros(lower.size)
-    # Rows beyond the outermost centres stay at a fraction of 0 or of 1.
+    # Rows beyond the outermost centres have a fraction of 0 or 1.
     state = np.sign(fraction) + (fraction == 1)
     breaks = (np.diff(lower) != 0) | (np.diff(state) != 0)
     starts = np.append(0, np.flatnonzero(breaks) + 1).tolist()
@@ -88,7 +88,7 @@ def _segments(stencil):
 
 class ZeroPointRows:
     """
-    Applies a zero-point map to rows of an image.
+    A zero-point map, ready to be applied to rows of an image.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class ZeroPointRows:
         if max(len(along.index) for along in (self._along_x, self._along_y)) <= 2:
             self._segments = _segments(self._along_y)
         self._inverse = inverse
-        self._last_ratios = None, None
+        self._last_ratios: tuple[tuple[_Segment, np.dtype], np.ndarray] | None = None
         # Cells are blended as magnitudes, that is as logarithms of the factor.
         # Only DR1's own method blends the factors themselves.
         self._blend_logs = method != METHOD
@@ -145,24 +145,31 @@ class ZeroPointRows:
             self._node_errors = errors.scaled(_LN_FACTOR)
 
     def apply(
-        self, data, out, uncertainty=None, kind=None, out_uncertainty=None, *, first=0
-    ):
+        self,
+        data: np.ndarray,
+        out: np.ndarray,
+        uncertainty: np.ndarray | None = None,
+        kind: str | None = None,
+        out_uncertainty: np.ndarray | None = None,
+        *,
+        first: int = 0,
+    ) -> None:
         """
         Calibrate consecutive rows.
 
         Parameters
         ----------
         data, out : 2D `~numpy.ndarray`
-            The rows, and where their calibrated values go.
+            The rows, and an array for their calibrated values.
         uncertainty, out_uncertainty : 2D `~numpy.ndarray`, optional
             The same for their uncertainty.
         kind : {"std", "var", "ivar"}, optional
-            What the uncertainty is.
+            The kind of uncertainty.
         first : int, optional
             The index of the first row in the image.
         """
         dtypes = [plane.dtype for plane in (out, out_uncertainty) if plane is not None]
-        # Variances square the factor, and would double its rounding.
+        # Variances scale with the square of the factor, which doubles its rounding.
         squared = kind is not None and UNCERTAINTY_KINDS[kind].power != 1
         dtype = np.result_type(np.float64 if squared else np.float32, *dtypes)
         spare = np.empty((2, data.shape[1]), dtype)
@@ -175,7 +182,9 @@ class ZeroPointRows:
                     planes = uncertainty[y], out_uncertainty[y]
                     self._propagate(kind, *planes, counts, factor, variance, spare)
 
-    def _factors_and_variances(self, first, last, dtype):
+    def _factors_and_variances(
+        self, first: int, last: int, dtype: np.dtype
+    ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Yield the factor of each row before ``last``, and the variance of its ln."""
         if self._segments is None:
             for y in range(first, last):
@@ -190,7 +199,9 @@ class ZeroPointRows:
                 for _, factor, variance in rows:
                     yield factor, variance
 
-    def _row_of_many_nodes(self, y, dtype):
+    def _row_of_many_nodes(
+        self, y: int, dtype: np.dtype
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the factor of a row, and the variance of its logarithm."""
         along_y = Stencil(*(part[:, [y]] for part in self._along_y))
         around = corners(self._along_x, along_y)
@@ -200,42 +211,53 @@ class ZeroPointRows:
             variance = self._node_errors.at(self._along_x, along_y).astype(dtype) ** 2
         return np.exp(row).astype(dtype), variance
 
-    def _propagate(self, kind, uncertainty, out, counts, factor, variance, spare):
+    def _propagate(
+        self,
+        kind: str,
+        uncertainty: np.ndarray,
+        out: np.ndarray,
+        counts: np.ndarray,
+        factor: np.ndarray,
+        variance: np.ndarray | None,
+        spare: np.ndarray,
+    ) -> None:
         """
         Write the uncertainty of one row.
 
         The zero point adds ``variance * counts**2`` to the variance of the
-        counts; reversing takes it away again.
+        counts; the inverse subtracts it.
         """
-        kind = UNCERTAINTY_KINDS[kind]
+        kind_of = UNCERTAINTY_KINDS[kind]
         if variance is None:
-            kind.rescale(uncertainty, factor, out)
+            kind_of.rescale(uncertainty, factor, out)
             return
         result, signal = spare
         if out.dtype == result.dtype:
             result = out
         if self._inverse:
-            kind.rescale(uncertainty, factor, result)
+            kind_of.rescale(uncertainty, factor, result)
             uncertainty = result
-        kind.to_variance(uncertainty, out=result, casting="same_kind")
+        kind_of.to_variance(uncertainty, out=result, casting="same_kind")
         # In the precision of the result: squares of half floats overflow.
         np.square(counts, out=signal, dtype=signal.dtype, casting="same_kind")
         signal *= variance
         if self._inverse:
             result -= signal
             np.maximum(result, 0, out=result)
-            kind.from_variance(result, out=out, casting="same_kind")
+            kind_of.from_variance(result, out=out, casting="same_kind")
         else:
             result += signal
-            kind.from_variance(result, out=result)
-            kind.rescale(result, factor, out)
+            kind_of.from_variance(result, out=result)
+            kind_of.rescale(result, factor, out)
 
-    def _factors(self, segment, first, dtype):
+    def _factors(
+        self, segment: _Segment, first: int, dtype: np.dtype
+    ) -> Iterator[np.ndarray]:
         """
         Yield the factor of each row of a segment from its row ``first`` on.
 
-        The array is used again for the next row. No factor depends on where
-        a band of the image begins.
+        The array is reused for the next row. The factors do not depend on the
+        first row of a band of the image.
         """
         lower, change = self._ends(self._nodes, segment)
         if not self._blend_logs:
@@ -255,29 +277,38 @@ class ZeroPointRows:
                     yield np.multiply(block, ratio, out=row)
                 skipped = 0
 
-    def _ratios(self, segment, change, dtype):
-        """Return the factors of the rows of a block, over that of its first row."""
+    def _ratios(
+        self, segment: _Segment, change: np.ndarray, dtype: np.dtype
+    ) -> np.ndarray:
+        """Return the factors of the rows of a block over that of its first row."""
         # Consecutive bands of an image mostly lie in the same segment.
-        known_for, ratios = self._last_ratios
-        if known_for != (segment, dtype):
-            # These exponents are small: the precision of the image serves them.
+        if self._last_ratios is None or self._last_ratios[0] != (segment, dtype):
+            # These exponents are small: the precision of the image suffices.
             steps = (np.arange(_BLOCK) * segment.step).astype(dtype)
             ratios = np.exp(np.outer(steps, change.astype(dtype)))
             self._last_ratios = (segment, dtype), ratios
-        return ratios
+        return self._last_ratios[1]
 
-    def _variances(self, segment, first, dtype):
-        """Yield the variance of ln(factor) of each row, or `None`."""
+    def _variances(
+        self, segment: _Segment, first: int, dtype: np.dtype
+    ) -> Iterator[np.ndarray | None]:
+        """Return an iterator over the variance of ln(factor) of each row, or `None`."""
         if self._node_errors is None:
             return repeat(None)
         if self._node_errors.is_linear:
-            ends = self._ends(self._node_errors.common, segment)
-            return self._linear_rows(segment, first, *ends, dtype)
+            lower, change = self._ends(self._node_errors.common, segment)
+            return self._linear_rows(segment, first, lower, change, dtype)
         variances = self._node_errors.between_rows(self._along_x, segment.lower)
         return self._quadratic_rows(segment, first, variances, dtype)
 
     @staticmethod
-    def _linear_rows(segment, first, lower, change, dtype):
+    def _linear_rows(
+        segment: _Segment,
+        first: int,
+        lower: np.ndarray,
+        change: np.ndarray,
+        dtype: np.dtype,
+    ) -> Iterator[np.ndarray]:
         lower, change = lower.astype(dtype), change.astype(dtype)
         row = np.empty(lower.size, dtype)
         for fraction in segment.fractions(first):
@@ -286,7 +317,9 @@ class ZeroPointRows:
             yield np.square(row, out=row)
 
     @staticmethod
-    def _quadratic_rows(segment, first, variances, dtype):
+    def _quadratic_rows(
+        segment: _Segment, first: int, variances: np.ndarray, dtype: np.dtype
+    ) -> Iterator[np.ndarray]:
         lower, shared, upper = variances.astype(dtype)
         row, part = np.empty((2, lower.size), dtype)
         for fraction in segment.fractions(first):
@@ -295,12 +328,14 @@ class ZeroPointRows:
             row += np.multiply(upper, dtype.type(fraction**2), out=part)
             yield row
 
-    def _ends(self, nodes, segment):
-        """Return the values of a segment's lower row of cells, and the change."""
+    def _ends(
+        self, nodes: np.ndarray, segment: _Segment
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lower row of cells of a segment, and its change to the upper."""
         lower = self._expand(nodes, segment.lower)
         return lower, self._expand(nodes, segment.upper) - lower
 
-    def _expand(self, nodes, cell):
+    def _expand(self, nodes: np.ndarray, cell: int) -> np.ndarray:
         """Interpolate one row of cells to the columns of the image."""
         return self._along_x.along(nodes[:, cell])
 

@@ -92,7 +92,7 @@ class CalibrationOptions:
         _refuse_factors(zpmap, self.zeropoint, self.method)
         new_unit = image_unit if counts_per_pixel == 1 else zpmap.image_unit
         unit_scale, unit_zeropoint = counts_per_pixel, self.zeropoint
-        if self.unit is not None:
+        if isinstance(self.unit, u.UnitBase):
             new_unit = self.unit
             unit_scale *= float((self.zeropoint * u.ABmag).to_value(new_unit))
             unit_zeropoint = float((1 * new_unit).to_value(u.ABmag))
@@ -248,8 +248,10 @@ def require_zeropoints(zpmap: object) -> ZeroPointMap:
 
 def warn_flags(key: MapKey | None, stacklevel: int = 3) -> None:
     """Warn if DR1 flags the field of a map in its band."""
+    if key is None:
+        return
     try:
-        flags = field_flags(key.field, key.band) if key is not None else ()
+        flags = field_flags(key.field, key.band)
     except KS4Error:
         # A field of another survey.
         flags = ()
