@@ -1,7 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Recognise images and catalogs that are calibrated already."""
+"""Recognise images and catalogs that were calibrated before."""
 
+from collections.abc import Mapping
 from numbers import Real
+from typing import Any
+
+from astropy.io import fits
 
 from ks4_ccd.exceptions import KS4Error
 
@@ -16,13 +20,13 @@ RECORD = (
     *("KS4ZPNEW", TIMES, "KS4ZPVER", "KS4ZPSUM", "KS4ZPDOI"),
 )
 
-# What the release's own function writes, and no other step of the pipeline does.
+# Written by the calibration of DR1 alone, by no other step of the pipeline.
 RELEASED = "GAIA DR3"
 
 
-def calibration_in(header):
+def calibration_in(header: fits.Header | Mapping[str, Any]) -> str | None:
     """
-    Return which calibration a header records.
+    Describe the calibration that a header records.
 
     Parameters
     ----------
@@ -31,7 +35,7 @@ def calibration_in(header):
     Returns
     -------
     calibration : str or `None`
-        Words for a message; `None` if there is no record.
+        Words for a message; `None` if the header records no calibration.
     """
     if "KS4ZPMAP" in header:
         # Those of a catalog have a map for each aperture.
@@ -42,13 +46,13 @@ def calibration_in(header):
         return f"as {', '.join(parts)} record"
     reference = str(header.get("PHOTREF", "")).strip().upper()
     if reference == RELEASED and "EMAGZERO" in header:
-        return f"by the release (PHOTREF {RELEASED}, EMAGZERO)"
+        return f"by DR1 (PHOTREF {RELEASED}, EMAGZERO)"
     return None
 
 
-def next_time(header):
+def next_time(header: fits.Header | Mapping[str, Any]) -> int:
     """
-    Return how many calibrations there are with the one to come.
+    Return the number of calibrations, including the next one.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def next_time(header):
     return times_in(header, 0) + 1
 
 
-def times_in(header, default):
+def times_in(header: fits.Header | Mapping[str, Any], default: int) -> int:
     """
     Return the number of calibrations that a header records.
 
@@ -78,8 +82,8 @@ def times_in(header, default):
         If KS4ZPNUM is not a number of calibrations.
     """
     times = header.get(TIMES, default)
-    known = isinstance(times, Real) and not isinstance(times, bool)
-    if not known or times % 1 or times < default:
+    is_number = isinstance(times, Real) and not isinstance(times, bool)
+    if not is_number or times % 1 or times < default:
         msg = (
             f"expected a number of calibrations in {TIMES}, found {times!r}: the "
             "record of the calibration was changed"

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The frame of a KS4 stack: where its pixels lie on the sky."""
+"""Place the pixels of a KS4 stack on the sky."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["STACK_SHAPE", "StackFrame", "first_pixel"]
 
 STACK_SHAPE = (22000, 22000)
-"""The shape ``(rows, columns)`` of a stack of the release."""
+"""The shape ``(rows, columns)`` of a stack of DR1."""
 
 # Pixels beside a stack that still count as its field, for a bad pointing.
 _MARGIN = 500
 
 
-def first_pixel(grid, binning=1):
+def first_pixel(grid: MapGrid, binning: float = 1) -> tuple[float, float]:
     """
     Return the coordinates of the first pixel of the image that a grid covers.
 
@@ -41,7 +41,8 @@ def first_pixel(grid, binning=1):
     x, y : float
         0-based pixel coordinates.
     """
-    return tuple(low + 0.5 + 0.5 / binning for low, _ in grid.extent)
+    (x, _), (y, _) = grid.extent
+    return x + 0.5 + 0.5 / binning, y + 0.5 + 0.5 / binning
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class StackFrame:
     binning: float = 1
 
     @classmethod
-    def of(cls, field, grid, binning=1):
+    def of(
+        cls, field: str | int | None, grid: MapGrid, binning: float = 1
+    ) -> StackFrame | None:
         """
         Return the frame of a field, `None` if it is not a KS4 field.
 
@@ -91,30 +94,27 @@ class StackFrame:
         try:
             return cls(field_number(field), field_center(field), grid, binning)
         except KS4Error:
-            # Maps may have fields of another survey: nothing is known of these.
+            # Maps may have fields of another survey.
             return None
 
     @property
-    def first_pixel(self):
+    def first_pixel(self) -> tuple[float, float]:
         """The coordinates ``(x, y)`` of the first pixel of the whole stack."""
         return first_pixel(self.grid, self.binning)
 
     @property
-    def middle(self):
+    def middle(self) -> tuple[float, float]:
         """The coordinates ``(x, y)`` of the centre of the field."""
-        return tuple(
-            first + (high - low - 1) / 2
-            for first, (low, high) in zip(
-                self.first_pixel, self.grid.extent, strict=True
-            )
-        )
+        (left, right), (bottom, top) = self.grid.extent
+        x, y = self.first_pixel
+        return x + (right - left - 1) / 2, y + (top - bottom - 1) / 2
 
     @property
-    def pixel_scale(self):
+    def pixel_scale(self) -> float:
         """The size of a pixel in arcsec."""
         return PIXEL_SCALE.to_value(u.arcsec) * self.binning
 
-    def pixels(self, ra, dec):
+    def pixels(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
         Return the pixels at which positions on the sky lie.
 
@@ -134,9 +134,9 @@ class StackFrame:
         x, y = self.middle
         return x - xi / pixel, y + eta / pixel
 
-    def is_near_stack(self, x, y):
+    def is_near_stack(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """
-        Return which pixels are on a stack of the release, or close to it.
+        Return which pixels are on a stack of DR1, or close to it.
 
         Parameters
         ----------

@@ -1,8 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What the header of an image says about the map that belongs to it."""
+"""Read the field, band and size of a stack from the header of an image."""
 
+from collections.abc import Mapping
 from numbers import Integral
+from typing import Any
 
+from astropy.io import fits
 from astropy.io.fits.card import Undefined
 
 from ks4_ccd.exceptions import KS4Error, MapMismatchError
@@ -12,7 +15,7 @@ from ks4_ccd.ks4.tiling import field_number, tile_name
 __all__ = ["band_of", "field_in", "frame_shape", "says"]
 
 
-def _value(header, keyword):
+def _value(header: fits.Header | Mapping[str, Any], keyword: str) -> Any:
     if not hasattr(header, "get"):
         msg = f"header must be a FITS header or a mapping, got {type(header).__name__}"
         raise KS4Error(msg)
@@ -22,25 +25,25 @@ def _value(header, keyword):
     return None if isinstance(value, Undefined) else value
 
 
-def says(header, *keywords):
-    """Return whether a header has a value for any of some keywords."""
+def says(header: fits.Header | Mapping[str, Any], *keywords: str) -> bool:
+    """Return whether a header has a value for any of these keywords."""
     return any(_value(header, keyword) is not None for keyword in keywords)
 
 
-def field_in(header):
+def field_in(header: fits.Header | Mapping[str, Any]) -> str:
     """
     Return the number of the field that a header names.
 
     Raises
     ------
     MapMismatchError
-        If FIELD1 and FIELD2 are missing, are no fields, or contradict each
+        If FIELD1 and FIELD2 are missing, do not name a field, or contradict each
         other.
     """
     number, tile = _value(header, "FIELD1"), _value(header, "FIELD2")
     if number is None and tile is None:
         msg = (
-            "the header has neither FIELD1 nor FIELD2, so its field is not known: set "
+            "the header has neither FIELD1 nor FIELD2, so its field is unknown: set "
             "FIELD1 to the number of the field, such as '0403'"
         )
         raise MapMismatchError(msg)
@@ -52,13 +55,13 @@ def field_in(header):
             number = int(number)
         field, own_tile = normalize_field(number)
     except KS4Error as error:
-        msg = f"the header's {keyword} names no field: {error}"
+        msg = f"the header's {keyword} does not name a field: {error}"
         raise MapMismatchError(msg) from error
     _check_tiles(field, FIELD1=own_tile, FIELD2=tile)
     return field
 
 
-def _check_tiles(field, **tiles):
+def _check_tiles(field: str, **tiles: str | None) -> None:
     try:
         expected = tile_name(field)
     except KS4Error:
@@ -68,19 +71,19 @@ def _check_tiles(field, **tiles):
         if tile not in (None, expected):
             msg = (
                 f"FIELD1 and FIELD2 of the header contradict each other: field {field} "
-                f"is tile {expected!r}, {keyword} says {tile!r}"
+                f"is tile {expected!r}, {keyword} contains {tile!r}"
             )
             raise MapMismatchError(msg)
 
 
-def band_of(header):
+def band_of(header: fits.Header | Mapping[str, Any]) -> str:
     """
     Return the band that a header names.
 
     Raises
     ------
     MapMismatchError
-        If FILTER is missing, or no band of the survey.
+        If FILTER is missing, or is not a band of KS4.
     """
     band = _value(header, "FILTER")
     allowed = ", ".join(BANDS)
@@ -93,9 +96,9 @@ def band_of(header):
     return band
 
 
-def frame_shape(header):
+def frame_shape(header: fits.Header | Mapping[str, Any]) -> tuple[int, int] | None:
     """
-    Return the shape of the whole image, `None` if the header does not say it.
+    Return the shape of the whole image, `None` if the header does not record it.
 
     Raises
     ------
@@ -112,4 +115,5 @@ def frame_shape(header):
                 f"pixels, a positive integer, got {value!r}"
             )
             raise MapMismatchError(msg)
-    return tuple(int(value) for value in size.values())
+    rows, columns = size.values()
+    return int(rows), int(columns)

@@ -1,12 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The names of fields, bands, modes and apertures that KS4 uses.
+Define the names of fields, bands, modes and apertures in KS4.
 
 Maps of other cameras have other names: only what concerns DR1 alone is checked
 against these.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ks4_ccd.exceptions import KS4Error
@@ -33,14 +34,14 @@ MODE_ALIASES = {"single": "single", "dual": "dual", "Idual": "dual"}
 _FIELD = re.compile(r"(?P<number>[0-9]{1,4})(?:\.(?P<tile>[0-9]{3}[+-][0-9]{2}))?")
 
 
-def normalize_field(name):
+def normalize_field(name: str | int) -> tuple[str, str | None]:
     """
     Return the four-digit number of a field, and its tile name if given.
 
     Parameters
     ----------
     name : str or int
-        A field as the release or a header writes it: ``"0403"``, ``403`` or
+        A field as written in DR1 or in a header: ``"0403"``, ``403`` or
         ``"0403.122-72"``.
 
     Returns
@@ -68,9 +69,9 @@ def normalize_field(name):
     return f"{int(match['number']):04d}", match["tile"]
 
 
-def canonical_key(key):
+def canonical_key(key: MapKey) -> MapKey:
     """
-    Return a key with the field and mode as KS4 writes them.
+    Return a key with the field and mode as written in KS4.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def canonical_key(key):
     return replace(key, field=field, mode=mode)
 
 
-def key_of_file(filename):
+def key_of_file(filename: str) -> MapKey:
     """
     Return the key of a file of DR1, or of a map that is named in the same way.
 
@@ -126,8 +127,8 @@ def key_of_file(filename):
     return key if mode == key.mode else replace(key, mode=mode)
 
 
-def sort_key(key):
-    """Return what sorts keys by field, band (blue first), mode and aperture."""
+def sort_key(key: MapKey) -> tuple:
+    """Return a sort key: by field, band (blue first), mode and aperture."""
     return (
         key.place,
         _rank(key.band, BANDS),
@@ -136,5 +137,5 @@ def sort_key(key):
     )
 
 
-def _rank(name, known):
+def _rank(name: str, known: Sequence[str]) -> tuple[int, str]:
     return (known.index(name), "") if name in known else (len(known), name)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Which fields are in KS4 DR1, and which of them the release flags."""
+"""List the fields of KS4 DR1, and the quality flags of DR1."""
 
 from functools import cache
 from importlib import resources
@@ -14,10 +14,10 @@ FLAGS = ("poor_flat", "stray_light", "satellite", "wrong_zp", "tracking")
 
 
 @cache
-def _release():
+def _facts() -> tuple[frozenset[int], dict[str, dict[int, str]]]:
     # The fields of DR1, and the bands of each field that each flag concerns.
-    fields = set()
-    flags = {name: {} for name in FLAGS}
+    fields: set[int] = set()
+    flags: dict[str, dict[int, str]] = {name: {} for name in FLAGS}
     text = resources.files("ks4_ccd.ks4").joinpath("data", "dr1_fields.txt")
     for line in text.read_text(encoding="ascii").splitlines():
         what, *words = line.split()
@@ -30,7 +30,7 @@ def _release():
     return frozenset(fields), flags
 
 
-def in_dr1(field):
+def in_dr1(field: str | int) -> bool:
     """
     Return whether a KS4 field is in the first data release.
 
@@ -46,7 +46,7 @@ def in_dr1(field):
     Raises
     ------
     KS4Error
-        If there is no such field.
+        If the field does not exist.
 
     Examples
     --------
@@ -54,13 +54,13 @@ def in_dr1(field):
     >>> in_dr1("0014"), in_dr1("0015")
     (True, False)
     """
-    fields, _ = _release()
+    fields, _ = _facts()
     return int(field_number(field)) in fields
 
 
-def field_flags(field, band):
+def field_flags(field: str | int, band: str) -> tuple[str, ...]:
     """
-    Return what the release flags about a field in a band.
+    Return the quality flags of DR1 for a field in a band.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def field_flags(field, band):
     Raises
     ------
     KS4Error
-        If there is no such field or band.
+        If the field or the band does not exist.
 
     Notes
     -----
@@ -98,5 +98,5 @@ def field_flags(field, band):
         msg = f"band must be one of {', '.join(BANDS)}, got {band!r}"
         raise KS4Error(msg)
     number = int(field_number(field))
-    _, flags = _release()
+    _, flags = _facts()
     return tuple(name for name in FLAGS if band in flags[name].get(number, ""))

@@ -1,12 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The record of the release: what it says of the archives, if it can be believed."""
+"""Read and check the record of DR1 at Zenodo: its archives and their checksums."""
+
+from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
+from typing import TYPE_CHECKING
 
 from ks4_ccd.exceptions import DownloadError
+
+if TYPE_CHECKING:
+    from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = ["ARCHIVES", "LANDING_PAGE", "RECORD", "Archive", "archives_in", "doi_of"]
 
@@ -23,7 +29,7 @@ ARCHIVES = {
     "astar": "KS4_DR1_AstroCalibNumStars_Maps.tar.gz",
 }
 
-# Those of the archives; which belongs to which, the record says.
+# Those of the archives; the record assigns them to the names.
 PUBLISHED_MD5 = (
     "4933225bf91bdeeadc3c00ee741c886f",
     "3f75a5b3c19c941f31b8efc21479b2e2",
@@ -40,7 +46,7 @@ _LARGEST_ARCHIVE = 4_000_000_000
 @dataclass(frozen=True)
 class Archive:
     """
-    An archive of the release, as the record describes it.
+    An archive of DR1, according to the record.
 
     Parameters
     ----------
@@ -51,7 +57,7 @@ class Archive:
     size : int
         In bytes.
     url : str
-        Where it is.
+        Its address.
     """
 
     name: str
@@ -60,27 +66,27 @@ class Archive:
     url: str
 
 
-def archives_in(content, source):
+def archives_in(content: bytes, source: str) -> dict[str, Archive]:
     """
     Read the record.
 
     Parameters
     ----------
     content : bytes
-        The record as Zenodo's API gives it, JSON.
+        The record in the JSON of Zenodo's API.
     source : str
-        Where it is from, for messages.
+        Its address, for messages.
 
     Returns
     -------
     archives : dict
-        By their names, the `Archive` of each of the release's archives that the
-        record has. Other files of the record are left out.
+        By its name, the `Archive` of each archive of DR1 that the record lists. Other
+        files of the record are left out.
 
     Raises
     ------
     DownloadError
-        If the record is not one, or says what cannot be true of the release.
+        If the content is not a record, or contradicts the published facts of DR1.
     """
     try:
         files = json.loads(content)["files"]
@@ -88,7 +94,7 @@ def archives_in(content, source):
     except DownloadError:
         raise
     except Exception as error:
-        # Anything may be in the place of anything else.
+        # Any value may have any type.
         start = content[:40].decode("ascii", "replace")
         msg = (
             f"{source} is not a record of files as Zenodo describes them "
@@ -102,29 +108,32 @@ def archives_in(content, source):
     return archives
 
 
-def _is_archive(name):
+def _is_archive(name: str) -> bool:
     if PureWindowsPath(name).name != name or name == ".." or "\0" in name:
-        msg = f"the record has a file {name!r}: a path in the place of a name"
+        msg = f"the record has a file {name!r}: a path instead of a name"
         raise DownloadError(msg)
     return name in ARCHIVES.values()
 
 
-def _archive(file):
+def _archive(file: dict) -> Archive:
     name, size, url = file["key"], file["size"], file["links"]["self"]
     if type(size) is not int or not 0 < size <= _LARGEST_ARCHIVE:
         msg = (
-            f"{name} has {size!r} bytes by the record: expected a number up to "
-            f"{_LARGEST_ARCHIVE}"
+            f"{name} has {size!r} bytes according to the record: expected a "
+            f"number up to {_LARGEST_ARCHIVE}"
         )
         raise DownloadError(msg)
     if not re.match("https?://", str(url)):
-        msg = f"{name} is at {url!r} by the record: expected an address with http"
+        msg = (
+            f"{name} is at {url!r} according to the record: expected an address with "
+            "http"
+        )
         raise DownloadError(msg)
     algorithm, _, md5 = file["checksum"].partition(":")
     if algorithm != "md5" or md5 not in PUBLISHED_MD5:
         msg = (
-            f"{name} has the checksum {file['checksum']!r} by the record, none of the "
-            "six of DR1: the record is wrong, or of another version"
+            f"{name} has the checksum {file['checksum']!r} according to the record, "
+            "none of the six of DR1: the record is wrong, or of another version"
         )
         raise DownloadError(msg)
     return Archive(name, md5, size, url)
@@ -133,12 +142,11 @@ def _archive(file):
 _DOI = "10.5281/zenodo.17336382"
 
 
-def doi_of(zpmap):
+def doi_of(zpmap: ZeroPointMap) -> str | None:
     """
-    Return the DOI of the release that a map is from, `None` for any other map.
+    Return the DOI of DR1 for a map of DR1, `None` for any other map.
 
-    Maps of the release are read from files with the release's names, and have
-    no edges.
+    Maps of DR1 are read from files with its names, and have no edges.
     """
     from_file = zpmap.key is not None and zpmap.source is not None
     return _DOI if from_file and not any(map(len, zpmap.grid.edges)) else None

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The KS4 tiling of the sky: which field a position is in, and where a field is.
+Compute the KS4 tiling of the sky: the field of a position, the centre of a field.
 
 The 2,749 tiles lie on rings of constant declination, two degrees apart. A
 ring at declination ``dec`` has ``ceil(180 cos(|dec| - 1 deg))`` tiles, the
@@ -48,14 +48,14 @@ _TILE = re.compile(r"\d{3}[+-]\d{2}")
 
 
 @cache
-def _centers():
+def _centers() -> tuple[np.ndarray, np.ndarray]:
     # RA and declination of all tiles in degrees, by field number.
     ra = np.concatenate([360 * np.arange(n) / n for n in _RING_COUNT])
     return ra, np.repeat(_RING_DEC, _RING_COUNT).astype(float)
 
 
 @cache
-def _tile_names():
+def _tile_names() -> tuple[str, ...]:
     ra, dec = _centers()
     whole = np.floor(ra + 0.5).astype(int)
     return tuple(
@@ -64,23 +64,23 @@ def _tile_names():
 
 
 @cache
-def _number_of_tile():
+def _number_of_tile() -> dict[str, int]:
     return {tile: number for number, tile in enumerate(_tile_names())}
 
 
 @cache
-def _field_names():
+def _field_names() -> np.ndarray:
     return np.array([f"{number:04d}" for number in range(_N_FIELDS)])
 
 
-def is_tile_name(field):
+def is_tile_name(field: str | int) -> bool:
     """Return whether a field is named by its tile alone, as ``"122-72"`` is."""
     return _TILE.fullmatch(str(field).strip()) is not None
 
 
-def field_number(field):
+def field_number(field: str | int) -> str:
     """
-    Return the number of a KS4 field, however the field is named.
+    Return the number of a KS4 field, given by its number or its tile.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def field_number(field):
     Raises
     ------
     KS4Error
-        If there is no such field, or if its number and its tile disagree.
+        If the field does not exist, or if its number and its tile disagree.
 
     Examples
     --------
@@ -104,9 +104,9 @@ def field_number(field):
     '0403'
     """
     if is_tile_name(field):
-        name = field.strip()
+        name = str(field).strip()
         if name not in _number_of_tile():
-            msg = f"field {field!r} is not a KS4 tile: there is none of that name"
+            msg = f"field {field!r} is not the name of a KS4 tile"
             raise KS4Error(msg)
         return f"{_number_of_tile()[name]:04d}"
     number, tile = normalize_field(field)
@@ -123,7 +123,7 @@ def field_number(field):
     return number
 
 
-def tile_name(field):
+def tile_name(field: str | int) -> str:
     """
     Return the tile name of a KS4 field.
 
@@ -140,7 +140,7 @@ def tile_name(field):
     Raises
     ------
     KS4Error
-        If there is no such field.
+        If the field does not exist.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def tile_name(field):
     return _tile_names()[int(field_number(field))]
 
 
-def field_center(field):
+def field_center(field: str | int) -> SkyCoord:
     """
     Return the centre of a KS4 field.
 
@@ -169,7 +169,7 @@ def field_center(field):
     Raises
     ------
     KS4Error
-        If there is no such field, or if its number and its tile disagree.
+        If the field does not exist, or if its number and its tile disagree.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def field_center(field):
     return SkyCoord(ra[number], dec[number], unit="deg", frame="icrs")
 
 
-def field_of(coord):
+def field_of(coord: SkyCoord) -> str | np.ndarray:
     """
     Return the KS4 field that a position is in.
 
@@ -235,21 +235,21 @@ def field_of(coord):
     return names if ra.ndim else str(names[()])
 
 
-def _icrs_degrees(coord):
+def _icrs_degrees(coord: SkyCoord) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(coord, (SkyCoord, BaseCoordinateFrame)):
         msg = f"coord must be a SkyCoord, got {type(coord).__name__}"
         raise KS4Error(msg)
     try:
         icrs = SkyCoord(coord).icrs
     except (ConvertError, ValueError, AttributeError) as error:
-        # AttributeError: astropy's own word for an AltAz without a location.
-        msg = f"coord cannot be brought to ICRS: {error}"
+        # astropy raises AttributeError for an AltAz without a location.
+        msg = f"coord cannot be transformed to ICRS: {error}"
         raise KS4Error(msg) from error
     return np.asarray(icrs.ra.deg), np.asarray(icrs.dec.deg)
 
 
-def _nearest_tile(ra, dec):
-    # The nearest centre among the tiles that hold each point. A tile reaches
+def _nearest_tile(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # The nearest centre among the tiles that contain each point. A tile reaches
     # less far than the next but one ring, and east and west of a point only
     # the next centre of each ring can be the nearest.
     nearest = np.clip(np.nan_to_num(dec), _SOUTHERNMOST, _NORTHERNMOST)
@@ -269,7 +269,9 @@ def _nearest_tile(ra, dec):
     return number, np.isfinite(best)
 
 
-def _closeness(ra, dec, center_ra, center_dec):
+def _closeness(
+    ra: np.ndarray, dec: np.ndarray, center_ra: np.ndarray, center_dec: np.ndarray
+) -> np.ndarray:
     # Larger the nearer the centre of a tile is; -inf outside the tile.
     xi, eta = project(ra, dec, center_ra, center_dec)
     inside = (np.abs(xi) <= _HALF_WIDTH) & (np.abs(eta) <= _HALF_WIDTH)

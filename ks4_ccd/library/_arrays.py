@@ -7,13 +7,16 @@ Nothing is unpickled, and no memory is allocated for the size that a header clai
 
 import io
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import MapFormatError
-from ks4_ccd.library._sources import MAX_ARRAY_BYTES, printable
+from ks4_ccd.library._sources import MAX_ARRAY_BYTES, Entry, Source, printable
 from ks4_ccd.maps.arrays import is_marked
+from ks4_ccd.maps.key import MapKey
 
 __all__ = ["check_together", "read_array", "read_once", "without_marks"]
 
@@ -25,14 +28,18 @@ _HEADER_READERS = {
 }
 
 # Bytes before the length of the header ends, and of that length.
-_HEADER_WIDTHS = {(1, 0): (10, 2), (2, 0): (12, 4), (3, 0): (12, 4)}
+_HEADER_WIDTHS: dict[tuple[int, ...], tuple[int, int]] = {
+    (1, 0): (10, 2),
+    (2, 0): (12, 4),
+    (3, 0): (12, 4),
+}
 
 # That of a map has 128 bytes; numpy takes seconds for some long ones that are damaged.
 _MOST_HEADER_BYTES = 1024
 _LONGEST_REASON = 200
 
 
-def read_array(data, key, path):
+def read_array(data: bytes, key: MapKey, path: str) -> np.ndarray:
     """
     Return the array in a map's .npy file.
 
@@ -69,12 +76,12 @@ def read_array(data, key, path):
     if len(shape) != 2 or min(shape) < 1:
         msg = f"{path} must be a 2D array of cells, got shape {shape}"
         raise MapFormatError(msg)
-    expected, there = math.prod(shape) * dtype.itemsize, len(data) - offset
-    if there != expected:
-        what = "is truncated" if there < expected else "has bytes after its array"
+    expected, found = math.prod(shape) * dtype.itemsize, len(data) - offset
+    if found != expected:
+        what = "is truncated" if found < expected else "has bytes after its array"
         msg = (
             f"{path} {what}: expected {expected} bytes for shape {shape} of {dtype}, "
-            f"found {there}"
+            f"found {found}"
         )
         raise MapFormatError(msg)
     array = np.frombuffer(data, dtype, offset=offset)
@@ -90,7 +97,7 @@ def read_array(data, key, path):
     return array
 
 
-def _read_header(data, path):
+def _read_header(data: bytes, path: str) -> tuple:
     if not data:
         msg = f"{path} is empty: expected a .npy file"
         raise MapFormatError(msg)
@@ -111,21 +118,21 @@ def _read_header(data, path):
         raise MapFormatError(msg) from error
 
 
-def _shortened(reason):
+def _shortened(reason: object) -> str:
     text = printable(reason)
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
-def _header_length(data):
+def _header_length(data: bytes) -> int:
     # For an unknown version, as much as numpy needs to report it.
     first, width = _HEADER_WIDTHS.get(tuple(data[6:8]), (16, 0))
     return first + int.from_bytes(data[8 : 8 + width], "little")
 
 
-# The maps of a release share a few headers, and numpy takes longer to parse one
+# The maps of DR1 share a few headers, and numpy takes longer to parse one
 # than everything else about an array.
 @lru_cache(maxsize=64)
-def _parse_header(header):
+def _parse_header(header: bytes) -> tuple:
     file = io.BytesIO(header)
     version = np.lib.format.read_magic(file)
     if version not in _HEADER_READERS:
@@ -135,7 +142,7 @@ def _parse_header(header):
     return shape, fortran_order, dtype, file.tell()
 
 
-def read_once(found):
+def read_once(found: list[tuple[Source, Entry]]) -> tuple[np.ndarray, str]:
     """
     Return the array that one or more entries contain.
 
@@ -166,25 +173,29 @@ def read_once(found):
         if not np.array_equal(array, other_array, equal_nan=True):
             msg = (
                 f"{first.path} and {other.path} are the same map and differ: keep the "
-                "one that is right"
+                "correct one"
             )
             raise MapFormatError(msg)
     return array, first.path
 
 
-def check_together(arrays, paths, empty_value=None):
+def check_together(
+    arrays: dict[str, np.ndarray],
+    paths: dict[str, str],
+    empty_value: float | None = None,
+) -> None:
     """
     Raise for arrays that cannot be one map.
 
     Parameters
     ----------
     arrays : dict
-        The arrays there are of ``values`` or components, ``error`` and
+        The existing arrays of ``values`` or components, ``error`` and
         ``count``, in this order.
     paths : dict
-        Where each of them came from.
+        The path of each of them.
     empty_value : float, optional
-        What the values of empty cells are, where no map may be all empty.
+        The value of empty cells, if at least one cell must have stars.
 
     Raises
     ------
@@ -215,7 +226,9 @@ def check_together(arrays, paths, empty_value=None):
         raise MapFormatError(msg)
 
 
-def without_marks(arrays, components, mark):
+def without_marks(
+    arrays: dict[str, np.ndarray], components: Sequence[str], mark: float
+) -> dict[str, np.ndarray]:
     """
     Return the components of a map without counts, NaN in its empty cells.
 
@@ -225,7 +238,7 @@ def without_marks(arrays, components, mark):
         The components by their names, and ``error`` if there are errors.
     components : tuple of str
     mark : float
-        What the release stores in empty cells.
+        The value of empty cells in DR1.
 
     Returns
     -------
@@ -234,12 +247,12 @@ def without_marks(arrays, components, mark):
     values = {name: arrays[name] for name in components}
     marked = is_marked(values.values(), arrays.get("error"), mark)
     if marked.all() and "error" not in arrays:
-        # With no mark to stand out from, a uniform map is a uniform map.
+        # Where no cell differs from the mark, the map is uniform, not empty.
         return {}
     return {name: np.where(marked, np.nan, array) for name, array in values.items()}
 
 
-def edges_of(array, path):
+def edges_of(array: np.ndarray | None, path: str | None) -> tuple[ArrayLike, ArrayLike]:
     """
     Return the edges of chips or amplifiers that a file contains.
 

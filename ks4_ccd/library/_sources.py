@@ -10,13 +10,20 @@ an entry's .npy file, and ``close()`` ends it.
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError
 from ks4_ccd.ks4.names import key_of_file
 from ks4_ccd.maps.key import MapKey
 
-__all__ = ["MAX_ARRAY_BYTES", "Entry", "FolderSource", "map_key", "printable"]
+__all__ = [
+    "MAX_ARRAY_BYTES",
+    "Entry",
+    "FolderSource",
+    "Source",
+    "map_key",
+    "printable",
+]
 
 # The largest map that the code of DR1 mentions has 220 x 220 cells: 0.4 MB.
 MAX_ARRAY_BYTES = 64 * 2**20
@@ -51,6 +58,15 @@ def map_key(filename: str) -> MapKey | None:
         return key_of_file(filename)
     except KS4Error:
         return None
+
+
+class Source(Protocol):
+    """A folder, an archive or a store of arrays."""
+
+    def keys(self) -> Iterable[MapKey]: ...
+    def find(self, *keys: MapKey) -> list[Entry]: ...
+    def read(self, entry: Entry) -> bytes: ...
+    def close(self) -> None: ...
 
 
 class FolderSource:

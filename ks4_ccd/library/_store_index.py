@@ -308,9 +308,9 @@ def _rows_in(
     record: bytes, row_class: type[_Row], name: str, path: object
 ) -> list[_Row]:
     try:
-        lines: list[list] = [json.loads(line) for line in record.split(b"\n")[1:]]
-        if all([*map(type, line)] == _TYPES[row_class] for line in lines):
-            return [row_class(*line) for line in lines]
+        rows: list[list] = [json.loads(line) for line in record.split(b"\n")[1:]]
+        if all([type(value) for value in row] == _TYPES[row_class] for row in rows):
+            return [row_class(*values) for values in rows]
         error = None
     except (ValueError, TypeError, RecursionError) as caught:
         error = caught

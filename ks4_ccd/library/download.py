@@ -94,7 +94,7 @@ def fetch(families=None, dest=".", *, progress=None, record=RECORD):
     >>> fetch("flux")
     Traceback (most recent call last):
         ...
-    ks4_ccd.exceptions.KS4Error: families must be one of zp, ..., got 'flux'
+    ks4_ccd.exceptions.OptionError: families must be one of zp, ..., got 'flux'
     """
     names = _archive_names(families)
     dest = as_path("dest", dest).absolute()

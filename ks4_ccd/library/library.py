@@ -1,13 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The maps of the release, wherever they lie."""
+"""Find and load maps in folders, archives and stores."""
 
 import os
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 
 from ks4_ccd.exceptions import (
@@ -25,7 +28,7 @@ from ks4_ccd.library._arrays import (
     read_once,
     without_marks,
 )
-from ks4_ccd.library._sources import FolderSource, printable
+from ks4_ccd.library._sources import Entry, FolderSource, Source, printable
 from ks4_ccd.library._store_file import STORE_SUFFIX
 from ks4_ccd.library._store_source import StoreSource
 from ks4_ccd.maps.grid import MapGrid
@@ -43,6 +46,10 @@ __all__ = [
     "what_is_there",
 ]
 
+Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One path or several."""
+
+_Map = TypeVar("_Map", ZeroPointMap, MisalignmentMap, OffsetMap)
 _PARTS = ("values", "error", "count")
 # The maps of these kinds that have no star at all are of no use.
 _EMPTY_VALUE = {"zeropoint": EMPTY_MARKS["zp"]}
@@ -113,36 +120,42 @@ class MapLibrary:
     ((55, 55), 'APER5')
     """
 
-    def __init__(self, path, *, image_shape=(22000, 22000)):
+    def __init__(
+        self,
+        path: Paths,
+        *,
+        image_shape: tuple[int, int] = (22000, 22000),
+    ) -> None:
         self.image_shape = tuple(MapGrid.for_image((1, 1), image_shape).image_shape)
         self.paths = as_paths(path)
         with ExitStack() as opened:
-            self._sources = []
+            sources: list[Source] = []
             for source in open_sources(self.paths):
                 opened.callback(source.close)
-                self._sources.append(source)
+                sources.append(source)
+            self._sources: list[Source] | None = sources
             self._opened = opened.pop_all()
 
-    def __enter__(self):
+    def __enter__(self) -> "MapLibrary":
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable, tuple]:
         self._open_sources()
         paths = [path.absolute() for path in self.paths]
         return partial(type(self), paths, image_shape=self.image_shape), ()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<MapLibrary: {', '.join(map(str, self.paths))}>"
 
-    def close(self):
+    def close(self) -> None:
         """Close archives and stores; loading a map is an error from then on."""
         self._opened.close()
         self._sources = None
 
-    def table(self):
+    def table(self) -> Table:
         """
         List the maps that can be loaded.
 
@@ -151,7 +164,7 @@ class MapLibrary:
         table : `~astropy.table.Table`
             A row per map, sorted: ``kind`` (``"zeropoint"``,
             ``"misalignment"`` or ``"offset"``), ``field``, ``tile`` (``""``
-            where no file name says it), ``band``, ``mode``, ``aperture``
+            where no file name contains it), ``band``, ``mode``, ``aperture``
             (``""`` where the kind has none), ``detector`` if any map has one, whether
             its ``values`` (both components of an offset), ``error`` and ``count``
             exist, and ``source``, the path of the values or of the first component.
@@ -161,12 +174,16 @@ class MapLibrary:
         for key in sorted(parts_there, key=order):
             if is_whole(key.kind, parts_there[key]):
                 own_key, path = _name_of(self._find(key))
-                parts = [True, *(part in parts_there[key] for part in _PARTS[1:])]
-                words = (key.kind, key.field, own_key.tile or "", key.band, key.mode)
-                words += (key.aperture or "", key.detector or "")
-                rows.append((*words, *parts, path))
-        names = ("kind", "field", "tile", "band", "mode", "aperture", "detector")
-        names += (*_PARTS, "source")
+                rows.append(
+                    (
+                        *(key.kind, key.field, own_key.tile or "", key.band, key.mode),
+                        *(key.aperture or "", key.detector or "", True),
+                        *(part in parts_there[key] for part in _PARTS[1:]),
+                        path,
+                    )
+                )
+        names = ["kind", "field", "tile", "band", "mode", "aperture", "detector"]
+        names += [*_PARTS, "source"]
         columns = list(zip(*rows, strict=True)) or [()] * len(names)
         table = Table(
             [
@@ -181,14 +198,14 @@ class MapLibrary:
 
     def zeropoint(
         self,
-        field,
-        band,
-        mode="single",
-        aperture="APER5",
+        field: str | int,
+        band: str,
+        mode: str = "single",
+        aperture: str = "APER5",
         *,
-        detector=None,
-        image_shape=None,
-    ):
+        detector: str | None = None,
+        image_shape: tuple[int, int] | None = None,
+    ) -> ZeroPointMap:
         """
         Return the zero-point map of a field.
 
@@ -219,9 +236,9 @@ class MapLibrary:
         Raises
         ------
         MapNotFoundError
-            If there is no such map; the message says which there are.
+            If the map does not exist; the message lists those that do.
         MapFormatError
-            If an array of the map is not as documented, or is there twice
+            If an array of the map is not as documented, or exists twice
             with different contents.
         GeometryError
             If the map has more cells than the image has pixels.
@@ -232,8 +249,14 @@ class MapLibrary:
         return self._load(ZeroPointMap, key, image_shape)
 
     def misalignment(
-        self, field, band, mode="single", *, detector=None, image_shape=None
-    ):
+        self,
+        field: str | int,
+        band: str,
+        mode: str = "single",
+        *,
+        detector: str | None = None,
+        image_shape: tuple[int, int] | None = None,
+    ) -> MisalignmentMap:
         """
         Return the misalignment map of a field.
 
@@ -259,9 +282,9 @@ class MapLibrary:
         Raises
         ------
         MapNotFoundError
-            If there is no such map; the message says which there are.
+            If the map does not exist; the message lists those that do.
         MapFormatError
-            If an array of the map is not as documented, or is there twice
+            If an array of the map is not as documented, or exists twice
             with different contents.
         GeometryError
             If the map has more cells than the image has pixels.
@@ -271,7 +294,15 @@ class MapLibrary:
         key = self._key("align", field, band, mode, None, detector)
         return self._load(MisalignmentMap, key, image_shape)
 
-    def offset(self, field, band, mode="single", *, detector=None, image_shape=None):
+    def offset(
+        self,
+        field: str | int,
+        band: str,
+        mode: str = "single",
+        *,
+        detector: str | None = None,
+        image_shape: tuple[int, int] | None = None,
+    ) -> OffsetMap:
         """
         Return the offset map of a field.
 
@@ -297,9 +328,9 @@ class MapLibrary:
         Raises
         ------
         MapNotFoundError
-            If there is no such map; the message says which there are.
+            If the map does not exist; the message lists those that do.
         MapFormatError
-            If an array of the map is not as documented, or is there twice
+            If an array of the map is not as documented, or exists twice
             with different contents.
         GeometryError
             If the map has more cells than the image has pixels.
@@ -309,7 +340,12 @@ class MapLibrary:
         key = self._key("dra", field, band, mode, None, detector)
         return self._load(OffsetMap, key, image_shape)
 
-    def for_header(self, header, mode="single", aperture="APER5"):
+    def for_header(
+        self,
+        header: fits.Header | Mapping[str, Any],
+        mode: str = "single",
+        aperture: str = "APER5",
+    ) -> ZeroPointMap:
         """
         Return the zero-point map that belongs to an image.
 
@@ -317,8 +353,8 @@ class MapLibrary:
         ----------
         header : `~astropy.io.fits.Header` or mapping
             The header of the image. FIELD1 (the number of the field) or else
-            FIELD2 (the name of its tile), and FILTER, say which map; KS4NAX1
-            and KS4NAX2, if both are there, the size of the whole image in
+            FIELD2 (the name of its tile), and FILTER, specify the map; KS4NAX1
+            and KS4NAX2, if both exist, the size of the whole image in
             pixels along x and y.
         mode, aperture : str, optional
             As in `zeropoint`.
@@ -330,9 +366,9 @@ class MapLibrary:
         Raises
         ------
         MapMismatchError
-            If a keyword is missing, or does not say what it should.
+            If a keyword is missing or wrong.
         MapNotFoundError
-            If there is no such map; the message says which there are.
+            If the map does not exist; the message lists those that do.
         MapFormatError
             If an array of the map is not as documented.
         """
@@ -344,30 +380,40 @@ class MapLibrary:
             image_shape=frame_shape(header),
         )
 
-    def _open_sources(self):
+    def _open_sources(self) -> list[Source]:
         if self._sources is None:
             msg = f"{self!r} is closed: load maps before closing it"
             raise KS4Error(msg)
         return self._sources
 
-    def _key(self, family, field, band, mode, aperture, detector):
+    def _key(
+        self,
+        family: str,
+        field: str | int,
+        band: str,
+        mode: str,
+        aperture: str | None,
+        detector: str | None,
+    ) -> MapKey:
         names = _field(field), band, mode, aperture
         given = MapKey(family, *names, detector=detector)
         key = canonical_key(given)
         # The number of a field of another survey need not have four digits.
         return key if key == given or self._find(key) else given
 
-    def _find(self, *keys):
+    def _find(self, *keys: MapKey) -> list[tuple[Source, Entry]]:
         sources = self._open_sources()
         return [(source, entry) for source in sources for entry in source.find(*keys)]
 
-    def _load(self, map_class, key, image_shape):
+    def _load(
+        self, map_class: type[_Map], key: MapKey, image_shape: tuple[int, int] | None
+    ) -> _Map:
         needed, optional = parts_of(key.kind)
         arrays, paths = {}, {}
         families = needed | optional
         found = defaultdict(list)
-        for source, entry in self._find(*map(key.with_family, families.values())):
-            found[entry.key.family].append((source, entry))
+        for each in self._find(*map(key.with_family, families.values())):
+            found[each[1].key.family].append(each)
         for part, family in families.items():
             if found[family]:
                 arrays[part], paths[part] = read_once(found[family])
@@ -391,10 +437,10 @@ class MapLibrary:
         with _naming(paths | {None: source}):
             return map_class(**arrays, grid=grid, key=own_key, source=source)
 
-    def _message_for(self, missing):
+    def _message_for(self, missing: MapKey) -> str:
         return what_is_there(missing, self._parts_there(), self.paths)
 
-    def _parts_there(self):
+    def _parts_there(self) -> dict[MapKey, set[str]]:
         # {key of the first array: names of the arrays that are there}
         parts_there = defaultdict(set)
         for source in self._open_sources():
@@ -405,7 +451,7 @@ class MapLibrary:
         return parts_there
 
 
-def _field(field):
+def _field(field: str | int) -> str:
     # A number may be one of another survey; the name of a tile is one of KS4.
     name = str(field).strip() if isinstance(field, str | int) else field
     is_tile = isinstance(name, str) and is_tile_name(name.rpartition(".")[2])
@@ -413,7 +459,7 @@ def _field(field):
 
 
 @contextmanager
-def _naming(paths):
+def _naming(paths: dict[str | None, str]) -> Iterator[None]:
     """Put the path of the array that is wrong in front of an error's message."""
     try:
         yield
@@ -422,14 +468,14 @@ def _naming(paths):
         raise type(error)(msg) from error
 
 
-# Nearly all maps of a release have one grid: it need not be checked each time.
+# Nearly all maps of DR1 have one grid: it need not be checked each time.
 @lru_cache(maxsize=16)
-def _plain_grid(shape, image_shape):
+def _plain_grid(shape: tuple[int, int], image_shape: tuple[int, int]) -> MapGrid:
     return MapGrid.for_image(shape, image_shape)
 
 
-def _name_of(found):
-    # The key with the tile, if a file name says it, and the first path.
+def _name_of(found: list[tuple[Source, Entry]]) -> tuple[MapKey, str]:
+    # The key with the tile, if a file name contains it, and the first path.
     keys = [entry.key for _, entry in found]
     with_tile = [own_key for own_key in keys if own_key.tile is not None]
     return (with_tile or keys)[0], found[0][1].path
@@ -438,26 +484,28 @@ def _name_of(found):
 _KINDS = tuple(dict.fromkeys(kind for kind, _ in FAMILIES.values()))
 _MOST_FIELDS_LISTED = 12
 _OF_NO_RELEASE = (
-    "; the release has none, as its misalignment maps have no direction: build one "
+    "; DR1 has none, as its misalignment maps have no direction: build one "
     "from a star table with build_offset_map"
 )
 
 
-def order(key):
-    """Return what sorts keys by kind, field, band (blue first), mode and aperture."""
+def order(key: MapKey) -> tuple:
+    """Return a sort key: by kind, field, band (blue first), mode and aperture."""
     return (
         _KINDS.index(key.kind),
         *sort_key(key),
     )
 
 
-def is_whole(kind, parts):
+def is_whole(kind: str, parts: set[str]) -> bool:
     """Return whether ``parts`` are enough for a map of that kind."""
     needed, _ = parts_of(kind)
     return parts >= set(needed)
 
 
-def what_is_there(missing, parts_there, paths):
+def what_is_there(
+    missing: MapKey, parts_there: dict[MapKey, set[str]], paths: Iterable[Path]
+) -> str:
     """
     Return the message that a map does not exist, with those that do.
 
@@ -498,22 +546,22 @@ def what_is_there(missing, parts_there, paths):
     return f"{msg} and {more} more" if more > 0 else msg
 
 
-def _variants(keys):
+def _variants(keys: list[MapKey]) -> str:
     # "R single (APER3, APER5), I single (AUTO)"
     apertures = defaultdict(list)
     for key in keys:
-        apertures[f"{key.band} {key.mode}"].append(key.aperture)
+        apertures[f"{key.band} {key.mode}"].append(key.aperture or "")
     return ", ".join(
-        name if None in kept else f"{name} ({', '.join(kept)})"
+        f"{name} ({', '.join(kept)})" if any(kept) else name
         for name, kept in apertures.items()
     )
 
 
-def as_paths(path):
+def as_paths(path: Paths) -> tuple[Path, ...]:
     """Return one path, or a list of them, as a tuple of `~pathlib.Path`."""
-    several = isinstance(path, (list, tuple, set, frozenset))
+    several = [path] if isinstance(path, str | os.PathLike) else path
     try:
-        paths = tuple(map(Path, path if several else [path]))
+        paths = tuple(Path(one) for one in several)
     except TypeError as error:
         msg = f"path must be a path or a list of paths, got {path!r}"
         raise KS4Error(msg) from error
@@ -523,7 +571,7 @@ def as_paths(path):
     return paths
 
 
-def open_sources(paths):
+def open_sources(paths: Iterable[Path]) -> Iterator[Source]:
     """
     Open the sources at paths, one after the other.
 
@@ -545,7 +593,7 @@ def open_sources(paths):
             archives = [file for file in files if _is_archive(file)]
         else:
             _check_file(path)
-            archives = [path]
+            archives = [os.fspath(path)]
         for archive in archives:
             real_path = os.path.realpath(archive)
             if real_path not in archives_seen:
@@ -554,8 +602,8 @@ def open_sources(paths):
                 yield (StoreSource if is_store else ArchiveSource)(archive)
 
 
-def _files_in(folder):
-    def refuse(error):
+def _files_in(folder: Path) -> list[str]:
+    def refuse(error: OSError) -> None:
         folder = printable(error.filename)
         msg = f"cannot read the folder {folder}: {error.strerror}"
         raise KS4Error(msg) from error
@@ -567,14 +615,14 @@ def _files_in(folder):
     ]
 
 
-def _is_archive(file):
+def _is_archive(file: str | os.PathLike[str]) -> bool:
     name = os.path.basename(file)
-    # `._name` is what macOS puts beside a file for itself.
+    # macOS puts files `._name` beside others.
     is_named_so = archive_name(name) is not None and not name.startswith(".")
     return is_named_so and os.path.isfile(file)
 
 
-def _check_file(path):
+def _check_file(path: Path) -> None:
     name = printable(path)
     if not os.path.lexists(path):
         msg = f"{name} does not exist: expected a folder, an archive or a store of maps"
