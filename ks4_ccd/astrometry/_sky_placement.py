@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Placement of an image on a KS4 stack through the sky."""
+"""Locate an image on a KS4 stack through its positions on the sky."""
 
 import copy
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -11,14 +13,17 @@ from astropy.wcs.utils import wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
 from ks4_ccd.exceptions import GeometryError
-from ks4_ccd.ks4.frame import STACK_SHAPE
+from ks4_ccd.ks4.frame import STACK_SHAPE, StackFrame
 
 __all__ = ["SkyPlacement", "sky_positions"]
 
-# Pixels between two placements that still agree.
+# RA and declination in degrees.
+_Position = tuple[np.ndarray, np.ndarray]
+
+# Largest difference in pixels between placements that agree.
 _TOLERANCE = 1
-# What SIP may add to a linear part that agrees, in cells: the zero point of a
-# tenth of a cell away is the same.
+# Largest additional difference by SIP, in cells: the zero point does not change over
+# a tenth of a cell.
 _SIP_TOLERANCE = 0.1
 # Pixels along a side of the image that are compared, the corners among them.
 _POINTS = 5
@@ -26,27 +31,31 @@ _POINTS = 5
 
 class SkyPlacement:
     """
-    The pixels of a stack at which the WCS of an image puts its pixels.
+    The pixels of an image on a stack, according to the WCS of the image.
 
     Parameters
     ----------
     positions : list of tuple of 1D `~numpy.ndarray`
         The sky positions of some pixels, as `sky_positions` returns them.
     own : 2D `~numpy.ndarray`
-        The 0-based coordinates of these pixels in the image, ``[i, (x, y)]``:
-        a square array of them, row by row, the corners included.
+        The 0-based coordinates of these pixels in the image, ``[i, (x, y)]``: a
+        regular array of points, row by row, that includes the corners.
     frame : `~ks4_ccd.ks4.frame.StackFrame`
         The frame of the stack.
     """
 
-    def __init__(self, positions, own, frame):
+    def __init__(
+        self, positions: Sequence[_Position], own: np.ndarray, frame: StackFrame
+    ) -> None:
         self.frame, self.own = frame, own
         self._sky = positions[-1]
         self.reached = [np.stack(frame.pixels(*sky), axis=1) for sky in positions]
         self._shifts = [there - own for there in self.reached]
 
     @classmethod
-    def of(cls, wcs, image_shape, frame):
+    def of(
+        cls, wcs: object, image_shape: Sequence[int], frame: StackFrame | None
+    ) -> "SkyPlacement | None":
         """
         Return the placement of an image, `None` without a frame or celestial WCS.
 
@@ -54,6 +63,7 @@ class SkyPlacement:
         ----------
         wcs : `~astropy.wcs.WCS`, `~gwcs.wcs.WCS` or `None`
         image_shape : tuple of int
+            The shape ``(rows, columns)`` of the image.
         frame : `~ks4_ccd.ks4.frame.StackFrame` or `None`
 
         Raises
@@ -70,20 +80,20 @@ class SkyPlacement:
             return None
         if not np.isfinite(positions).all():
             msg = (
-                "the WCS of the image gives no position on the sky for some of its "
+                "the WCS of the image has no position on the sky for some of its "
                 "pixels: correct it, or remove it (ccd.wcs = None)"
             )
             raise GeometryError(msg)
         return cls(positions, own, frame)
 
     @property
-    def is_elsewhere(self):
-        """Whether the image is nowhere near the stack."""
+    def is_elsewhere(self) -> bool:
+        """Whether the image is entirely outside the stack."""
         return not self.frame.is_near_stack(*self.reached[-1].T).any()
 
     @property
-    def is_binned_stack(self):
-        """Whether the image is a whole stack of the release in larger pixels."""
+    def is_binned_stack(self) -> bool:
+        """Whether the image is a full, binned stack of DR1."""
         columns, rows = self.own[-1] + 1
         binning = np.array([STACK_SHAPE[1] / columns, STACK_SHAPE[0] / rows])
         expected = (self.own - self.own[-1] / 2) * binning
@@ -91,35 +101,36 @@ class SkyPlacement:
         return bool((off <= _TOLERANCE * binning).all())
 
     @property
-    def origin(self):
+    def origin(self) -> tuple[float, float] | None:
         """
-        The coordinates ``(x, y)`` of the image's first pixel on the stack.
+        The 0-based pixel position ``(x, y)`` of the image's first pixel on the stack.
 
-        In whole pixels from the first one of the stack; `None` for an image
-        that is not a part of the stack, pixel by pixel.
+        It is a whole number of pixels from the first pixel of the stack; `None`
+        for an image that is not, pixel by pixel, a part of the stack.
         """
         first = np.array(self.frame.first_pixel)
         for shifts in self._shifts:
             if np.isfinite(shifts).all():
-                place = tuple((first + np.rint(shifts.mean(axis=0) - first)).tolist())
+                x, y = (first + np.rint(shifts.mean(axis=0) - first)).tolist()
+                place = x, y
                 if self.agrees(place):
                     return place
         return None
 
-    def agrees(self, place):
-        """Return whether an image whose first pixel is at ``place`` is here."""
+    def agrees(self, place: Sequence[float]) -> bool:
+        """Return whether the WCS confirms that the first pixel is at ``place``."""
         off = [np.abs(shifts - place).max() for shifts in self._shifts]
         cell = min(self.frame.grid.cell_size)
-        # NaN agrees with nothing.
+        # Comparisons with NaN are false.
         within = all(one <= max(_TOLERANCE, _SIP_TOLERANCE * cell) for one in off)
         return bool(within and min(off) <= _TOLERANCE)
 
-    def distance(self, place):
-        """Return how far in pixels the farthest pixel is from a placement."""
+    def distance(self, place: Sequence[float]) -> float:
+        """Return the largest distance of a pixel from a placement, in pixels."""
         return np.hypot(*(self._shifts[-1] - place).T).max()
 
-    def described(self):
-        """Return in words where the WCS puts the image, and how it was changed."""
+    def described(self) -> str:
+        """Describe position and orientation of the image for messages."""
         if self.is_elsewhere:
             lon, lat = (angle[len(angle) // 2] for angle in self._sky)
             center = self.frame.center
@@ -135,7 +146,7 @@ class SkyPlacement:
             f"({last[0]:.1f}, {last[1]:.1f}): {self._change()}"
         )
 
-    def _change(self):
+    def _change(self) -> str:
         if self.origin is not None:
             return "the image is a part of the stack that begins there"
         corners = self.reached[-1][[0, _POINTS - 1, -_POINTS]]
@@ -152,22 +163,22 @@ class SkyPlacement:
             changes.append(f"rotated by {angle:.4g} deg")
         scales = np.hypot(*along_x), np.hypot(*along_y)
         if np.abs(np.subtract(scales, 1)).max() > 2e-4:
-            scales = (f"{scale * self.frame.pixel_scale:.4g}" for scale in scales)
-            changes.append(f"of pixels of {' x '.join(scales)} arcsec")
+            sizes = (f"{scale * self.frame.pixel_scale:.4g}" for scale in scales)
+            changes.append(f"of pixels of {' x '.join(sizes)} arcsec")
         return f"the image is {' and '.join(changes) or 'resampled'}"
 
 
-def sky_positions(wcs, x, y):
+def sky_positions(wcs: object, x: np.ndarray, y: np.ndarray) -> list[_Position]:
     """
     Return the positions of pixels on the sky according to a celestial WCS.
 
-    A WCS with SIP has two: by its linear part, and by all of it.
+    A WCS with SIP has two for each pixel: without and with SIP.
 
     Parameters
     ----------
     wcs : `~astropy.wcs.WCS`, `~gwcs.wcs.WCS` or `None`
         The WCS of an image, of any projection and celestial frame. Lookup
-        tables (CPDIS, D2IM) are left out: they hold the correction by an
+        tables (CPDIS, D2IM) are ignored: they contain the correction by an
         offset map.
     x, y : 1D `~numpy.ndarray`
         0-based pixel coordinates.
@@ -191,7 +202,7 @@ def sky_positions(wcs, x, y):
         else:
             found = []
     except (ValueError, ArithmeticError, TypeError, u.UnitsError) as error:
-        # wcslib's own errors are ValueErrors of several lines.
+        # The errors of wcslib are ValueErrors of several lines.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = (
             f"the WCS of the image cannot be evaluated ({reason}): correct it, or "
@@ -201,9 +212,9 @@ def sky_positions(wcs, x, y):
     return [position for position in found if position is not None]
 
 
-def _of_fits(wcs, sip, x, y):
+def _of_fits(wcs: WCS, sip: Any, x: np.ndarray, y: np.ndarray) -> _Position | None:
     bare = WCS(naxis=wcs.naxis)
-    # A copy, because its first evaluation completes it.
+    # A copy, because the first evaluation modifies it.
     bare.wcs, bare.sip = copy.deepcopy(wcs.wcs), sip
     pixels = np.tile(bare.wcs.crpix - 1, (len(x), 1))
     pixels[:, 0], pixels[:, 1] = x, y
@@ -213,20 +224,20 @@ def _of_fits(wcs, sip, x, y):
     try:
         frame = wcs_to_celestial_frame(bare)
     except ValueError:
-        # Coordinates of a planet, or of a frame of somebody's own.
+        # Coordinates of a planet, or of a private frame.
         return None
     if frame.name == "icrs":
         return lon, lat
     return _icrs(SkyCoord(lon, lat, unit="deg", frame=frame))
 
 
-def _of_any(wcs, x, y):
+def _of_any(wcs: Any, x: np.ndarray, y: np.ndarray) -> _Position | None:
     if isinstance(wcs, BaseLowLevelWCS) and not isinstance(wcs, BaseHighLevelWCS):
         wcs = HighLevelWCSWrapper(wcs)
     if not isinstance(wcs, BaseHighLevelWCS) or wcs.low_level_wcs.pixel_n_dim != 2:
         return None
     if getattr(wcs, "bounding_box", None) is not None:
-        # That of a whole image does not hold for a part of it.
+        # The bounding box of a full image does not apply to a part of it.
         wcs = copy.deepcopy(wcs)
         wcs.bounding_box = None
     world = wcs.pixel_to_world(x, y)
@@ -236,10 +247,10 @@ def _of_any(wcs, x, y):
     return None
 
 
-def _icrs(coordinates):
+def _icrs(coordinates: SkyCoord) -> _Position | None:
     try:
         icrs = coordinates.icrs
     except (ConvertError, ValueError, AttributeError):
-        # Nothing is known of where such a frame is, an AltAz without a time say.
+        # The frame does not transform to ICRS, such as an AltAz without a time.
         return None
     return icrs.ra.deg, icrs.dec.deg

@@ -1,7 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Placement of an image on the grid of a map, and whether they belong together."""
+"""Locate an image on the grid of a map, and check that they belong together."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from astropy.nddata import Cutout2D
 
 from ks4_ccd.astrometry._sky_placement import (
     SkyPlacement,
@@ -10,6 +13,8 @@ from ks4_ccd.astrometry._sky_placement import (
 from ks4_ccd.exceptions import GeometryError, MapMismatchError
 from ks4_ccd.ks4.frame import StackFrame, first_pixel
 from ks4_ccd.ks4.header import band_of, field_in, frame_shape, says
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
 
 __all__ = [
     "check_belongs",
@@ -36,16 +41,16 @@ _UNCHANGED = (
 )
 
 
-def check_belongs(header, key):
+def check_belongs(header: Mapping, key: MapKey | None) -> None:
     """
-    Refuse a map of another field or band than the image's.
+    Refuse a map whose field or band is not that of the image.
 
     Parameters
     ----------
     header : mapping
-        The header of the image. What it does not say cannot disagree.
+        The header of the image. Keywords that it does not contain are not compared.
     key : `~ks4_ccd.MapKey` or `None`
-        The key of the map; without one there is nothing to compare.
+        The key of the map; without one nothing is compared.
 
     Raises
     ------
@@ -54,64 +59,75 @@ def check_belongs(header, key):
     """
     if key is None:
         return
-    for what, said, keywords, read in (
+    for what, expected, keywords, read in (
         ("field", key.field, ("FIELD1", "FIELD2"), field_in),
         ("band", key.band, ("FILTER",), band_of),
     ):
-        if says(header, *keywords) and read(header) != said:
+        if says(header, *keywords) and read(header) != expected:
             own = read(header)
-            msg = f"the image is of {what} {own}, the map of {what} {said}: {key}"
+            msg = f"the image is of {what} {own}, the map of {what} {expected}: {key}"
             raise MapMismatchError(msg)
 
 
-def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None, binning=1):
+def find_origin(
+    header: Mapping,
+    wcs: object,
+    image_shape: Sequence[int],
+    grid: MapGrid,
+    origin: Sequence[float] | Cutout2D | None = None,
+    *,
+    field: str | None = None,
+    binning: float = 1,
+) -> tuple[float, float]:
     """
-    Return where on the grid of a map an image begins.
+    Return the position of an image's first pixel on the frame of a map.
 
     Parameters
     ----------
     header : mapping
         The header of the image.
     wcs : `~astropy.wcs.WCS`, `~gwcs.wcs.WCS` or `None`
-        Its world coordinate system.
+        The world coordinate system of the image.
     image_shape : tuple of int
-        Its shape ``(rows, columns)``.
+        The shape ``(rows, columns)`` of the image.
     grid : `~ks4_ccd.MapGrid`
         The grid of the map.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        The answer, where the caller has it: 0-based pixel coordinates
-        ``(x, y)`` on the whole stack of the image's first pixel, or the
-        cut-out of the whole stack that records them.
+        The 0-based pixel position ``(x, y)`` of the image's first pixel on the
+        frame of the map, or the cut-out of the full stack that records it, where
+        the caller specifies it.
     field : str, optional
         The field of the map, if its key names one.
     binning : float, optional
-        The number of the stack's pixels along a side of one of the image's;
+        The number of pixels of the frame along a side of a pixel of the image;
         ``grid`` and all coordinates are then those of the binned image.
 
     Returns
     -------
     x, y : float
-        0-based pixel coordinates of the image's first pixel.
+        The 0-based pixel position of the image's first pixel on the frame of the
+        map.
 
     Raises
     ------
     GeometryError
         If the image is not 2D or does not lie within the grid, if its
-        placement is not known, or if ``origin``, WCS, shape, LTV1 and LTV2,
+        placement is unknown, or if ``origin``, WCS, shape, LTV1 and LTV2,
         KS4NAX1 and KS4NAX2 contradict each other.
 
     Notes
     -----
-    The placement is ``origin``, or else that of the whole stack if the image
-    has its shape, or else that of the WCS, or else that of LTV1 and LTV2.
+    The placement is taken from ``origin``, or else from the shape of the image if
+    that is the shape of the full stack, or else from the WCS, or else from LTV1 and
+    LTV2.
 
     For a KS4 field (of the map, or else of FIELD1 or FIELD2) any celestial
-    WCS determines the pixel of the stack at which each pixel of the image
-    lies. The placement has to agree with it to one pixel, at the corners and
-    between them. LTV1 and LTV2 remain in a header when the image is cut
-    again: the WCS takes precedence, and without a celestial WCS they are not
-    used. A map of a field that is not of KS4, or of no field, is placed by
-    the shape of the image, or else by LTV1 and LTV2.
+    WCS determines the pixel of the stack for each pixel of the image. The
+    placement has to agree with it to one pixel, at the corners and between
+    them. LTV1 and LTV2 remain in a header when the image is cut again: the WCS
+    takes precedence, and without a celestial WCS they are not used. For a map
+    of a field that is not of KS4, or of no field, the placement follows from the
+    shape of the image, or else from LTV1 and LTV2.
     """
     shape = _checked_shape(image_shape)
     ltv = None if origin is not None else ltv_origin(header)
@@ -119,7 +135,7 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None, binn
     is_keyed = field is not None
     if not is_keyed and says(header, "FIELD1", "FIELD2"):
         field = field_in(header)
-    # LTV1 and LTV2 of another camera may count from its raw frame, or its mosaic.
+    # LTV1 and LTV2 of another camera may be relative to its raw frame or its mosaic.
     whole = shape == grid.image_shape and (ltv in (None, (0, 0)) or not is_keyed)
     if is_keyed or not whole:
         check_stack_size(header, grid)
@@ -129,7 +145,7 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None, binn
         _check_shape_of_cutout(origin, shape)
         sky = SkyPlacement.of(getattr(origin, "wcs", None), shape, frame)
     if sky is not None and not is_keyed:
-        # FIELD1 may be another survey's, and a map of a binned stack is of its pixels.
+        # FIELD1 may be that of another survey, and a map may be that of a binned stack.
         unknown = sky.is_elsewhere or (whole and sky.is_binned_stack)
         sky = None if unknown else sky
     if origin is not None:
@@ -137,24 +153,26 @@ def find_origin(header, wcs, image_shape, grid, origin=None, *, field=None, binn
     elif whole:
         place, by = first_pixel(grid, binning), "the shape of the whole stack"
     elif sky is not None:
-        place, by = sky.origin, "the WCS"
-        if place is None and ltv is not None:
-            place, by = ltv, "LTV1 and LTV2"
+        by = "LTV1 and LTV2" if sky.origin is None else "the WCS"
+        found = ltv if sky.origin is None else sky.origin
+        if found is None:
+            raise GeometryError(_contradiction(sky, None, by))
+        place = found
     elif ltv is not None:
         if not sky_positions(wcs, np.zeros(1), np.zeros(1)):
             raise GeometryError(_unverified(ltv))
         place, by = ltv, "LTV1 and LTV2"
     else:
         raise GeometryError(_unknown(shape, grid))
-    if sky is not None and (place is None or not sky.agrees(place)):
+    if sky is not None and not sky.agrees(place):
         raise GeometryError(_contradiction(sky, place, by))
     check_inside(place, shape, grid, by)
     return place
 
 
-def given_origin(origin):
+def given_origin(origin: Sequence[float] | Cutout2D) -> tuple[float, float]:
     """
-    Return the coordinates that ``origin`` gives.
+    Return the coordinates that the argument ``origin`` contains.
 
     Parameters
     ----------
@@ -167,16 +185,12 @@ def given_origin(origin):
     Raises
     ------
     GeometryError
-        If it is neither.
+        If it is neither two numbers nor a cut-out.
     """
-    if hasattr(origin, "origin_original"):
-        # A partial cut-out counts its own pixels from beyond the image's edge.
-        return tuple(
-            float(there - here)
-            for there, here in zip(
-                origin.origin_original, origin.origin_cutout, strict=True
-            )
-        )
+    if isinstance(origin, Cutout2D):
+        # The first pixel of a partial cut-out is outside the original image.
+        (x, y), (own_x, own_y) = origin.origin_original, origin.origin_cutout
+        return float(x - own_x), float(y - own_y)
     try:
         x, y = (float(value) for value in origin)
     except (TypeError, ValueError):
@@ -189,7 +203,7 @@ def given_origin(origin):
     return x, y
 
 
-def ltv_origin(header):
+def ltv_origin(header: Mapping) -> tuple[float, float] | None:
     """
     Return the origin that LTV1 and LTV2 record, `None` without them.
 
@@ -201,20 +215,20 @@ def ltv_origin(header):
     if not says(header, "LTV1", "LTV2"):
         return None
     try:
-        # IRAF leaves out what is 0.
+        # IRAF omits keywords with the value 0.
         shift = [float(_value(header, keyword, 0)) for keyword in ("LTV1", "LTV2")]
     except (TypeError, ValueError):
         shift = [np.nan]
     if not np.isfinite(shift).all():
         msg = f"LTV1 and LTV2 of the header must be two numbers: {_REMEDY}"
         raise GeometryError(msg)
-    # Not the negative, which of 0 is shown as -0.
-    return tuple(0 - value for value in shift)
+    # Subtracted from 0, because the negative of 0 is printed as -0.
+    return 0 - shift[0], 0 - shift[1]
 
 
-def check_stack_size(header, grid):
+def check_stack_size(header: Mapping, grid: MapGrid) -> None:
     """
-    Refuse a map whose grid covers an image of another size than the stack's.
+    Refuse a map whose grid does not have the size of the stack.
 
     Parameters
     ----------
@@ -225,7 +239,7 @@ def check_stack_size(header, grid):
     Raises
     ------
     GeometryError
-        If KS4NAX1 and KS4NAX2 are not the size of the image that it covers.
+        If KS4NAX1 and KS4NAX2 are not the size of the image that the grid covers.
     """
     size = frame_shape(header)
     if size not in (None, grid.image_shape):
@@ -239,23 +253,26 @@ def check_stack_size(header, grid):
         raise GeometryError(msg)
 
 
-def check_inside(place, image_shape, grid, by):
+def check_inside(
+    place: Sequence[float], image_shape: Sequence[int], grid: MapGrid, by: str
+) -> None:
     """
-    Refuse an image that reaches beyond the map.
+    Refuse an image that extends beyond the map.
 
     Parameters
     ----------
     place : tuple of float
-        The coordinates ``(x, y)`` of its first pixel.
+        The 0-based pixel position ``(x, y)`` of the image's first pixel.
     image_shape : tuple of int
+        The shape ``(rows, columns)`` of the image.
     grid : `~ks4_ccd.MapGrid`
     by : str
-        What this placement is according to.
+        The source of this placement, for the message.
 
     Raises
     ------
     GeometryError
-        If it does.
+        If the image extends beyond the map by more than half a pixel.
     """
     for axis, length in enumerate(reversed(image_shape)):
         first, last = place[axis], place[axis] + length
@@ -265,49 +282,56 @@ def check_inside(place, image_shape, grid, by):
             msg = (
                 f"according to {by} the image covers the pixels {first:g} to {last:g} "
                 f"along {'xy'[axis]}, the map only {lowest:g} to {highest:g}: it is "
-                "not part of the stack that the map is of"
+                "not part of the stack that the map covers"
             )
             raise GeometryError(msg)
 
 
-def refuse_contradiction(wcs, image_shape, frame, place, by):
+def refuse_contradiction(
+    wcs: object,
+    image_shape: Sequence[int],
+    frame: StackFrame,
+    place: Sequence[float],
+    by: str,
+) -> None:
     """
     Refuse a placement that a WCS contradicts.
 
     Parameters
     ----------
     wcs : `~astropy.wcs.WCS` or `None`
-        The WCS of an image: `None`, or one without the sky, contradicts nothing.
+        The WCS of an image; without a celestial one there is no contradiction.
     image_shape : tuple of int
+        The shape ``(rows, columns)`` of the image.
     frame : `~ks4_ccd.ks4.frame.StackFrame`
     place : tuple of float
-        The coordinates ``(x, y)`` of its first pixel.
+        The 0-based pixel position ``(x, y)`` of the image's first pixel.
     by : str
-        What this placement is according to.
+        The source of this placement, for the message.
 
     Raises
     ------
     GeometryError
-        If it does.
+        If WCS and placement disagree.
     """
     sky = SkyPlacement.of(wcs, image_shape, frame)
     if sky is not None and not sky.agrees(place):
         raise GeometryError(_contradiction(sky, place, by))
 
 
-def _value(header, keyword, otherwise):
+def _value(header: Mapping, keyword: str, otherwise: float) -> float:
     return header[keyword] if says(header, keyword) else otherwise
 
 
-def _checked_shape(image_shape):
+def _checked_shape(image_shape: Sequence[int]) -> tuple[int, ...]:
     shape = tuple(image_shape)
     if len(shape) != 2 or 0 in shape:
-        msg = f"a 2D image with pixels in it is needed, got the shape {image_shape}"
+        msg = f"expected a 2D image that is not empty, found the shape {image_shape}"
         raise GeometryError(msg)
     return shape
 
 
-def refuse_other_pixels(header):
+def refuse_other_pixels(header: Mapping) -> None:
     """
     Refuse an image that IRAF binned, magnified or rotated.
 
@@ -319,7 +343,7 @@ def refuse_other_pixels(header):
     Raises
     ------
     GeometryError
-        If LTM1_1 and the like are not those of the stack itself.
+        If LTM1_1, LTM1_2, LTM2_1 and LTM2_2 are not the unit matrix.
     """
     unit = {"LTM1_1": 1, "LTM2_2": 1, "LTM1_2": 0, "LTM2_1": 0}
     matrix = {keyword: _value(header, keyword, unit[keyword]) for keyword in unit}
@@ -329,8 +353,10 @@ def refuse_other_pixels(header):
         raise GeometryError(msg)
 
 
-def _check_shape_of_cutout(origin, shape):
-    """Refuse a cut-out of another shape, where nothing else shows what it is."""
+def _check_shape_of_cutout(
+    origin: Sequence[float] | Cutout2D, shape: tuple[int, ...]
+) -> None:
+    """Refuse a cut-out of another shape than that of an image without WCS."""
     own = tuple(getattr(origin, "shape", shape))
     if own != shape:
         msg = (
@@ -341,7 +367,7 @@ def _check_shape_of_cutout(origin, shape):
         raise GeometryError(msg)
 
 
-def _unverified(ltv):
+def _unverified(ltv: Sequence[float]) -> str:
     return (
         f"according to LTV1 and LTV2 of its header the image begins at {_shown(ltv)} "
         "on the stack, and there is no celestial WCS that confirms it: these keywords "
@@ -350,7 +376,7 @@ def _unverified(ltv):
     )
 
 
-def _unknown(shape, grid):
+def _unknown(shape: Sequence[int], grid: MapGrid) -> str:
     rows, columns = grid.image_shape
     return (
         f"the image has {shape[1]} x {shape[0]} pixels, the map covers {columns} x "
@@ -361,7 +387,7 @@ def _unknown(shape, grid):
     )
 
 
-def _contradiction(sky, place, by):
+def _contradiction(sky: SkyPlacement, place: Sequence[float] | None, by: str) -> str:
     if place is None:
         return (
             f"the image does not have the pixels of the stack of field "
@@ -371,7 +397,7 @@ def _contradiction(sky, place, by):
     advice = _UNCHANGED
     if sky.origin is not None and by == "origin=":
         advice = (
-            f"origin counts pixels of the whole stack, not of a cut-out: leave it out, "
+            f"origin is a pixel of the whole stack, not of a cut-out: leave it out, "
             f"or give origin={_shown(sky.origin)}"
         )
     elif sky.is_elsewhere:
@@ -385,5 +411,5 @@ def _contradiction(sky, place, by):
     )
 
 
-def _shown(place):
+def _shown(place: Sequence[float]) -> str:
     return f"({place[0]:g}, {place[1]:g})"

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The cards and tables of a FITS WCS: taken from a header, put into one."""
+"""Read and write the cards and lookup tables of a WCS in a FITS header."""
 
+import os
 import re
 import warnings
 
@@ -20,8 +21,8 @@ __all__ = [
     "without_tables",
 ]
 
-# Kind of distortion: keyword of its kind, its parameters, its largest value,
-# the extension that holds its tables.
+# Kinds of distortion: keyword of the kind, of its parameters, and of its largest
+# value; the extension of its tables; the attributes of a WCS.
 _KINDS = (
     ("CPDIS", "DP", "CPERR", "WCSDVARR", ("cpdis1", "cpdis2")),
     ("D2IMDIS", "D2IM", "D2IMERR", "D2IMARR", ("det2im1", "det2im2")),
@@ -30,28 +31,30 @@ _TABLE_CARDS = re.compile(r"(CPDIS|CPERR|D2IMDIS|D2IMERR)\d$|(DP|D2IM)\d(\.|$)")
 _MATRIX = re.compile(r"(CD|PC)\d_\d$")
 _SIP = re.compile(r"(A|B|AP|BP)_(\d+_\d+|ORDER|DMAX)$")
 
-# Cards of the observation as much as of the WCS: as in CCDData.read.
+# Cards that describe the observation, too; CCDData.read keeps them.
 _KEPT = ("JD-OBS", "MJD-OBS", "DATE-OBS")
 
 
-def reason_of(error):
-    """Return the reason that an error of wcslib gives, without its line of code."""
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error of wcslib that states its reason."""
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not line.startswith("ERROR")]
     return lines[0] if lines else type(error).__name__
 
 
-def check_tables(header, hdus, name):
+def check_tables(
+    header: fits.Header, hdus: fits.HDUList, name: str | os.PathLike[str]
+) -> None:
     """
-    Refuse lookup tables that astropy would fail on, or misread.
+    Refuse lookup tables that astropy cannot read or would misread.
 
     Parameters
     ----------
     header : `~astropy.io.fits.Header`
     hdus : `~astropy.io.fits.HDUList`
-        The file, which has the tables.
+        The file that contains the tables.
     name : path-like
-        Its name, for the message.
+        The name of the file, for the message.
 
     Raises
     ------
@@ -64,19 +67,19 @@ def check_tables(header, hdus, name):
         if len(axes) == 1:
             msg = (
                 f"{name} has {kind}{axes[0]} without {kind}{3 - axes[0]}: both axes "
-                "need a lookup table, of zeros if there is nothing to correct"
+                "need a lookup table, of zeros if an axis is not corrected"
             )
             raise KS4Error(msg)
         for axis in axes:
-            said = str(header[f"{kind}{axis}"]).strip()
-            if said.lower() != "lookup":
-                msg = f"{name}: {kind}{axis} must be LOOKUP, got {said}"
+            found = str(header[f"{kind}{axis}"]).strip()
+            if found.lower() != "lookup":
+                msg = f"{name}: {kind}{axis} must be LOOKUP, got {found}"
                 raise KS4Error(msg)
             version = int(header.get(f"{parameters}{axis}.EXTVER", 1))
             where = f"{name}: {kind}{axis}"
             table = extension, version
             if f"{parameters}{axis}.AXIS.{axis}" not in header:
-                msg = f"{where} has no parameters {parameters}{axis} with it"
+                msg = f"{where} requires the cards {parameters}{axis}, found none"
                 raise KS4Error(msg)
             if table not in hdus:
                 msg = f"{where} requires {extension},{version}, which does not exist"
@@ -84,7 +87,7 @@ def check_tables(header, hdus, name):
             _check_table(hdus[table].data, f"{name}: {extension},{version}")
 
 
-def _check_table(table, name):
+def _check_table(table: np.ndarray | None, name: str) -> None:
     if table is None or table.ndim != 2:
         shape = None if table is None else table.shape
         msg = f"{name} must be a 2D lookup table, got the shape {shape}"
@@ -95,22 +98,24 @@ def _check_table(table, name):
         raise KS4Error(msg)
 
 
-def take_wcs(header, hdus=None):
+def take_wcs(
+    header: fits.Header, hdus: fits.HDUList | None = None
+) -> tuple[WCS | None, fits.Header]:
     """
-    Return the WCS in a header, and the header without its cards.
+    Return the WCS in a header, and a copy of the header without its cards.
 
     Parameters
     ----------
     header : `~astropy.io.fits.Header`
         It is not changed.
     hdus : `~astropy.io.fits.HDUList`, optional
-        The file, if its lookup tables are to be read.
+        The file; without it, lookup tables are ignored.
 
     Returns
     -------
     wcs : `~astropy.wcs.WCS` or `None`
-        `None` if the header has no usable WCS. One with lookup tables keeps
-        them in place in cut-outs.
+        `None` if the header has no usable WCS. Lookup tables stay in place in
+        cut-outs.
     header : `~astropy.io.fits.Header`
         As `CCDData.read <astropy.nddata.CCDData>` leaves it.
     """
@@ -120,7 +125,7 @@ def take_wcs(header, hdus=None):
         try:
             wcs = WCS(header, fobj=hdus) if hdus is not None else WCS(bare)
         except (ValueError, KeyError, TypeError, ArithmeticError, MemoryError):
-            # WCS raises these where a card does not make sense.
+            # WCS raises these for invalid cards.
             return None, header.copy()
         if not wcs.wcs.ctype[0]:
             return None, header.copy()
@@ -138,7 +143,7 @@ def take_wcs(header, hdus=None):
     return wcs, bare
 
 
-def put_wcs(header, wcs):
+def put_wcs(header: fits.Header, wcs: WCS) -> list[fits.ImageHDU]:
     """
     Add the cards of a WCS to a header, in place.
 
@@ -154,13 +159,13 @@ def put_wcs(header, wcs):
         The lookup tables of the WCS.
     """
     cards = wcs.to_header(relax=True)
-    # What a reader leaves in the header comes first: it will stay in place.
+    # Cards that readers leave in the header come first: they stay in place.
     for keyword in sorted(cards, key=lambda keyword: keyword not in _KEPT):
         header[keyword] = cards[keyword], cards.comments[keyword]
     return put_tables(header, wcs)
 
 
-def put_tables(header, wcs):
+def put_tables(header: fits.Header, wcs: WCS) -> list[fits.ImageHDU]:
     """
     Add the name and the lookup tables of a WCS to a header, in place.
 
@@ -177,7 +182,7 @@ def put_tables(header, wcs):
     Raises
     ------
     KS4Error
-        If one axis only has a table, or a table is not finite.
+        If only one axis has a table, or a table is not finite.
     """
     for kind, _, _, extension, names in _KINDS:
         tables = [getattr(wcs, name) for name in names]
@@ -185,14 +190,14 @@ def put_tables(header, wcs):
         if len(missing) == 1:
             msg = (
                 f"the WCS has no {missing[0]} ({kind}{missing[0][-1]}): both axes need "
-                "a lookup table, of zeros if there is nothing to correct"
+                "a lookup table, of zeros if an axis is not corrected"
             )
             raise KS4Error(msg)
         for number, table in enumerate(tables, 1):
             if table is not None:
                 _check_table(table.data, f"the lookup table {extension},{number}")
     if wcs.wcs.name:
-        # That of a corrected WCS contains a checksum.
+        # The name of a corrected WCS contains a checksum.
         header["WCSNAME"] = wcs.wcs.name
     written = wcs.to_fits(relax=True)
     for card in written[0].header.cards:
@@ -202,8 +207,8 @@ def put_tables(header, wcs):
         tables = [getattr(wcs, name) for name in names]
         if tables[0] is None:
             continue
-        # astropy applies a table if this is not below its minerr, and fails if
-        # it applies only one: both contain the larger of the two.
+        # astropy applies a table unless this value is below its minerr, and fails
+        # if it applies only one table: both get the larger value.
         error = max(float(np.abs(table.data).max()) for table in tables)
         for axis in (1, 2):
             card = (f"{largest}{axis}", error, "[pix] bound of the correction")
@@ -211,7 +216,7 @@ def put_tables(header, wcs):
     return list(written[1:])
 
 
-def without_tables(header):
+def without_tables(header: fits.Header) -> fits.Header:
     """
     Return a copy of a header without the cards of lookup tables.
 

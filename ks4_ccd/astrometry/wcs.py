@@ -1,11 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""World coordinate systems with an offset map in them."""
+"""Add an offset map to the world coordinate system of an image."""
 
 import math
+from collections.abc import Sequence
 
 import gwcs
 import numpy as np
 from astropy import units as u
+from astropy.nddata import Cutout2D
 from astropy.wcs import WCS, DistortionLookupTable
 from gwcs import coordinate_frames as frames
 
@@ -27,68 +29,75 @@ from ks4_ccd.exceptions import (
     finite,
 )
 from ks4_ccd.maps.grid import MapGrid
-from ks4_ccd.maps.offset import require_offsets
+from ks4_ccd.maps.offset import OffsetMap, require_offsets
 
 __all__ = ["add_lookup_tables", "apply_offsets", "lookup_distortion"]
 
-# Nodes along a side of a cell, where a table needs more than the map has. What
-# is left beside SIP is then below 1e-6 arcsec.
+# Nodes along a side of a cell, where one is not enough. The error beside SIP is then
+# below 1e-6 arcsec.
 _FINER = 8
 
 
-def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
+def apply_offsets(
+    wcs: WCS | gwcs.WCS,
+    offset_map: OffsetMap,
+    *,
+    origin: Sequence[float] | Cutout2D | None = None,
+    image_shape: Sequence[int] | None = None,
+    binning: float = 1,
+) -> gwcs.WCS:
     """
     Return a gWCS that corrects positions by an offset map.
 
     Parameters
     ----------
     wcs : `~astropy.wcs.WCS` or `~gwcs.wcs.WCS`
-        The WCS of the image, celestial, of two axes. It is not changed.
+        The celestial WCS of the image, with two axes. It is not changed.
     offset_map : `~ks4_ccd.OffsetMap`
         The map of its field and band.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        Where the image begins on the stack that the map covers: 0-based
-        coordinates ``(x, y)`` of its first pixel, in pixels of the image. By
-        default it follows from the shape of the image or its WCS, with
-        which it has to agree for a map of a KS4 field.
+        The 0-based pixel position ``(x, y)`` of the image's first pixel on the
+        frame of the map, in pixels of the image. By default it follows from the
+        shape of the image or its WCS; for a map of a KS4 field it has to agree
+        with the WCS.
     image_shape : tuple of int, optional
         The shape ``(rows, columns)`` of the image; by default that of the
-        WCS or else that of the stack.
-    binning : int, optional
-        The number of the stack's pixels along a side of one of the image's.
+        WCS, or else that of the frame of the map.
+    binning : float, optional
+        The number of pixels of the frame along a side of a pixel of the image.
 
     Returns
     -------
     corrected : `~gwcs.wcs.WCS`
-        With the frames ``detector``, ``aligned`` and the celestial one (both
-        of the former in pixels) and the shape of the image, without a
-        bounding box. The step from ``detector`` to ``aligned`` is a
-        `LookupDistortion`; the steps after it are those of the given WCS.
-        A FITS WCS and a `LookupDistortion` have exact inverses.
+        With the frames ``detector`` and ``aligned`` (in pixels) and the celestial
+        frame, the shape of the image, and no bounding box. The step from
+        ``detector`` to ``aligned`` is a `LookupDistortion`; the following steps are
+        those of the given WCS. A FITS WCS and a `LookupDistortion` have exact
+        inverses.
 
     Raises
     ------
     DirectionlessMapError
         If the map is a `~ks4_ccd.MisalignmentMap`.
     AlreadyCalibratedError
-        If the WCS has lookup tables, or an ``aligned`` frame, already.
+        If the WCS already has lookup tables or an ``aligned`` frame.
     GeometryError
-        If the WCS is not celestial or has not two axes, cannot be evaluated
-        or inverted, the map does not cover the image, or its offsets change
-        by more than they can for positions to stay distinct.
+        If the WCS is not celestial, does not have two axes, or cannot be evaluated
+        or inverted; if the map does not cover the image; or if the gradient of its
+        offsets reaches one pixel per pixel.
 
     Warns
     -----
     KS4Warning
-        If the given gWCS has no inverse of its own.
+        If the given gWCS has no analytic inverse.
 
     Notes
     -----
-    gwcs sets sky positions to NaN that are outside the range of RA and Dec
-    of the four corners of a bounding box, before it inverts them. Parallels
-    are curved, so that pixels along the edges of a wide field are outside
-    that range, and most pixels of an image with the pole in it. The bounding
-    box of a given gWCS is therefore left out. ``footprint()`` takes it as an
+    Before inverting sky positions, gwcs sets those to NaN that are outside the
+    range of RA and Dec of the four corners of a bounding box. Parallels are
+    curved, so that this range excludes pixels along the edges of a wide field,
+    and most pixels of an image that contains a pole. The bounding box of a given
+    gWCS is therefore removed. ``footprint()`` takes it as an
     argument: ``footprint(bounding_box=((-0.5, nx - 0.5), (-0.5, ny - 0.5)))``.
 
     Examples
@@ -122,15 +131,21 @@ def apply_offsets(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
         for name in ("detector", ALIGNED)
     )
     corrected = gwcs.WCS([(detector, distortion), (aligned, transform), *rest])
-    # No bounding box: gwcs blanks sky positions beyond the RA and Dec of its
-    # corners, and parallels bulge beyond these: pixels would have no inverse.
+    # No bounding box: see Notes.
     corrected.pixel_shape = columns, rows
     corrected.name = getattr(wcs, "name", "") or ""
     check_inverse(corrected)
     return corrected
 
 
-def add_lookup_tables(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
+def add_lookup_tables(
+    wcs: WCS,
+    offset_map: OffsetMap,
+    *,
+    origin: Sequence[float] | Cutout2D | None = None,
+    image_shape: Sequence[int] | None = None,
+    binning: float = 1,
+) -> WCS:
     """
     Return a FITS WCS that corrects positions by an offset map.
 
@@ -146,16 +161,16 @@ def add_lookup_tables(wcs, offset_map, *, origin=None, image_shape=None, binning
     Returns
     -------
     corrected : `~astropy.wcs.WCS`
-        With the lookup tables ``cpdis1`` and ``cpdis2``. Slices of it, as
-        ``corrected[rows, columns]``, keep them in place, and so does
-        `~astropy.nddata.Cutout2D`, which forgets the tables of other WCS.
+        With the lookup tables ``cpdis1`` and ``cpdis2``. They stay in place in
+        slices ``corrected[rows, columns]`` and in `~astropy.nddata.Cutout2D`, which
+        loses the tables of other WCS.
 
     Raises
     ------
     DirectionlessMapError
         If the map is a `~ks4_ccd.MisalignmentMap`.
     AlreadyCalibratedError
-        If the WCS has lookup tables already.
+        If the WCS already has lookup tables.
     GeometryError
         As in `apply_offsets`.
 
@@ -175,7 +190,7 @@ def add_lookup_tables(wcs, offset_map, *, origin=None, image_shape=None, binning
     -0.500 pixels
     """
     if isinstance(wcs, gwcs.WCS):
-        msg = "wcs is a gWCS, which has no FITS lookup tables: use apply_offsets"
+        msg = "expected an astropy.wcs.WCS, found a gWCS: use apply_offsets"
         raise KS4Error(msg)
     corrected = AnchoredWCS.of(_checked_fits(wcs))
     distortion = lookup_distortion(
@@ -193,9 +208,16 @@ def add_lookup_tables(wcs, offset_map, *, origin=None, image_shape=None, binning
     return corrected
 
 
-def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning=1):
+def lookup_distortion(
+    wcs: WCS | gwcs.WCS,
+    offset_map: OffsetMap,
+    *,
+    origin: Sequence[float] | Cutout2D | None = None,
+    image_shape: Sequence[int] | None = None,
+    binning: float = 1,
+) -> LookupDistortion:
     """
-    Return an offset map as displacements of an image's pixels.
+    Convert an offset map to displacements of an image's pixels.
 
     Parameters
     ----------
@@ -208,11 +230,10 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
     Returns
     -------
     distortion : `LookupDistortion`
-        Its nodes are the centres of the map's cells. The displacement there
-        is the one that moves the sky position of the pixel by the offset, to
-        first order: found through the derivatives of the WCS. For a map
-        with edges, which tables do not have, there are more nodes, eight a
-        cell.
+        Its nodes are the centres of the map's cells. The displacement at a node
+        moves the sky position of the pixel by the offset, to first order, according
+        to the derivatives of the WCS. A map with edges, which tables do not have,
+        gets eight nodes along each side of a cell.
 
     Raises
     ------
@@ -226,36 +247,38 @@ def lookup_distortion(wcs, offset_map, *, origin=None, image_shape=None, binning
     origin = find_origin({}, wcs, shape, grid, origin, field=field, binning=binning)
     nodes = offset_map.grid
     if any(nodes.edges):
-        shape, size = (np.array(p) for p in (nodes.shape, nodes.cell_size))
-        nodes = MapGrid(shape * _FINER, size / _FINER, nodes.origin)
+        (nx, ny), (width, height) = nodes.shape, nodes.cell_size
+        nodes = MapGrid(
+            (nx * _FINER, ny * _FINER), (width / _FINER, height / _FINER), nodes.origin
+        )
     x, y = nodes.centers()
     dra, ddec = offset_map.at(x[:, None], y)
     grid = _binned(nodes, binning)
     x, y = (c - start for c, start in zip(grid.centers(), origin, strict=True))
     dx, dy = pixel_offsets(wcs, x, y, dra.T, ddec.T)
-    # FITS has tables of float32: the same numbers everywhere, then.
+    # FITS stores tables as float32: the same numbers for both kinds of WCS.
     dx, dy = (np.asarray(table, np.float32) for table in (dx, dy))
     distortion = LookupDistortion(dx, dy, step=grid.cell_size, first=(x[0], y[0]))
     if distortion.largest_gradient >= 1:
         msg = (
             f"the offsets of {offset_map.name} change by up to "
-            f"{distortion.largest_gradient:.3g} pixels per pixel: from 1 on, different "
-            "pixels share a position, and the correction cannot be inverted"
+            f"{distortion.largest_gradient:.3g} pixels per pixel: expected less than "
+            "1, because otherwise the correction cannot be inverted"
         )
         raise GeometryError(msg)
     return distortion
 
 
-def _beside_sip(wcs, distortion):
+def _beside_sip(wcs: WCS, distortion: LookupDistortion) -> LookupDistortion:
     """
-    Return the displacements that FITS adds to SIP's instead of before them.
+    Return the displacements to add to those of SIP.
 
-    FITS reads tables and SIP at the pixel itself, a gWCS reads SIP at the
-    displaced pixel: how SIP changes in between goes into the tables. It bends
-    within a cell, and beyond the outermost nodes, so these have more nodes.
+    FITS evaluates tables and SIP at the pixel itself, a gWCS evaluates SIP at the
+    displaced pixel: the tables include the difference. It varies within a cell
+    and beyond the outermost nodes, which requires more nodes.
     """
-    step = np.array(distortion.step) / _FINER
-    first = np.array(distortion.first) - distortion.step
+    step = tuple(every / _FINER for every in distortion.step)
+    first = tuple(np.subtract(distortion.first, distortion.step).tolist())
     x, y = np.meshgrid(
         *(
             start + every * np.arange((n + 1) * _FINER + 1)
@@ -272,29 +295,38 @@ def _beside_sip(wcs, distortion):
     return LookupDistortion(dx, dy, step=step, first=first)
 
 
-def _binned(grid, binning):
-    """Return a grid on the pixels of an image binned from its own."""
+def _binned(grid: MapGrid, binning: float) -> MapGrid:
+    """Return a grid in the pixels of a binned image."""
     if finite("binning", binning) <= 0:
         msg = f"binning must be positive, got {binning}"
         raise KS4Error(msg)
-    size, origin = (np.array(p) for p in (grid.cell_size, grid.origin))
+    width, height = grid.cell_size
     # The lower edge of the first pixel, at -0.5, is that of both images.
-    edges = [(np.array(borders) + 0.5) / binning - 0.5 for borders in grid.edges]
-    return MapGrid(grid.shape, size / binning, (origin + 0.5) / binning - 0.5, edges)
+    origin, *edges = (
+        tuple((position + 0.5) / binning - 0.5 for position in positions)
+        for positions in (grid.origin, *grid.edges)
+    )
+    size = width / binning, height / binning
+    return MapGrid(grid.shape, size, origin, tuple(edges))
 
 
-def _image_shape(wcs, grid, image_shape, binning):
+def _image_shape(
+    wcs: WCS | gwcs.WCS,
+    grid: MapGrid,
+    image_shape: Sequence[int] | None,
+    binning: float,
+) -> tuple[int, int]:
     shape = image_shape if image_shape is not None else wcs.array_shape
     if shape is None and getattr(wcs, "bounding_box", None) is not None:
-        # As is usual for a gWCS: the box ends half a pixel beyond the image.
+        # By convention the box ends half a pixel beyond the last pixel centres.
         shape = [math.ceil(end) for _, end in reversed(wcs.pixel_bounds)]
     if shape is None:
         return _binned(grid, binning).image_shape
-    # A grid of one cell refuses what is not the shape of an image.
+    # A grid of one cell checks the shape.
     return MapGrid.for_image((1, 1), shape).image_shape
 
 
-def _checked_fits(wcs):
+def _checked_fits(wcs: object) -> WCS:
     """Return a copy of a FITS WCS, or raise if it cannot be corrected."""
     if not isinstance(wcs, WCS):
         msg = (
@@ -305,8 +337,8 @@ def _checked_fits(wcs):
     types = ", ".join(filter(None, wcs.wcs.ctype)) or "no CTYPE"
     if wcs.naxis != 2 or any("-TAB" in axis for axis in wcs.wcs.ctype):
         msg = (
-            f"a celestial WCS of two axes is needed, without tables, got {types}: of a "
-            "WCS with more axes, use wcs.celestial"
+            f"expected a celestial WCS with two axes, without -TAB, found {types}; for "
+            "a WCS with more axes, use wcs.celestial"
         )
         raise GeometryError(msg)
     try:
@@ -316,14 +348,14 @@ def _checked_fits(wcs):
         msg = f"the WCS is not usable: {reason_of(error)}"
         raise GeometryError(msg) from error
     if not wcs.has_celestial or wcs.wcs.lngtyp != "RA":
-        msg = f"a WCS of RA and declination is needed, got {types}"
+        msg = f"expected a WCS of RA and declination, found {types}"
         raise GeometryError(msg)
     if singular:
         msg = "the WCS is singular: its pixels have no area on the sky"
         raise GeometryError(msg)
     if wcs.cpdis1 is not None or wcs.cpdis2 is not None:
         msg = (
-            "the WCS already has lookup tables (CPDIS): positions are corrected once; "
+            "the WCS already has lookup tables (CPDIS): its positions were corrected; "
             "start from the WCS without them"
         )
         raise AlreadyCalibratedError(msg)
