@@ -2,11 +2,18 @@
 """Log calls in the header of an image, as ccdproc does."""
 
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from ks4_ccd.exceptions import OptionError
 
-__all__ = ["card_text", "check_log", "log_call"]
+__all__ = ["Keyword", "card_text", "check_log", "log_call"]
+
+
+class Keyword(Protocol):
+    """A keyword with a value, as `~ccdproc.Keyword`."""
+
+    name: str
+    value: object
 
 
 def log_call(
@@ -33,7 +40,7 @@ def log_call(
         return
     if add_keyword is True:
         words = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        entries = {keyword: card_text(words)}
+        entries: dict[str, object] = {keyword: card_text(words)}
     elif isinstance(add_keyword, str):
         entries = {add_keyword: None}
     elif isinstance(add_keyword, Mapping):

@@ -162,12 +162,12 @@ def _at_once(
     """Return the calibrated pixels and their uncertainties."""
     rows = work.rows(0, 0, data.shape)
     out, out_error = work.empty(data, error)
-    planes = data, out, error, out_error
 
     def calibrate(first: int) -> None:
         band = slice(first, first + height)
-        cut = [None if plane is None else plane[band] for plane in planes]
-        work.apply(rows, *cut, first=first)
+        error_band = None if error is None else error[band]
+        out_band = None if out_error is None else out_error[band]
+        work.apply(rows, data[band], out[band], error_band, out_band, first)
 
     # The bandwidth of the memory is the limit, which a single core does not reach.
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
@@ -177,7 +177,7 @@ def _at_once(
     return out, out_error
 
 
-def _lazily(work: _Work, data: Any, error: Any) -> tuple[Any, Any]:
+def _lazily(work: _Work, data: Any, error: Any) -> tuple[Any, ...]:
     """Return the calibrated pixels and their uncertainties as dask arrays."""
     import dask.array as da
 

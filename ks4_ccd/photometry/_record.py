@@ -1,12 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The record of a calibration in the header of an image."""
+"""Record a calibration in the header of an image, and read the record."""
 
 import math
 import re
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from importlib.metadata import version
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from astropy import units as u
@@ -32,7 +33,11 @@ from ks4_ccd.ks4.record import doi_of
 from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.maps.grid import METHODS as GRID_METHODS
 from ks4_ccd.maps.identity import checksum_of, mean_error
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry._log import card_text
+
+if TYPE_CHECKING:
+    from ks4_ccd.photometry.options import Plan
 
 __all__ = [
     "METHODS",
@@ -59,7 +64,7 @@ _VERSION = "KS4ZPVER"
 _CHECKSUM = "KS4ZPSUM"
 _DOI = "KS4ZPDOI"
 
-# Keyword that calibration changes: where its former value is kept.
+# Keywords that calibration changes, and those that keep their former values.
 _KEPT = {
     "MAGZERO": "KS4OZERO",
     "EMAGZERO": "KS4OEZER",
@@ -69,8 +74,8 @@ _KEPT = {
     "BUNIT": "KS4OUNIT",
 }
 
-# Measurements of the image as it was, which the pipeline writes: only their former
-# value is kept. ZPAPER5, ZEAPER5 and ZSAPER5 become KS4OZP05, KS4OZE05 and KS4OZS05.
+# Measurements of the uncalibrated image, written by the pipeline: only their former
+# values are kept. ZPAPER5, ZEAPER5 and ZSAPER5 become KS4OZP05, KS4OZE05 and KS4OZS05.
 _MEASURED = {
     "RMSPHOT": "KS4ORMS",
     "DEPTH5": "KS4ODEP5",
@@ -91,7 +96,7 @@ _UNIT_IN_COMMENT = re.compile(r"\s*\[([^\]]*)\]\s*")
 
 
 class Calibration(NamedTuple):
-    """How an image was calibrated: all that is needed to repeat or remove it."""
+    """The parameters by which a calibration can be repeated or removed."""
 
     map_name: str
     method: str
@@ -102,25 +107,30 @@ class Calibration(NamedTuple):
     new_unit: str
 
 
-def refuse_second(header, recalibrate):
+def refuse_second(header: Mapping[str, Any], recalibrate: bool) -> None:
     """
-    Raise if a header records a calibration, unless one more is asked for.
+    Raise if a header records a calibration, unless another one is requested.
 
     Raises
     ------
     AlreadyCalibratedError
-        If there is a record and ``recalibrate`` is false.
+        If the header contains a record and ``recalibrate`` is false.
     """
     found = None if recalibrate else calibration_in(header)
     if found is not None:
         msg = (
-            f"the image was calibrated before, {found}: remove_zeropoint removes that, "
-            "recalibrate=True applies a map on top"
+            f"the image was calibrated before, {found}: use remove_zeropoint to remove "
+            "that, or recalibrate=True (--recalibrate) to apply another map on top"
         )
         raise AlreadyCalibratedError(msg)
 
 
-def write(header, plan, zpmap, image_slices):
+def write(
+    header: MutableMapping[str, Any],
+    plan: "Plan",
+    zpmap: ZeroPointMap,
+    image_slices: tuple[slice, slice],
+) -> None:
     """
     Record in a header, in place, that its image was calibrated.
 
@@ -130,7 +140,7 @@ def write(header, plan, zpmap, image_slices):
     plan : `~ks4_ccd.photometry.options.Plan`
     zpmap : `~ks4_ccd.ZeroPointMap`
     image_slices : tuple of slice
-        The cells of the map that the image lies on.
+        The cells of the map that the image overlaps.
     """
     calibration = plan.calibration
     times = next_time(header)
@@ -166,7 +176,7 @@ def write(header, plan, zpmap, image_slices):
     _set(header, _VERSION, version("ks4_ccd"), "version of ks4_ccd")
 
 
-def _finite(keyword, value):
+def _finite(keyword: str, value: float) -> float:
     if not math.isfinite(value):
         msg = (
             f"{keyword} would become {value}: the zero points of the map, or the unit, "
@@ -176,7 +186,7 @@ def _finite(keyword, value):
     return value
 
 
-def _keep(header, keyword, kept):
+def _keep(header: MutableMapping[str, Any], keyword: str, kept: str) -> None:
     """Copy a card, with its comment."""
     comment = f"{keyword} before calibration"
     if isinstance(header, fits.Header):
@@ -184,7 +194,7 @@ def _keep(header, keyword, kept):
     _set(header, kept, header[keyword], comment)
 
 
-def _restore(header, keyword, kept):
+def _restore(header: MutableMapping[str, Any], keyword: str, kept: str) -> None:
     comment = None
     if isinstance(header, fits.Header):
         comment = header.comments[kept]
@@ -192,7 +202,7 @@ def _restore(header, keyword, kept):
     _set(header, keyword, header.pop(kept), comment)
 
 
-def _rename(header, keyword, new):
+def _rename(header: MutableMapping[str, Any], keyword: str, new: str) -> None:
     header.pop(new, None)
     if isinstance(header, fits.Header):
         header.rename_keyword(keyword, new)
@@ -214,8 +224,13 @@ def _mean_error(zpmap, calibration):
     return None if error is None else round(error, 4), comment
 
 
-def _rescale_limits(header, plan, zpmap, image_slices):
-    """Scale SATURATE and UNDERSAT by the mean factor, as the release does."""
+def _rescale_limits(
+    header: MutableMapping[str, Any],
+    plan: "Plan",
+    zpmap: ZeroPointMap,
+    image_slices: tuple[slice, slice],
+) -> None:
+    """Scale SATURATE and UNDERSAT by the mean factor, as DR1 does."""
     calibration = plan.calibration
     if calibration.method == "dr1":
         cells = zpmap.marked(EMPTY_ZEROPOINT)["values"]
@@ -226,29 +241,31 @@ def _rescale_limits(header, plan, zpmap, image_slices):
         value = header.get(keyword)
         if isinstance(value, bool) or not isinstance(value, Real):
             continue
-        if not math.isfinite(value):
+        if not math.isfinite(float(value)):
             continue
         scale = _limit_scale(header, keyword, plan, zpmap)
         if scale is None:
             del header[keyword]
             continue
-        scaled = _finite(keyword, float(value * factor * scale))
+        scaled = _finite(keyword, float(value) * float(factor) * scale)
         if isinstance(value, Integral) and scale == 1:
             scaled = int(scaled)
         comment = None
         if isinstance(header, fits.Header) and calibration.unit_scale != 1:
-            # A unit in the comment is no longer that of the value.
+            # The unit in the comment no longer holds.
             comment = _UNIT_IN_COMMENT.sub("", header.comments[keyword])
             comment = f"[{calibration.new_unit}] {comment}".rstrip()
         _set(header, keyword, scaled, comment)
 
 
-def _limit_scale(header, keyword, plan, zpmap):
+def _limit_scale(
+    header: MutableMapping[str, Any], keyword: str, plan: "Plan", zpmap: ZeroPointMap
+) -> float | None:
     """
-    Return the factor from a limit to the unit of the result, zero point apart.
+    Return the factor from a limit to the unit of the result, without the zero point.
 
-    `None` if it cannot be known: a gain changes the pixels, and ccdproc leaves
-    the limits in the header as they are.
+    `None` if it is unknown: a gain changes the pixels, and ccdproc leaves the
+    limits in the header unchanged.
     """
     scale = plan.calibration.unit_scale
     if plan.counts_per_pixel == 1:
@@ -264,22 +281,22 @@ def _limit_scale(header, keyword, plan, zpmap):
     return None
 
 
-def read(header, zpmap):
+def read(header: Mapping[str, Any], zpmap: ZeroPointMap) -> Calibration:
     """
     Return the `Calibration` that a header records.
 
     Raises
     ------
     KS4Error
-        If there is none, or it is incomplete.
+        If the header has no record of a calibration, or an incomplete one.
     MapMismatchError
-        If it was done with another map.
+        If another map was applied.
     """
     missing = [keyword for keyword in _KEYWORDS if keyword not in header]
     if missing:
         msg = (
-            "the header does not record a calibration that could be removed: it has "
-            f"no {', '.join(missing)}"
+            "expected the record of a calibration in the header (KS4ZP...), found no "
+            f"{', '.join(missing)}: only a calibration that is recorded can be removed"
         )
         raise KS4Error(msg)
     times = times_in(header, 1)
@@ -309,7 +326,7 @@ def read(header, zpmap):
     return calibration
 
 
-def erase(header):
+def erase(header: MutableMapping[str, Any]) -> None:
     """Remove the record from a header, in place, and restore what it replaced."""
     for keyword in RECORD:
         header.pop(keyword, None)
@@ -324,8 +341,8 @@ def erase(header):
             header.pop(keyword, None)
 
 
-def _check_record(calibration):
-    """Raise `KS4Error` if a record does not hold what `write` puts there."""
+def _check_record(calibration: Calibration) -> None:
+    """Raise `KS4Error` if a record does not contain values that `write` writes."""
     problems = [
         keyword
         for keyword, value, good in (
@@ -357,12 +374,14 @@ def _check_record(calibration):
         raise KS4Error(msg)
 
 
-def _set(header, keyword, value, comment):
+def _set(
+    header: MutableMapping[str, Any], keyword: str, value: object, comment: str | None
+) -> None:
     """Set a card of a FITS header, or an item of another mapping."""
     if isinstance(value, str):
         value = card_text(value)
     if isinstance(header, fits.Header) and comment is not None:
-        # A card has 80 characters, and a value takes up 20 of them or more.
+        # A card has 80 characters, of which a value takes 20 or more.
         fits_in = max(len(str(value)) + 2, 20) + len(comment) <= 67
         header[keyword] = (value, comment if fits_in else "")
     else:

@@ -177,7 +177,7 @@ class ZeroPointRows:
             factors = self._factors_and_variances(first, first + len(data), dtype)
             for y, (factor, variance) in enumerate(factors):
                 np.multiply(data[y], factor, out=out[y], casting="same_kind")
-                if uncertainty is not None:
+                if not (uncertainty is None or out_uncertainty is None or kind is None):
                     counts = out[y] if self._inverse else data[y]
                     planes = uncertainty[y], out_uncertainty[y]
                     self._propagate(kind, *planes, counts, factor, variance, spare)

@@ -1,13 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Zero-point maps applied to files of any size, a band of rows at a time."""
+"""Apply zero-point maps to FITS files of any size, one band of rows at a time."""
 
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
+from astropy.nddata import Cutout2D
 from tqdm import tqdm
 
 from ks4_ccd.astrometry.placement import check_belongs, find_origin
@@ -20,6 +24,8 @@ from ks4_ccd.files.writing import as_path, check_suffix, written_whole
 from ks4_ccd.ks4.header import band_of, field_in
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry import _record
 from ks4_ccd.photometry._log import log_call
 from ks4_ccd.photometry._rows import (
@@ -29,6 +35,7 @@ from ks4_ccd.photometry._rows import (
 )
 from ks4_ccd.photometry.options import (
     FileCalibrationOptions,
+    Plan,
     require_zeropoints,
     result_dtype,
     warn_flags,
@@ -36,37 +43,38 @@ from ks4_ccd.photometry.options import (
 
 __all__ = ["calibrate_file", "calibrate_file_with"]
 
-# Bytes of a plane that are worked on at a time.
+# Bytes of a plane that are calibrated at a time.
 _BAND_BYTES = 8 * 2**20
 
 
 def calibrate_file(
-    source,
-    target,
-    library,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    library: MapLibrary | ZeroPointMap | str | os.PathLike[str],
     *,
-    mode="single",
-    aperture="APER5",
-    smooth=None,
-    offsets=None,
-    zeropoint=30.0,
-    method="bilinear",
-    zp_error="propagate",
-    error_kind="scatter",
-    uncalibrated="mask",
-    origin=None,
-    unit=None,
-    gain=None,
-    recalibrate=False,
-    hdu=None,
-    overwrite=False,
-    progress=None,
-):
+    mode: str = "single",
+    aperture: str = "APER5",
+    smooth: float | None = None,
+    offsets: OffsetMap | MapLibrary | str | os.PathLike[str] | None = None,
+    zeropoint: float = 30.0,
+    method: str = "bilinear",
+    zp_error: str = "propagate",
+    error_kind: str = "scatter",
+    uncalibrated: str = "mask",
+    origin: tuple[float, float] | Cutout2D | None = None,
+    unit: u.UnitBase | str | None = None,
+    gain: u.Quantity | None = None,
+    recalibrate: bool = False,
+    hdu: int | str | tuple[str, int] | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> Path:
     """
-    Give the image in a FITS file the same zero point everywhere.
+    Bring every pixel of the image in a FITS file to a common zero point.
 
-    The image is read, calibrated and written in bands of rows: memory does
-    not grow with its size. The new file appears whole or not at all.
+    The image is read, calibrated and written in bands of rows: the memory
+    needed does not depend on its size. The new file is written completely or
+    not at all.
 
     Parameters
     ----------
@@ -79,8 +87,8 @@ def calibrate_file(
     target : path-like
         The file to write, uncompressed FITS.
     library : `~ks4_ccd.MapLibrary`, path-like or `~ks4_ccd.ZeroPointMap`
-        Where the map of the image's field and band is found, or the map
-        itself.
+        The library that contains the map of the image's field and band, or the
+        map itself.
     mode : {"single", "dual", "Idual"}, optional
         The mode of the map.
     aperture : {"FWHM", "APER3", "APER5", "APER10", "AUTO"}, optional
@@ -89,9 +97,9 @@ def calibrate_file(
         Smooth the map first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
     offsets : `~ks4_ccd.OffsetMap`, `~ks4_ccd.MapLibrary` or path-like, optional
-        Correct the positions by this map, or by the one that the library has
-        for the image's field and band: the WCS of the new file has lookup
-        tables (CPDIS, WCSDVARR) and its header names the map (KS4OFMAP).
+        Correct the positions by this map, or by the map in the library for the
+        image's field and band: the WCS of the new file has lookup tables
+        (CPDIS, WCSDVARR) and its header records the map (KS4OFMAP).
     zeropoint, method, zp_error, error_kind, uncalibrated, origin, unit, gain, \
 recalibrate
         As in `~ks4_ccd.apply_zeropoint`.
@@ -103,13 +111,13 @@ recalibrate
         Replace ``target`` if it exists; it may be ``source``. Without it, a
         file that appears there during the calibration is kept as well.
     progress : bool, optional
-        Show a progress bar; by default where there is a terminal.
+        Show a progress bar; by default if the output is a terminal.
 
     Returns
     -------
     target : `~pathlib.Path`
         The file written: the calibrated image in the primary HDU, UNCERT and
-        MASK behind it, other extensions, and the map applied as the small
+        MASK after it, the other extensions, and the applied map as the small
         images ZPMAP, ZPERRMAP and ZPCOUNT, in the orientation of the image.
 
     Raises
@@ -125,7 +133,7 @@ recalibrate
     KS4Warning
         If DR1 flags the field of the map in its band, if data do not
         match their checksum (DATASUM), or if ``hdu`` leaves out planes that
-        belong to an image by their names, such as ERR or DQ.
+        belong to an image according to their names, such as ERR or DQ.
 
     Examples
     --------
@@ -168,18 +176,18 @@ recalibrate
 
 
 def calibrate_file_with(
-    options,
-    source,
-    target,
-    library,
+    options: FileCalibrationOptions,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    library: MapLibrary | ZeroPointMap | str | os.PathLike[str],
     *,
-    offsets=None,
-    origin=None,
-    overwrite=False,
-    progress=None,
-):
+    offsets: OffsetMap | MapLibrary | str | os.PathLike[str] | None = None,
+    origin: tuple[float, float] | Cutout2D | None = None,
+    overwrite: bool = False,
+    progress: bool | None = None,
+) -> Path:
     """
-    Calibrate the image in a FITS file, with options that are checked.
+    Calibrate the image in a FITS file, with options that are already checked.
 
     Parameters
     ----------
@@ -236,7 +244,12 @@ def calibrate_file_with(
     return target
 
 
-def _find_map(library, header, mode, aperture):
+def _find_map(
+    library: MapLibrary | ZeroPointMap | str | os.PathLike[str],
+    header: fits.Header,
+    mode: str,
+    aperture: str,
+) -> ZeroPointMap:
     if isinstance(library, CalibrationMap):
         return require_zeropoints(library)
     if isinstance(library, MapLibrary):
@@ -245,11 +258,17 @@ def _find_map(library, header, mode, aperture):
         return opened.for_header(header, mode, aperture)
 
 
-def _correct(image, header, offsets, mode, origin):
+def _correct(
+    image: SourceImage,
+    header: fits.Header,
+    offsets: OffsetMap | MapLibrary | str | os.PathLike[str] | None,
+    mode: str,
+    origin: tuple[float, float] | Cutout2D | None,
+) -> tuple[fits.Header, Sequence[Any]]:
     """Return the header with the WCS corrected, and its lookup tables."""
     if offsets is None:
         return header, []
-    # What it needs takes a second to import.
+    # These modules take a second to import.
     from ks4_ccd.astrometry.correction import corrected
     from ks4_ccd.astrometry.offset_record import record
 
@@ -260,7 +279,11 @@ def _correct(image, header, offsets, mode, origin):
     return header, put_tables(header, wcs)
 
 
-def _find_offsets(offsets, header, mode):
+def _find_offsets(
+    offsets: OffsetMap | MapLibrary | str | os.PathLike[str],
+    header: fits.Header,
+    mode: str,
+) -> OffsetMap:
     if isinstance(offsets, CalibrationMap):
         return offsets
     if isinstance(offsets, MapLibrary):
@@ -270,7 +293,7 @@ def _find_offsets(offsets, header, mode):
 
 
 class _Errors(NamedTuple):
-    """How the uncertainties of an image are read and written."""
+    """Kind, unit, header and dtype of the uncertainties of an image."""
 
     kind: str
     # From those in the file to the unit of the image.
@@ -279,8 +302,10 @@ class _Errors(NamedTuple):
     dtype: np.dtype
 
     @classmethod
-    def of(cls, image, unit, planned):
-        """Return them for a `SourceImage`, or `None`."""
+    def of(
+        cls, image: SourceImage, unit: u.UnitBase, planned: Plan
+    ) -> "_Errors | None":
+        """Return them for an image, `None` if it has no uncertainties."""
         if image.uncertainty is None:
             return None
         kind, header = image.uncertainty_kind, image.uncertainty.header
@@ -294,7 +319,15 @@ class _Errors(NamedTuple):
         return cls(kind, factor, new, dtype)
 
 
-def _write_planes(image, header, rows, masked, errors, planes, progress):
+def _write_planes(
+    image: SourceImage,
+    header: fits.Header,
+    rows: ZeroPointRows,
+    masked: Sequence[tuple[slice, np.ndarray]],
+    errors: _Errors | None,
+    planes: TargetPlanes,
+    progress: bool | None,
+) -> None:
     """Write the image and its uncertainty and mask, band by band."""
     shape = image.shape
     dtype = result_dtype(image.dtype(image.image), header["KS4ZPSCL"])
@@ -312,7 +345,7 @@ def _write_planes(image, header, rows, masked, errors, planes, progress):
     )
     # One band is written while the next one is read and calibrated.
     with bar, ThreadPoolExecutor(1) as writer:
-        written = None
+        written: Future[None] | None = None
         for start in range(0, shape[0], height):
             stop = min(start + height, shape[0])
             band = _calibrate_band(image, rows, masked, errors, planes, start, stop)
@@ -320,15 +353,25 @@ def _write_planes(image, header, rows, masked, errors, planes, progress):
                 written.result()
             written = writer.submit(_write_band, planes, start, band)
             bar.update(stop - start)
-        written.result()
+        if written is not None:
+            written.result()
 
 
-def _calibrate_band(image, rows, masked, errors, planes, start, stop):
-    """Return the calibrated rows of each plane, by the plane's name."""
+def _calibrate_band(
+    image: SourceImage,
+    rows: ZeroPointRows,
+    masked: Sequence[tuple[slice, np.ndarray]],
+    errors: _Errors | None,
+    planes: TargetPlanes,
+    start: int,
+    stop: int,
+) -> dict[str | None, np.ndarray]:
+    """Return the calibrated rows of each plane, by the name of the plane."""
     data = image.read(image.image, start, stop)
-    band = {None: planes.rows(None, start, stop)}
+    out = planes.rows(None, start, stop)
+    band: dict[str | None, np.ndarray] = {None: out}
     if errors is None:
-        rows.apply(data, band[None], first=start)
+        rows.apply(data, out, first=start)
     else:
         error = image.read(image.uncertainty, start, stop)
         if error.dtype.kind != "f":
@@ -337,18 +380,25 @@ def _calibrate_band(image, rows, masked, errors, planes, start, stop):
         if errors.factor != 1:
             error = error * errors.factor
         band["UNCERT"] = planes.rows("UNCERT", start, stop)
-        rows.apply(data, band[None], error, errors.kind, band["UNCERT"], first=start)
+        rows.apply(data, out, error, errors.kind, band["UNCERT"], first=start)
     if image.has_mask or masked:
         band["MASK"] = _mask_band(image, masked, start, stop)
     return band
 
 
-def _write_band(planes, start, band):
+def _write_band(
+    planes: TargetPlanes, start: int, band: dict[str | None, np.ndarray]
+) -> None:
     for name, rows in band.items():
         planes.write(name, start, rows)
 
 
-def _mask_band(image, masked, start, stop):
+def _mask_band(
+    image: SourceImage,
+    masked: Sequence[tuple[slice, np.ndarray]],
+    start: int,
+    stop: int,
+) -> np.ndarray:
     if image.has_mask:
         mask = image.read_mask(start, stop)
     else:
@@ -358,7 +408,7 @@ def _mask_band(image, masked, start, stop):
     return mask.view(np.uint8)
 
 
-def _map_images(zpmap):
+def _map_images(zpmap: ZeroPointMap) -> Iterator[tuple[np.ndarray, fits.Header]]:
     """Yield the arrays of a map as small images, with their headers."""
     size, origin = zpmap.grid.cell_size, zpmap.grid.origin
     for name, array, unit in (

@@ -1,40 +1,43 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Zero-point maps applied to images in memory: CCDData in, CCDData out."""
+"""Apply zero-point maps to images in memory, and remove them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Real
 
 from astropy import units as u
+from astropy.nddata import CCDData, Cutout2D
 
 from ks4_ccd.astrometry.placement import check_belongs, find_origin
 from ks4_ccd.exceptions import KS4Error, MapMismatchError
 from ks4_ccd.files.units import refuse_other_bunit
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry import _record
-from ks4_ccd.photometry._log import check_log, log_call
+from ks4_ccd.photometry._log import Keyword, check_log, log_call
 from ks4_ccd.photometry._pixels import check_types, result_mask, transform
 from ks4_ccd.photometry.options import CalibrationOptions, warn_flags
 
 __all__ = ["apply_zeropoint", "remove_zeropoint"]
 
-# Magnitudes between zero points that are the same, written with few digits.
+# The largest difference [mag] of equal zero points, written with few digits.
 _SAME_ZEROPOINT = 1e-3
 
 
 def apply_zeropoint(
-    ccd,
-    zpmap,
+    ccd: CCDData,
+    zpmap: ZeroPointMap,
     *,
-    zeropoint=30.0,
-    method="bilinear",
-    zp_error="propagate",
-    error_kind="scatter",
-    uncalibrated="mask",
-    origin=None,
-    unit=None,
-    gain=None,
-    recalibrate=False,
-    add_keyword=True,
-):
+    zeropoint: float = 30.0,
+    method: str = "bilinear",
+    zp_error: str = "propagate",
+    error_kind: str = "scatter",
+    uncalibrated: str = "mask",
+    origin: tuple[float, float] | Cutout2D | None = None,
+    unit: u.UnitBase | str | None = None,
+    gain: u.Quantity | None = None,
+    recalibrate: bool = False,
+    add_keyword: bool | str | Mapping[str, object] | Keyword | None = True,
+) -> CCDData:
     """
     Bring every pixel of an image to a common zero point.
 
@@ -45,8 +48,8 @@ def apply_zeropoint(
     ----------
     ccd : `~astropy.nddata.CCDData`
         The image, a KS4 stack or a part of one, in counts: adu, DN or ct (or
-        the unit that the map records). It is not changed. Planes that are dask
-        arrays stay such arrays, and nothing is computed.
+        the unit that the map records). It is not changed. Dask arrays remain
+        dask arrays, and nothing is computed.
     zpmap : `~ks4_ccd.ZeroPointMap`
         The map of its field, band and aperture.
     zeropoint : float, optional
@@ -54,7 +57,7 @@ def apply_zeropoint(
         points of the map.
     method : {"bilinear", "nearest", "dr1"}, optional
         How the map is interpolated: see `ZeroPointMap.at
-        <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` reproduces the release's own
+        <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` reproduces DR1's own
         function.
     zp_error : {"propagate", "ignore"}, optional
         Whether the zero-point uncertainty is propagated into the uncertainty
@@ -191,7 +194,13 @@ def apply_zeropoint(
     return result
 
 
-def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
+def remove_zeropoint(
+    ccd: CCDData,
+    zpmap: ZeroPointMap,
+    *,
+    origin: tuple[float, float] | Cutout2D | None = None,
+    add_keyword: bool | str | Mapping[str, object] | Keyword | None = True,
+) -> CCDData:
     """
     Remove a calibration by `apply_zeropoint`.
 
@@ -268,13 +277,13 @@ def remove_zeropoint(ccd, zpmap, *, origin=None, add_keyword=True):
     return result
 
 
-def _refuse_rescaled(ccd, calibration):
+def _refuse_rescaled(ccd: CCDData, calibration: _record.Calibration) -> None:
     """Refuse an image that was brought to another zero point afterwards."""
     expected = calibration.zeropoint
     if ccd.unit.is_equivalent(u.Jy):
         expected = float((1 * ccd.unit).to_value(u.ABmag))
     found = ccd.meta.get("MAGZERO", expected)
-    if not isinstance(found, Real) or abs(found - expected) > _SAME_ZEROPOINT:
+    if not isinstance(found, Real) or abs(float(found) - expected) > _SAME_ZEROPOINT:
         msg = (
             f"expected MAGZERO to be {expected:.6g}, the zero point of the recorded "
             f"calibration, found {found!r}: if the image was rescaled, scale it back "
@@ -283,7 +292,11 @@ def _refuse_rescaled(ccd, calibration):
         raise KS4Error(msg)
 
 
-def _origin(ccd, zpmap, origin):
+def _origin(
+    ccd: CCDData,
+    zpmap: ZeroPointMap,
+    origin: tuple[float, float] | Cutout2D | None,
+) -> tuple[float, float]:
     field = None if zpmap.key is None else zpmap.key.field
     grid = zpmap.grid
     return find_origin(ccd.meta, ccd.wcs, ccd.shape, grid, origin, field=field)
