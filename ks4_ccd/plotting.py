@@ -6,9 +6,24 @@ Maps are drawn in given axes or in the current axes of pyplot, so that notebooks
 show them and ``pyplot.savefig`` saves them.
 """
 
-import numpy as np
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from ks4_ccd.exceptions import KS4Error
+import numpy as np
+from astropy.stats import mad_std
+from astropy.table import Table
+from numpy.typing import ArrayLike
+
+from ks4_ccd.exceptions import KS4Error, one_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, ListedColormap
+    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.image import AxesImage
+else:
+    # Matplotlib is an optional dependency, which is imported when a figure is drawn.
+    Axes = AxesImage = Colormap = Figure = FigureBase = ListedColormap = object
 
 __all__ = [
     "EMPTY_COLOR",
@@ -27,6 +42,13 @@ __all__ = [
     "tidy",
 ]
 
+EMPTY_COLOR = "0.82"
+
+Limits = tuple[float, float]
+Extent = tuple[float, float, float, float]
+
+_INK = "0.25"
+_WITHOUT_MATPLOTLIB = "figures need matplotlib: pip install 'ks4_ccd[plot]'"
 _PARTS = ("values", "error", "count")
 _COLORMAPS = {"values": "viridis", "error": "magma", "count": "cividis"}
 _UNITLESS = {"count": "stars"}
@@ -39,10 +61,40 @@ _MEANINGS = {
 }
 
 
-def _part_of(map_, part):
-    if part not in _PARTS:
-        msg = f"part must be one of {', '.join(_PARTS)}, got {part!r}"
-        raise KS4Error(msg)
+class _Grid(Protocol):
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def cell_size(self) -> tuple[float, float]: ...
+    @property
+    def extent(self) -> tuple[Limits, Limits]: ...
+    def cell_edges(self) -> tuple[np.ndarray, np.ndarray]: ...
+    def centers(self) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class _Key(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+
+class _Map(Protocol):
+    @property
+    def grid(self) -> _Grid: ...
+    @property
+    def key(self) -> _Key | None: ...
+    @property
+    def valid(self) -> np.ndarray: ...
+
+
+class _OffsetMap(_Map, Protocol):
+    @property
+    def dra(self) -> np.ndarray: ...
+    @property
+    def ddec(self) -> np.ndarray: ...
+
+
+def _part_of(map_: _Map, part: str) -> np.ndarray:
+    one_of("part", part, _PARTS)
     array = getattr(map_, part, None)
     if array is None:
         msg = f"{map_!r} has no {part} to plot"
@@ -50,17 +102,25 @@ def _part_of(map_, part):
     return np.asarray(array, dtype=float)
 
 
-def _label(map_, part):
+def _label(map_: _Map, part: str) -> str:
     if part in _UNITLESS:
         return f"{_UNITLESS[part]} in a cell"
-    kind = map_.key.kind if map_.key is not None else None
+    kind = map_.key.kind if map_.key is not None else ""
     meaning = _MEANINGS.get((kind, part), part)
-    return f"{meaning} [{map_.unit}]" if getattr(map_, "unit", "") else meaning
+    unit = getattr(map_, "unit", "")
+    return f"{meaning} [{unit}]" if unit else meaning
 
 
 def plot_map(
-    map_, ax=None, *, part="values", cmap=None, limits=None, title=None, colorbar=True
-):
+    map_: _Map,
+    ax: Axes | None = None,
+    *,
+    part: str = "values",
+    cmap: "str | Colormap | None" = None,
+    limits: Limits | None = None,
+    title: str | None = None,
+    colorbar: bool = True,
+) -> Axes:
     """
     Draw a calibration map in the orientation of its image.
 
@@ -71,14 +131,14 @@ def plot_map(
     ax : `~matplotlib.axes.Axes`, optional
         The axes to draw in; by default the current axes of pyplot.
     part : {"values", "error", "count"}, optional
-        What of the map to draw.
+        The array of the map to draw.
     cmap : str or `~matplotlib.colors.Colormap`, optional
         The colours; by default those of the part.
     limits : (float, float), optional
         The values at both ends of the colours; by default the first and the
         99th percentile of the cells with stars.
     title : str, optional
-        By default what the map is of; ``""`` for none.
+        The title; by default the key of the map, and ``""`` for none.
     colorbar : bool, optional
         Whether to draw a colour bar.
 
@@ -90,7 +150,7 @@ def plot_map(
     Raises
     ------
     KS4Error
-        If the map has not that part, or matplotlib is not installed.
+        If the map does not have that part, or matplotlib is not installed.
 
     Examples
     --------
@@ -129,12 +189,19 @@ def plot_map(
     return ax
 
 
-def plot_offsets(offset_map, ax=None, *, limits=None, title=None, colorbar=True):
+def plot_offsets(
+    offset_map: _OffsetMap,
+    ax: Axes | None = None,
+    *,
+    limits: Limits | None = None,
+    title: str | None = None,
+    colorbar: bool = True,
+) -> Axes:
     """
-    Draw an offset map: arrows over their length.
+    Draw an offset map as arrows over the lengths of the offsets.
 
     The arrows are the corrections to add. They are drawn for an image with
-    north up and east to the left, as the stacks are: a positive offset in RA
+    north up and east to the left, as in the stacks: a positive offset in RA
     points to the left.
 
     Parameters
@@ -147,7 +214,7 @@ def plot_offsets(offset_map, ax=None, *, limits=None, title=None, colorbar=True)
         The lengths at both ends of the colours, in arcsec; by default 0 and
         the 99th percentile of the cells with stars.
     title : str, optional
-        By default what the map is of; ``""`` for none.
+        The title; by default the key of the map, and ``""`` for none.
     colorbar : bool, optional
         Whether to draw a colour bar.
 
@@ -170,7 +237,7 @@ def plot_offsets(offset_map, ax=None, *, limits=None, title=None, colorbar=True)
     'offset of field 0000 R single'
     """
     if not (hasattr(offset_map, "dra") and hasattr(offset_map, "ddec")):
-        msg = f"{offset_map!r} has no offsets to draw: expected an OffsetMap"
+        msg = f"expected an OffsetMap to draw, found {offset_map!r}"
         raise KS4Error(msg)
     if ax is None:
         ax = current_axes()
@@ -203,20 +270,27 @@ def plot_offsets(offset_map, ax=None, *, limits=None, title=None, colorbar=True)
     return ax
 
 
-def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
+def plot_calibration(
+    zpmap: _Map,
+    image: ArrayLike,
+    residuals: Mapping[str, ArrayLike],
+    *,
+    mask: ArrayLike | None = None,
+    title: str | None = None,
+) -> Figure:
     """
-    Draw what a zero-point map does to an image.
+    Draw the effect of a zero-point map on an image.
 
     Parameters
     ----------
     zpmap : `~ks4_ccd.ZeroPointMap`
         The map that was applied.
     image : 2D array_like
-        The calibrated image, in counts.
+        The calibrated image, in ADU.
     residuals : dict
         Two or more maps of the residual zero point in mag, from before the
-        calibration to the best one, by name: 2D arrays as images are, over
-        the whole frame, of any resolution; NaN where nothing is known. The
+        calibration to the best one, by name: 2D arrays in image order, which
+        cover the whole frame at any resolution, NaN where undefined. The
         first, the middle and the last one are drawn as maps, all of them as
         histograms.
     mask : 2D array_like of bool, optional
@@ -236,7 +310,7 @@ def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
     """
     if len(residuals) < 2:
         msg = (
-            "residuals must be two maps or more, before and after the "
+            "residuals must be two or more maps, from before and after the "
             f"calibration, got {len(residuals)}"
         )
         raise KS4Error(msg)
@@ -249,17 +323,17 @@ def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
     plot_map(zpmap, upper[0], title="zero-point map")
     _draw_image(upper[1], image, mask, extent)
     names = list(residuals)
-    residuals = {
+    in_mmag = {
         name: 1000 * np.asarray(array, dtype=float) for name, array in residuals.items()
     }
-    _draw_histograms(upper[2], residuals)
+    _draw_histograms(upper[2], in_mmag)
 
     before, after = names[0], names[-1]
     middle = names[len(names) // 2] if len(names) > 2 else None
-    limits = robust_limits(residuals[before], symmetric=True)
+    limits = robust_limits(in_mmag[before], symmetric=True)
     for ax, name in zip(lower, filter(None, (before, middle, after)), strict=False):
         drawn = ax.imshow(
-            residuals[name],
+            in_mmag[name],
             origin="lower",
             extent=extent,
             cmap="RdBu_r",
@@ -269,7 +343,7 @@ def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
         )
         ax.set_facecolor(EMPTY_COLOR)
         ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
-        ax.set_title(f"{name}: {_rms(residuals[name]):.1f} mmag RMS", fontsize="medium")
+        ax.set_title(f"{name}: {_rms(in_mmag[name]):.1f} mmag RMS", fontsize="medium")
         tidy(ax)
         add_colorbar(ax, drawn, "residual zero point [mmag]")
     for ax in lower[len(names[:3]) :]:
@@ -277,12 +351,17 @@ def plot_calibration(zpmap, image, residuals, *, mask=None, title=None):
     return figure
 
 
-def _rms(values):
+def _rms(values: np.ndarray) -> float:
     values = values[np.isfinite(values)]
-    return np.sqrt(np.mean(values**2)) if values.size else np.nan
+    return float(np.sqrt(np.mean(values**2))) if values.size else np.nan
 
 
-def _draw_image(ax, image, mask, extent):
+def _draw_image(
+    ax: Axes,
+    image: ArrayLike,
+    mask: ArrayLike | None,
+    extent: Extent,
+) -> None:
     """Draw an image with a stretch that shows the sky and the stars."""
     image = np.asarray(image)
     rows, columns = image.shape
@@ -294,7 +373,7 @@ def _draw_image(ax, image, mask, extent):
     if not sample.size:
         sample = np.zeros(1)
     sky = np.median(sample)
-    noise = 1.4826 * np.median(np.abs(sample - sky)) or 1.0
+    noise = mad_std(sample) or 1.0
     top = max(np.percentile(sample, 99.9), sky + 20 * noise)
     stretched = np.arcsinh((shown - sky) / (3 * noise))
     ax.imshow(
@@ -312,20 +391,20 @@ def _draw_image(ax, image, mask, extent):
     tidy(ax)
 
 
-def _draw_histograms(ax, residuals):
+def _draw_histograms(ax: Axes, residuals: Mapping[str, np.ndarray]) -> None:
     """Draw the distributions of the residuals, their RMS in the legend."""
     from matplotlib import colormaps
 
     known = {name: array[np.isfinite(array)] for name, array in residuals.items()}
     low, high = robust_limits(np.concatenate(list(known.values())), symmetric=True)
     bins = np.linspace(1.25 * low, 1.25 * high, 121)
-    colors = colormaps["viridis"](np.linspace(0.9, 0.1, max(len(known) - 1, 1)))
-    colors = ["0.6", *colors]
+    shades = np.linspace(0.9, 0.1, max(len(known) - 1, 1))
+    colors = ["0.6", *colormaps["viridis"](shades)]
     for (name, values), color in zip(known.items(), colors, strict=False):
         first = name == next(iter(known))
         ax.hist(
             np.clip(values, bins[0], bins[-1]),
-            bins=bins,
+            bins=list(bins),
             weights=np.full(values.size, 100 / max(values.size, 1)),
             histtype="stepfilled" if first else "step",
             color=color,
@@ -345,15 +424,8 @@ def _draw_histograms(ax, residuals):
     tidy(ax)
 
 
-EMPTY_COLOR = "0.82"
-_INK = "0.25"
-
-
-_WITHOUT_MATPLOTLIB = "figures need matplotlib: pip install 'ks4_ccd[plot]'"
-
-
-def current_axes():
-    """Return the current axes of pyplot, which are created if there are none."""
+def current_axes() -> Axes:
+    """Return the current axes of pyplot, which are created if needed."""
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
@@ -361,21 +433,21 @@ def current_axes():
     return plt.gca()
 
 
-def new_figure(size):
+def new_figure(size: tuple[float, float]) -> Figure:
     """Return a figure that needs no display and is not registered with pyplot."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise KS4Error(_WITHOUT_MATPLOTLIB) from error
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    figure = Figure(figsize=size, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     FigureCanvasAgg(figure)
     return figure
 
 
-def robust_limits(values, *, symmetric=False):
-    """Return limits that a few outliers do not set."""
+def robust_limits(values: np.ndarray, *, symmetric: bool = False) -> Limits:
+    """Return the percentiles 1 and 99, or symmetric limits that include them."""
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
@@ -389,19 +461,19 @@ def robust_limits(values, *, symmetric=False):
     return low, high
 
 
-def tidy(ax):
+def tidy(ax: Axes) -> None:
     """Draw ticks and frame lightly."""
     ax.tick_params(direction="out", length=3, color=_INK, labelcolor=_INK)
     for spine in ax.spines.values():
         spine.set_color("0.6")
 
 
-def extent_of(grid):
+def extent_of(grid: _Grid) -> Extent:
     """Return the outer edges of the cells in 0-based pixel coordinates."""
-    return [*grid.extent[0], *grid.extent[1]]
+    return (*grid.extent[0], *grid.extent[1])
 
 
-def hatch_empty(ax, grid, valid):
+def hatch_empty(ax: Axes, grid: _Grid, valid: np.ndarray) -> None:
     """Hatch the cells without stars."""
     from matplotlib.collections import PolyCollection
 
@@ -410,9 +482,9 @@ def hatch_empty(ax, grid, valid):
     x, y = grid.cell_edges()
     i, j = np.nonzero(~valid)
     corners = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]
-    place = np.stack([np.column_stack([x[i], y[j]]) for i, j in corners], axis=1)
+    cells = np.stack([np.column_stack([x[i], y[j]]) for i, j in corners], axis=1)
     hatched = PolyCollection(
-        place,
+        list(cells),
         facecolor=EMPTY_COLOR,
         edgecolor="0.55",
         linewidth=0,
@@ -423,8 +495,10 @@ def hatch_empty(ax, grid, valid):
     ax.add_collection(hatched, autolim=False)
 
 
-def add_colorbar(ax, image, label, values=None):
-    """Draw a colour bar that shows if ``values`` pass its ends."""
+def add_colorbar(
+    ax: Axes, image: AxesImage, label: str, values: np.ndarray | None = None
+) -> None:
+    """Draw a colour bar, with pointed ends if ``values`` exceed its limits."""
     extend = "neither"
     if values is not None and values.size:
         below, above = values.min() < image.norm.vmin, values.max() > image.norm.vmax
@@ -436,14 +510,13 @@ def add_colorbar(ax, image, label, values=None):
     )
     bar.outline.set_edgecolor("0.6")
     bar.ax.tick_params(length=3, color=_INK, labelcolor=_INK)
-    bar.formatter.set_useOffset(False)
-    bar.update_ticks()
+    bar.ax.ticklabel_format(axis="y", useOffset=False)
 
 
 _MOST_ARROWS = 25  # along an axis
 
 
-def pale(name):
+def pale(name: str) -> ListedColormap:
     """Return a colormap without its dark end, on which arrows would be lost."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
@@ -451,7 +524,7 @@ def pale(name):
     return ListedColormap(colormaps[name](np.linspace(0.0, 0.62, 256)))
 
 
-def draw_arrows(ax, offset_map, unit, scale):
+def draw_arrows(ax: Axes, offset_map: _OffsetMap, unit: str, scale: float) -> None:
     """Draw an arrow for each block of cells, and a key of their length."""
     block = max(1, -(-max(offset_map.grid.shape) // _MOST_ARROWS))
     x, y = np.meshgrid(*offset_map.grid.centers(), indexing="ij")
@@ -490,7 +563,7 @@ def draw_arrows(ax, offset_map, unit, scale):
     )
 
 
-def _block_means(array, valid, block):
+def _block_means(array: np.ndarray, valid: np.ndarray, block: int) -> np.ndarray:
     """Return the means over the valid cells of blocks that have any, 1D."""
     columns, rows = array.shape
     padding = (0, -columns % block), (0, -rows % block)
@@ -502,7 +575,7 @@ def _block_means(array, valid, block):
     return total[number > 0] / number[number > 0]
 
 
-def _round_number(value):
+def _round_number(value: float) -> float:
     """Return the largest of 1, 2 and 5 times a power of ten up to ``value``."""
     power = 10.0 ** np.floor(np.log10(value))
     return max(step for step in (1, 2, 5) if step * power <= value * 1.0001) * power
@@ -511,16 +584,24 @@ def _round_number(value):
 _POINTS, _LINE, _BELL = "#5b7c99", "#c0392b", "#222222"
 _STEP = 0.5  # mag
 _FEWEST = 5  # stars in a step
-_TO_SIGMA = 1.4826
 _DRAWN_SIGMAS = 6
 _AXES = {"mag": "residual", "ra": "along RA", "dec": "along Dec"}
 
 
 def draw_residuals(
-    stars, maps, *, extent, scale, unit, scatter, pull_width, title, figure=None
-):
+    stars: Table,
+    maps: Mapping[str, np.ndarray],
+    *,
+    extent: Extent,
+    scale: float,
+    unit: str,
+    scatter: float,
+    pull_width: float,
+    title: str,
+    figure: FigureBase | None = None,
+) -> FigureBase:
     """
-    Draw what a validation found.
+    Draw the residuals of a validation.
 
     Parameters
     ----------
@@ -531,14 +612,17 @@ def draw_residuals(
     extent : tuple of float
         The edges of the image, ``(left, right, bottom, top)``.
     scale : float
-        What residuals are multiplied by.
+        The factor by which residuals are multiplied.
     unit : str
-        Theirs, after that.
+        The unit of the residuals after the multiplication.
     scatter, pull_width : float
-        Of the published selection: the widths of the normal distributions
-        that are drawn (that of pulls is 1 wide, this is for the legend).
+        The widths of the residuals and pulls of the published selection.
+        Normal distributions of widths ``scatter`` and 1 are drawn, and the
+        width of the pulls is printed in the legend.
     title : str
+        The title of the figure.
     figure : `~matplotlib.figure.Figure`, optional
+        The figure to draw in; by default a new one.
 
     Returns
     -------
@@ -551,7 +635,7 @@ def draw_residuals(
     residual = scale * stars["residual"].value
     reach = _DRAWN_SIGMAS * scatter if scatter > 0 else robust_limits(residual)[1]
     reach = reach if np.isfinite(reach) and reach > 0 else 1.0
-    upper, lower = figure.subfigures(2, 1)
+    (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False)
     by_magnitude, histogram = upper.subplots(1, 2, width_ratios=(2, 1))
     *map_axes, pulls = lower.subplots(1, len(maps) + 1)
     _draw_by_magnitude(by_magnitude, stars, residual, published, reach, unit)
@@ -579,7 +663,14 @@ def draw_residuals(
     return figure
 
 
-def _draw_by_magnitude(ax, stars, residual, published, reach, unit):
+def _draw_by_magnitude(
+    ax: Axes,
+    stars: Table,
+    residual: np.ndarray,
+    published: np.ndarray,
+    reach: float,
+    unit: str,
+) -> None:
     magnitude = stars["magnitude"].value
     for chosen, color, label in (
         (~published, "0.75", "other stars"),
@@ -597,10 +688,10 @@ def _draw_by_magnitude(ax, stars, residual, published, reach, unit):
                 label=label,
                 rasterized=True,
             )
-    places, medians, widths = _in_steps(magnitude[published], residual[published])
-    if places.size:
+    middles, medians, widths = _in_steps(magnitude[published], residual[published])
+    if middles.size:
         ax.fill_between(
-            places,
+            middles,
             medians - widths,
             medians + widths,
             color=_LINE,
@@ -609,7 +700,7 @@ def _draw_by_magnitude(ax, stars, residual, published, reach, unit):
             zorder=3,
             label="its scatter",
         )
-        ax.plot(places, medians, "o-", color=_LINE, ms=4, zorder=4, label="median")
+        ax.plot(middles, medians, "o-", color=_LINE, ms=4, zorder=4, label="median")
     ax.axhline(0, color="0.3", linewidth=0.8, zorder=2)
     ax.set(
         xlabel="reference magnitude [mag]",
@@ -623,7 +714,7 @@ def _draw_by_magnitude(ax, stars, residual, published, reach, unit):
     tidy(ax)
 
 
-def _in_steps(magnitude, residual):
+def _in_steps(magnitude: np.ndarray, residual: np.ndarray) -> np.ndarray:
     """Return the middles, medians and scatters of steps of magnitude."""
     number = np.floor(magnitude / _STEP).astype(int)
     rows = []
@@ -631,15 +722,18 @@ def _in_steps(magnitude, residual):
         values = residual[number == step]
         if values.size >= _FEWEST:
             median = np.median(values)
-            width = _TO_SIGMA * np.median(np.abs(values - median))
-            rows.append((np.median(magnitude[number == step]), median, width))
+            rows.append((np.median(magnitude[number == step]), median, mad_std(values)))
     return np.reshape(rows, (-1, 3)).T
 
 
-def _draw_histogram(ax, values, width, reach, *, label, legend):
+def _draw_histogram(
+    ax: Axes, values: np.ndarray, width: float, reach: float, *, label: str, legend: str
+) -> None:
     bins = np.linspace(-reach, reach, 61)
     if values.size:
-        ax.hist(np.clip(values, -reach, reach), bins=bins, color=_POINTS, alpha=0.7)
+        ax.hist(
+            np.clip(values, -reach, reach), bins=list(bins), color=_POINTS, alpha=0.7
+        )
         if width > 0:
             x = np.linspace(-reach, reach, 301)
             total = values.size * (bins[1] - bins[0])
@@ -652,7 +746,13 @@ def _draw_histogram(ax, values, width, reach, *, label, legend):
     tidy(ax)
 
 
-def _draw_map(ax, medians, extent, limits, label):
+def _draw_map(
+    ax: Axes,
+    medians: np.ndarray,
+    extent: Extent,
+    limits: Limits,
+    label: str,
+) -> None:
     # Arrays are [x_bin, y_bin], images [y, x].
     drawn = ax.imshow(
         np.ma.masked_invalid(medians).T,

@@ -213,7 +213,7 @@ def test_parts_of_offsets(offsets, part, label):
 def test_only_offsets_have_arrows(zpmap):
     """Neither a zero point nor a misalignment has a direction to draw."""
     for map_ in (zpmap, MisalignmentMap(VALUES, grid=GRID)):
-        with pytest.raises(KS4Error, match="has no offsets to draw"):
+        with pytest.raises(KS4Error, match="expected an OffsetMap to draw"):
             plot_offsets(map_)
 
 
@@ -356,7 +356,7 @@ def test_input_is_untouched(zpmap, residuals):
 
 def test_one_residual_map_is_refused(zpmap, residuals):
     """A comparison needs two."""
-    with pytest.raises(KS4Error, match="residuals must be two maps or more"):
+    with pytest.raises(KS4Error, match="residuals must be two or more maps"):
         plot_calibration(zpmap, np.ones((150, 400)), {"no map": residuals["no map"]})
 
 

@@ -3,9 +3,10 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ks4_ccd.catalogs.columns import PRESETS
 from ks4_ccd.exceptions import KS4Error
@@ -265,7 +266,7 @@ CALIBRATION = (
 )
 
 
-def calibration_options(arguments: argparse.Namespace) -> dict[str, object]:
+def calibration_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `CALIBRATION` that need no library."""
     names = [own.name for own in fields(FileCalibrationOptions)] + ["overwrite"]
     options = {name: getattr(arguments, name) for name in names}
@@ -371,7 +372,7 @@ MATCHING = (
 )
 
 
-def matching_options(arguments: argparse.Namespace) -> Mapping[str, object]:
+def matching_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of `~ks4_ccd.match_catalogs` in `MATCHING`."""
     epoch = arguments.reference_epoch
     return {
