@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Random access to a gzip file.
+Read a gzip file from any position.
 
 The first pass keeps, at even distances, copies of the decompressor: its
 checkpoints. A later read starts from the last checkpoint before its
@@ -13,7 +13,7 @@ position, so that its cost does not grow with the file::
 
 import zlib
 from bisect import bisect_right
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
 from ks4_ccd.exceptions import MapFormatError
 
@@ -29,15 +29,28 @@ _OUTPUT_PIECE = 256 * 2**10
 _GZIP = 31
 
 
+class Decompressor(Protocol):
+    """An object of `zlib.decompressobj`, whose type has no public name."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def copy(self) -> "Decompressor": ...
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes: ...
+
+
 class _Checkpoint(NamedTuple):
     inflated: int
     compressed: int
-    decompressor: object  # None: the next byte begins a gzip member
+    decompressor: Decompressor | None  # None: the next byte begins a gzip member
 
 
 class Checkpoints:
     """
-    Where reading a gzip file can begin.
+    The positions from which a gzip file can be read.
 
     Parameters
     ----------
@@ -46,24 +59,26 @@ class Checkpoints:
         the checkpoints being dropped, whenever there are too many.
     """
 
-    def __init__(self, spacing=_SPACING):
+    def __init__(self, spacing: int = _SPACING) -> None:
         self._spacing = spacing
         self._points = [_Checkpoint(0, 0, None)]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._points)
 
-    def note(self, inflated, compressed, decompressor):
+    def note(
+        self, inflated: int, compressed: int, decompressor: Decompressor | None
+    ) -> None:
         """Keep a copy of ``decompressor`` if the last checkpoint is far away."""
         if inflated - self._points[-1].inflated < self._spacing:
             return
-        state = decompressor and decompressor.copy()
+        state = None if decompressor is None else decompressor.copy()
         self._points.append(_Checkpoint(inflated, compressed, state))
         if len(self._points) > _MOST_CHECKPOINTS:
             self._points = self._points[::2]
             self._spacing *= 2
 
-    def before(self, position):
+    def before(self, position: int) -> _Checkpoint:
         """Return the last checkpoint at or before an inflated position."""
         points = self._points
         return points[bisect_right(points, position, key=lambda p: p.inflated) - 1]
@@ -76,17 +91,17 @@ class GzipReader:
     Parameters
     ----------
     file : binary file
-        The gzip file, from its beginning; no one else may move in it.
+        The gzip file, from its beginning; nothing else may move in it.
     name : str
-        What messages call the file.
+        The name of the file in messages.
     checkpoints : `Checkpoints`, optional
-        Those of an earlier pass over the same file, or new ones that this
-        reader is to fill.
+        Those of an earlier pass over the same file, or new ones, which this
+        reader fills.
 
     Attributes
     ----------
     member_starts : list of int
-        Where the gzip members that were read so far begin, in inflated bytes.
+        The positions at which the gzip members read so far begin, in inflated bytes.
 
     Notes
     -----
@@ -95,7 +110,9 @@ class GzipReader:
     read to its end are.
     """
 
-    def __init__(self, file, name, checkpoints=None):
+    def __init__(
+        self, file: BinaryIO, name: str, checkpoints: Checkpoints | None = None
+    ) -> None:
         self.checkpoints = Checkpoints() if checkpoints is None else checkpoints
         self._file = file
         self._name = name
@@ -103,16 +120,16 @@ class GzipReader:
         self.member_starts = [0]
         self._restore(self.checkpoints.before(0))
 
-    def tell(self):
+    def tell(self) -> int:
         """Return the position of the next read, in inflated bytes."""
         return self._position
 
-    def seek(self, position):
+    def seek(self, position: int) -> int:
         """Move to a position in inflated bytes, without reading anything."""
         self._position = position
         return position
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         """
         Return up to ``size`` bytes, fewer at the end of the content only.
 
@@ -131,23 +148,23 @@ class GzipReader:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def drain(self):
+    def drain(self) -> None:
         """Check the rest of the file: lengths, checksums and the end."""
         while self._inflate():
             pass
 
-    def _restore(self, checkpoint):
+    def _restore(self, checkpoint: _Checkpoint) -> None:
         # `_piece` is the last piece inflated and `_end` where it ends;
         # `_input` was read from the file and not inflated yet.
         self._piece = b""
         self._end = checkpoint.inflated
         self._compressed = checkpoint.compressed
         state = checkpoint.decompressor
-        self._decompressor = state and state.copy()
+        self._decompressor = None if state is None else state.copy()
         self._input = b""
         self._file.seek(checkpoint.compressed)
 
-    def _approach(self, position):
+    def _approach(self, position: int) -> None:
         checkpoint = self.checkpoints.before(position)
         behind = position < self._end - len(self._piece)
         if behind or checkpoint.inflated > self._end:
@@ -155,7 +172,7 @@ class GzipReader:
         while self._end <= position and self._inflate():
             pass
 
-    def _inflate(self):
+    def _inflate(self) -> bool:
         # Inflate the next piece; False at the end of the file.
         while True:
             if not self._input:
@@ -171,7 +188,7 @@ class GzipReader:
                     if self._end > self.member_starts[-1]:
                         self.member_starts.append(self._end)
                 continue
-            piece = self._decompress()
+            piece = self._decompress(self._decompressor)
             if piece:
                 self._piece = piece
                 self._end += len(piece)
@@ -182,14 +199,14 @@ class GzipReader:
                 msg = f"{self._name} is truncated: its gzip data end too early"
                 raise MapFormatError(msg)
 
-    def _decompress(self):
+    def _decompress(self, decompressor: Decompressor) -> bytes:
         try:
-            piece = self._decompressor.decompress(self._input, _OUTPUT_PIECE)
+            piece = decompressor.decompress(self._input, _OUTPUT_PIECE)
         except zlib.error as error:
             msg = f"{self._name} is damaged or not a gzip file: {error}"
             raise MapFormatError(msg) from error
-        self._input = self._decompressor.unconsumed_tail
-        if self._decompressor.eof:
-            self._input = self._decompressor.unused_data
+        self._input = decompressor.unconsumed_tail
+        if decompressor.eof:
+            self._input = decompressor.unused_data
             self._decompressor = None
         return piece

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Maps in a .tar or .tar.gz archive, read in place.
+Read maps in a .tar or .tar.gz archive in place.
 
 An archive is scanned once in a process; its index has the position of each map, and
 nothing is ever extracted.
@@ -12,14 +12,21 @@ import threading
 import weakref
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from ks4_ccd.exceptions import BrokenArchiveError, KS4Error, MapFormatError
 from ks4_ccd.files.gzip import Checkpoints, GzipReader
 from ks4_ccd.library._sources import Entry, map_key, printable
-from ks4_ccd.library._tar import open_reader, read_member, tar_members
+from ks4_ccd.library._tar import (
+    Reader,
+    TarMember,
+    open_reader,
+    read_member,
+    tar_members,
+)
 from ks4_ccd.maps.key import MapKey
 
 __all__ = [
@@ -44,7 +51,7 @@ _ARCHIVE_NAME = re.compile(
 _MOST_INDEXES = 32
 
 
-def archive_name(name):
+def archive_name(name: str) -> str | None:
     """
     Return the name of an archive as it was published, `None` if it is not one.
 
@@ -59,12 +66,13 @@ def archive_name(name):
 
 
 class _Index(NamedTuple):
-    members: dict  # MapKey: list of MapKey (with its own tile) and TarMember
+    # By key: the keys with their own tiles, and the members.
+    members: dict[MapKey, list[tuple[MapKey, TarMember]]]
     checkpoints: Checkpoints
 
 
 # (path, size, modification time): _Index, the latest used last.
-_indexes = OrderedDict()
+_indexes: OrderedDict[tuple, _Index] = OrderedDict()
 _indexes_lock = threading.Lock()
 
 
@@ -85,7 +93,7 @@ class ArchiveSource:
         If the file cannot be read.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock = threading.Lock()
         try:
@@ -103,7 +111,7 @@ class ArchiveSource:
             self.close()
             raise
 
-    def keys(self):
+    def keys(self) -> Iterable[MapKey]:
         """Return the keys of all arrays."""
         return self._index.members.keys()
 
@@ -115,7 +123,7 @@ class ArchiveSource:
             for own_key, member in self._index.members.get(key, ())
         ]
 
-    def read(self, entry):
+    def read(self, entry: Entry) -> bytes:
         """Return the bytes of an array's file."""
         try:
             with self._lock:
@@ -125,23 +133,23 @@ class ArchiveSource:
             msg = f"cannot read {entry.path}: {error.strerror or error}"
             raise KS4Error(msg) from error
 
-    def _refuse_changed(self):
+    def _refuse_changed(self) -> None:
         if _state_of(self._file) != self._state:
             path = printable(self.path)
             msg = f"{path} has changed since it was opened: open it again"
             raise MapFormatError(msg)
 
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
         self._closer()
 
 
-def _state_of(file):
+def _state_of(file: BinaryIO) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return status.st_size, status.st_mtime_ns
 
 
-def _index_of(state, file, path):
+def _index_of(state: tuple[int, int], file: BinaryIO, path: Path) -> _Index:
     identity = (os.path.realpath(path), *state)
     with _indexes_lock:
         if identity not in _indexes:
@@ -152,11 +160,11 @@ def _index_of(state, file, path):
         return _indexes[identity]
 
 
-def _scan(file, path):
-    """Read an archive once and note where its maps are."""
+def _scan(file: BinaryIO, path: Path) -> _Index:
+    """Read an archive once and index its maps."""
     checkpoints = Checkpoints()
     reader = open_reader(file, path, checkpoints)
-    members = {}
+    members: dict[MapKey, list[tuple[MapKey, TarMember]]] = {}
     for member in tar_members(reader, path):
         key = map_key(member.name.rpartition("/")[2])
         if key is not None:
@@ -196,7 +204,7 @@ class Member(NamedTuple):
     """
     One file in an archive.
 
-    ``key`` is `None` if it is not a map, ``problem`` is why it cannot be read.
+    ``key`` is `None` if it is not a map, ``problem`` the reason why it cannot be read.
     """
 
     key: MapKey | None
@@ -221,7 +229,7 @@ class MemberStream:
         If it cannot be read.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         name = archive_name(self.path.name)
         if name is None:
@@ -242,21 +250,21 @@ class MemberStream:
             ends = [sha256(end).hexdigest() for end in (head, file.read())]
         self.identity = Identity(printable(name), self.size, *ends)
 
-    def _open(self):
+    def _open(self) -> BinaryIO:
         try:
             return open(self.path, "rb")
         except OSError as error:
             msg = f"cannot read {printable(self.path)}: {error.strerror or error}"
             raise KS4Error(msg) from error
 
-    def members(self, after, passed):
+    def members(self, after: int, passed: Callable[[int], object]) -> Iterator[Member]:
         """
         Yield the files of the archive.
 
         Parameters
         ----------
         after : int
-            The position of the last member that is already known.
+            The position of the last member that was read before.
         passed : callable
             Is called with the number of bytes read of the archive, now and
             then.
@@ -294,21 +302,22 @@ class MemberStream:
 class _Recent:
     """Reads members, and keeps the last ones for links that lead to them."""
 
-    def __init__(self, reader, path):
+    def __init__(self, reader: Reader, path: Path) -> None:
         self._reader, self._path = reader, path
-        self._kept, self._bytes = OrderedDict(), 0
+        self._kept: OrderedDict[tuple, bytes] = OrderedDict()
+        self._bytes = 0
 
-    def read(self, member):
+    def read(self, member: TarMember) -> Member:
         key = map_key(member.name.rpartition("/")[2])
         data, problem = b"", member.problem
         if key is not None and problem is None:
-            data = self._kept.get(member.pieces)
-            if data is None:
+            data = self._kept.get(member.pieces, b"")
+            if not data:
                 data = read_member(self._reader, member, self._path)
                 self._keep(member.pieces, data)
         return Member(key, member.name, member.position, data, problem)
 
-    def _keep(self, pieces, data):
+    def _keep(self, pieces: tuple, data: bytes) -> None:
         self._kept[pieces] = data
         self._bytes += len(data)
         while self._bytes > _RECENT_BYTES:
@@ -316,14 +325,14 @@ class _Recent:
             self._bytes -= len(oldest)
 
 
-def _drain(reader):
+def _drain(reader: Reader) -> None:
     if isinstance(reader, GzipReader):
         reader.drain()
 
 
-def _is_corrupt(reader, error):
-    # What looks like a bad tar file may come from a wrong byte before: only the
-    # checksum at the end of a .gz tells.
+def _is_corrupt(reader: Reader, error: MapFormatError) -> bool:
+    # A bad tar header may come from a wrong byte before it: only the checksum at the
+    # end of a .gz distinguishes the two.
     try:
         _drain(reader)
     except MapFormatError as later:

@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The members of a tar archive: where their data are, and which cannot be read.
+List the members of a tar archive, with the positions of their data.
 
 Nothing is extracted, so that neither names nor links can lead out of the archive:
 a link is another name of the data of an earlier member. A member that cannot be read
@@ -11,13 +11,18 @@ itself is damaged is it refused as a whole.
 import posixpath
 import re
 import tarfile
-from typing import NamedTuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError
-from ks4_ccd.files.gzip import GzipReader
+from ks4_ccd.files.gzip import Checkpoints, GzipReader
 from ks4_ccd.library._sources import MAX_ARRAY_BYTES, printable
 
-__all__ = ["TarMember", "open_reader", "read_member", "tar_members"]
+__all__ = ["Reader", "TarMember", "open_reader", "read_member", "tar_members"]
+
+Reader: TypeAlias = BinaryIO | GzipReader
+"""The content of an archive, gzipped or not."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _END_BYTES = 2 * tarfile.BLOCKSIZE
@@ -54,20 +59,20 @@ class TarMember(NamedTuple):
     size : int
         In bytes.
     pieces : tuple of tuple of int
-        For each piece of its data: where in the file it is, where in the
+        For each piece of its data: its position in the file, its position in the
         archive, and its length. There are several if the file is sparse.
     problem : str or `None`
-        Why it cannot be read.
+        The reason why it cannot be read.
     """
 
     name: str
     position: int
     size: int = 0
-    pieces: tuple = ()
+    pieces: tuple[tuple[int, int, int], ...] = ()
     problem: str | None = None
 
 
-def open_reader(file, path, checkpoints):
+def open_reader(file: BinaryIO, path: Path, checkpoints: Checkpoints) -> Reader:
     """Return a reader of the content of an archive, gzipped or not."""
     file.seek(0)
     is_gzip = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
@@ -75,7 +80,7 @@ def open_reader(file, path, checkpoints):
     return GzipReader(file, printable(path), checkpoints) if is_gzip else file
 
 
-def read_member(reader, member, path):
+def read_member(reader: Reader, member: TarMember, path: Path) -> bytes:
     """
     Return the bytes of a member.
 
@@ -102,7 +107,7 @@ def read_member(reader, member, path):
     return bytes(content)
 
 
-def tar_members(reader, path):
+def tar_members(reader: Reader, path: Path) -> Iterator[TarMember]:
     """
     Yield the files in an archive, in their order.
 
@@ -124,33 +129,35 @@ def tar_members(reader, path):
     MapFormatError
         If the archive is truncated, damaged or not a tar archive.
     """
-    path = printable(path)
-    earlier = {}
-    start = 0
+    name = printable(path)
+    earlier: dict[str, TarMember] = {}
+    start: int | None = 0
     while start is not None:
-        headers = _Headers(reader, start, path)
+        headers = _Headers(reader, start, name)
         for info in headers:
             member = _member_of(info, headers.end, earlier)
             if member is not None:
                 yield member
-        start = _next_start(reader, headers.end, path)
+        start = _next_start(reader, headers.end, name)
 
 
 class _Headers:
     """The tar headers from a position on; ``end`` is the position after the last."""
 
-    def __init__(self, reader, start, path):
+    def __init__(self, reader: Reader, start: int, path: str) -> None:
         self.end = start
         self._reader = _BoundedReads(reader, path)
         self._path = path
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
         try:
             self._reader.seek(self.end)
-            with tarfile.open(fileobj=self._reader, mode="r:") as archive:
+            # Reading calls three methods of a file only.
+            file = cast("BinaryIO", self._reader)
+            with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (info := archive.next()) is not None:
                     # Or the archive would keep all of them.
-                    archive.members.clear()
+                    archive.members.clear()  # type: ignore[attr-defined] (not in typeshed)
                     if not self.end < info.offset_data <= archive.offset:
                         msg = f"{self._path} is damaged: a header in it claims "
                         msg += f"{info.size} bytes"
@@ -177,22 +184,22 @@ class _BoundedReads:
     claim.
     """
 
-    def __init__(self, reader, path):
+    def __init__(self, reader: Reader, path: str) -> None:
         self._reader = reader
         self._path = path
         self.renew()
 
-    def renew(self):
+    def renew(self) -> None:
         """Begin with the headers of another member."""
         self._left = _MOST_HEADER_BYTES
 
-    def tell(self):
+    def tell(self) -> int:
         return self._reader.tell()
 
-    def seek(self, position):
+    def seek(self, position: int) -> int:
         return self._reader.seek(position)
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         if not 0 <= size <= self._left:
             msg = f"{self._path} is damaged: a header in it claims {size} bytes"
             raise MapFormatError(msg)
@@ -200,8 +207,8 @@ class _BoundedReads:
         return self._reader.read(size)
 
 
-def _member_of(info, end, earlier):
-    """Return a member, `None` if it is no file; note it among the earlier ones."""
+def _member_of(info: Any, end: int, earlier: dict[str, TarMember]) -> TarMember | None:
+    """Return a member, `None` if it is not a file, and add it to the earlier ones."""
     name = _without_time(info.name)
     member = TarMember(printable(name), info.offset_data)
     if info.isdir() or info.type == _VOLUME_LABEL:
@@ -217,15 +224,15 @@ def _member_of(info, end, earlier):
     return member
 
 
-def _without_time(name):
+def _without_time(name: str) -> str:
     match = _TIME_OF_ACCESS.match(name)
     return name[match.end() :] if match else name
 
 
-def _with_data(member, info, end):
+def _with_data(member: TarMember, info: Any, end: int) -> TarMember:
     size, problem = info.size, None
     if info.sparse is None:
-        pieces = ((0, info.offset_data, size),)
+        pieces = [(0, info.offset_data, size)]
     else:
         pieces, position = [], info.offset_data
         for start, length in info.sparse:
@@ -240,7 +247,9 @@ def _with_data(member, info, end):
     return member._replace(size=size, pieces=tuple(pieces), problem=problem)
 
 
-def _with_data_of_target(member, name, info, earlier):
+def _with_data_of_target(
+    member: TarMember, name: str, info: tarfile.TarInfo, earlier: dict[str, TarMember]
+) -> TarMember:
     target, kind = info.linkname, "hard"
     if info.issym():
         target, kind = posixpath.join(posixpath.dirname(name), target), "symbolic"
@@ -254,12 +263,12 @@ def _with_data_of_target(member, name, info, earlier):
     return found._replace(name=member.name, position=member.position)
 
 
-def _normal(name):
+def _normal(name: str) -> str:
     return posixpath.normpath("/" + name)
 
 
-def _next_start(reader, end, path):
-    """Return where the next archive begins that was concatenated, `None` if none."""
+def _next_start(reader: Reader, end: int, path: str) -> int | None:
+    """Return the start of the next concatenated archive, `None` after the last."""
     reader.seek(end)
     position, rest = end, b""
     while not rest and (piece := reader.read(_PIECE)):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The archives of the release, from Zenodo to the disk."""
+"""Download the archives of DR1 from Zenodo."""
 
 import logging
 import os
@@ -8,10 +8,13 @@ import shutil
 import stat
 import threading
 import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from typing import TypeVar
 
 import requests
 import urllib3
@@ -24,6 +27,7 @@ from ks4_ccd.ks4.record import (
     ARCHIVES,
     LANDING_PAGE,
     RECORD,
+    Archive,
     archives_in,
 )
 from ks4_ccd.library._sources import printable
@@ -37,9 +41,18 @@ __all__ = [
 ]
 
 
-def fetch(families=None, dest=".", *, progress=None, record=RECORD):
+_Result = TypeVar("_Result")
+
+
+def fetch(
+    families: str | Collection[str] | None = None,
+    dest: str | os.PathLike[str] = ".",
+    *,
+    progress: bool | None = None,
+    record: str = RECORD,
+) -> list[Path]:
     """
-    Download archives of the release.
+    Download archives of DR1.
 
     Parameters
     ----------
@@ -56,8 +69,8 @@ def fetch(families=None, dest=".", *, progress=None, record=RECORD):
         Whether to show a bar for each archive; by default if the output is a
         terminal.
     record : str, optional
-        The address of the release's description, in the format of Zenodo's API: by
-        default that of the release itself (DOI 10.5281/zenodo.17336382). For a
+        The address of the record of DR1, in the format of Zenodo's API: by
+        default that of DR1 itself (DOI 10.5281/zenodo.17336382). For a
         mirror, whose archives have to be the same.
 
     Returns
@@ -68,7 +81,7 @@ def fetch(families=None, dest=".", *, progress=None, record=RECORD):
     Raises
     ------
     KS4Error
-        If ``families`` is not in the release.
+        If ``families`` is not in DR1.
     DownloadError
         If an archive is unavailable, comes too slowly, or is not the published one;
         with the files to download by hand. Or if another file has its name, its
@@ -110,7 +123,7 @@ def fetch(families=None, dest=".", *, progress=None, record=RECORD):
     return [dest / name for name in names]
 
 
-def _archive_names(families):
+def _archive_names(families: str | Collection[str] | None) -> list[str]:
     """Return the names of archives, each once."""
     if families is None:
         return list(ARCHIVES.values())
@@ -125,7 +138,13 @@ def _archive_names(families):
     return list(dict.fromkeys(names))
 
 
-def _complete(dest, md5s, missing, progress, record):
+def _complete(
+    dest: Path,
+    md5s: dict[str, str | None],
+    missing: list[str],
+    progress: bool | None,
+    record: str,
+) -> None:
     """Download the archives that are missing."""
     with new_session() as session:
         with _by_hand(missing, dest):
@@ -144,14 +163,14 @@ def _complete(dest, md5s, missing, progress, record):
                 _download(session, archive, dest, progress)
 
 
-def _md5_of(path):
-    """Return the md5 of a file, `None` if there is none."""
+def _md5_of(path: Path) -> str | None:
+    """Return the md5 of a file, `None` if it does not exist."""
     import pooch
 
     return pooch.file_hash(str(path), alg="md5") if path.exists() else None
 
 
-def _check_present(path, md5, expected):
+def _check_present(path: Path, md5: str, expected: Collection[str]) -> None:
     if md5 not in expected:
         msg = (
             f"{path} exists and is not the archive of DR1: its md5 is {md5}, "
@@ -161,8 +180,7 @@ def _check_present(path, md5, expected):
         raise DownloadError(msg)
 
 
-def _check_space(dest, archives):
-
+def _check_space(dest: Path, archives: list[Archive]) -> None:
     needed = sum(archive.size for archive in archives)
     needed -= sum(size_of_part(_part_of(dest, archive)) for archive in archives)
     free = shutil.disk_usage(dest).free
@@ -174,24 +192,28 @@ def _check_space(dest, archives):
         raise DownloadError(msg)
 
 
-def _part_of(dest, archive):
+def _part_of(dest: Path, archive: Archive) -> Path:
     return dest / f"{archive.name}.part"
 
 
-def _download(session, archive, dest, progress):
+def _download(
+    session: requests.Session, archive: Archive, dest: Path, progress: bool | None
+) -> None:
     part = _part_of(dest, archive)
     was_begun = part.exists()
     try:
         _download_once(session, archive, part, progress)
     except ValueError as error:
         if not was_begun:
-            msg = f"the wrong bytes came, and were deleted: {error}"
+            msg = f"wrong bytes were received, and deleted: {error}"
             raise DownloadError(msg) from error
         # The bytes of an earlier call may be to blame; they are gone now.
         _download(session, archive, dest, progress)
 
 
-def _download_once(session, archive, part, progress):
+def _download_once(
+    session: requests.Session, archive: Archive, part: Path, progress: bool | None
+) -> None:
     """Download an archive, or raise `ValueError` if its md5 is wrong."""
     import pooch
 
@@ -214,8 +236,8 @@ def _download_once(session, archive, part, progress):
 
 
 @contextmanager
-def _quiet(logger):
-    """Keep what the bar says already out of the log."""
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Keep messages that repeat the progress bar out of the log."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -225,8 +247,8 @@ def _quiet(logger):
 
 
 @contextmanager
-def _explained(trouble):
-    """Say what could not be done with a file or folder."""
+def _explained(trouble: str) -> Iterator[None]:
+    """Turn an error of the operating system into a `DownloadError`."""
     try:
         yield
     except KS4Error:
@@ -237,8 +259,8 @@ def _explained(trouble):
 
 
 @contextmanager
-def _by_hand(names, dest):
-    """Add to a `DownloadError` what the user can do without us."""
+def _by_hand(names: list[str], dest: Path) -> Iterator[None]:
+    """Add instructions for a download by hand to a `DownloadError`."""
     try:
         yield
     except DownloadError as error:
@@ -278,12 +300,12 @@ _PASSING = (
 class _PassingError(Exception):
     """A failure that may be temporary, and the seconds that the server asks for."""
 
-    def __init__(self, message, wait=0):
+    def __init__(self, message: str, wait: int = 0) -> None:
         super().__init__(message)
         self.wait = wait
 
 
-def new_session():
+def new_session() -> requests.Session:
     """Return a session whose requests name this package and ask for no compression."""
     session = requests.Session()
     # Zenodo blocks crowds of clients without a name.
@@ -292,7 +314,7 @@ def new_session():
     return session
 
 
-def read_small_file(session, url):
+def read_small_file(session: requests.Session, url: str) -> bytes:
     """
     Return the content of a small file.
 
@@ -302,7 +324,7 @@ def read_small_file(session, url):
         If it cannot be downloaded, or is not small.
     """
 
-    def read():
+    def read() -> bytes:
         content = b""
         with _opened(session, url) as response:
             for piece in _pieces(response, decode_content=True):
@@ -337,19 +359,21 @@ class ResumingDownloader:
     the right ones.
     """
 
-    def __init__(self, session, part, size, bar):
+    def __init__(
+        self, session: requests.Session, part: Path, size: int, bar: tqdm
+    ) -> None:
         self._session, self._part, self._size, self._bar = session, part, size, bar
         self._etag = ""
         self._ranges_work = True
 
-    def __call__(self, url, output_file, pooch):
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
         """Download ``url`` to ``output_file``, as pooch asks for it."""
         # pooch's empty file would be left behind if the process were killed.
         os.unlink(output_file)
-        _persist(partial(self._go_on, url), _WAITS)
+        _persist(partial(self._resume, url), _WAITS)
         os.replace(self._part, output_file)
 
-    def _go_on(self, url):
+    def _resume(self, url: str) -> None:
         have = size_of_part(self._part)
         if have == self._size:
             return
@@ -379,7 +403,7 @@ class ResumingDownloader:
             msg = f"{url} ended after {have} of {self._size} bytes"
             raise _PassingError(msg)
 
-    def _start(self, response, have):
+    def _start(self, response: requests.Response, have: int) -> int:
         """Return the position of the first byte of the answer."""
         etag = response.headers.get("ETag", "")
         # A weak one does not promise the same bytes.
@@ -395,17 +419,20 @@ class ResumingDownloader:
             self._etag = etag
             return 0
         answer = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        is_rest = answer and int(answer[1]) == have
-        is_rest = is_rest and answer[2] in ("*", str(self._size))
+        is_rest = (
+            answer is not None
+            and int(answer[1]) == have
+            and answer[2] in ("*", str(self._size))
+        )
         self._etag = self._etag or etag
         if is_rest and etag in ("", self._etag):
             return have
         self._ranges_work = False
-        msg = f"{response.url} does not give the bytes from {have} on"
+        msg = f"{response.url} does not send the bytes from {have} on"
         raise _PassingError(msg)
 
 
-def size_of_part(part):
+def size_of_part(part: Path) -> int:
     """
     Return the size of a partial file, 0 if it does not exist.
 
@@ -427,11 +454,11 @@ def size_of_part(part):
     return status.st_size
 
 
-def _open_without_links(path, flags):
+def _open_without_links(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
-def _persist(action, waits):
+def _persist(action: Callable[[], _Result], waits: Sequence[float]) -> _Result:
     """Return the result of an action, with waits between its attempts."""
     for wait in waits:
         try:
@@ -446,11 +473,13 @@ def _persist(action, waits):
 
 
 @contextmanager
-def _opened(session, url, headers=None):
-    """Give the answer to a request; errors until its end are translated."""
-    options = {"headers": headers, "timeout": _TIMEOUT, "stream": True}
+def _opened(
+    session: requests.Session, url: str, headers: dict[str, str] | None = None
+) -> Iterator[requests.Response]:
+    """Return the response to a request, with errors as `DownloadError`."""
+    ask = partial(session.get, url, headers=headers, timeout=_TIMEOUT, stream=True)
     try:
-        with _answer(partial(session.get, url, **options)) as response:
+        with _answer(ask) as response:
             _check_status(response)
             yield response
     except _PASSING as error:
@@ -462,11 +491,11 @@ def _opened(session, url, headers=None):
         raise DownloadError(msg) from error
 
 
-def _answer(ask):
+def _answer(ask: Callable[[], requests.Response]) -> requests.Response:
     """Return the answer to a request, unless its headers take too long."""
-    answer = Future()
+    answer: Future[requests.Response] = Future()
 
-    def run():
+    def run() -> None:
         try:
             answer.set_result(ask())
         except Exception as error:
@@ -483,12 +512,12 @@ def _answer(ask):
         raise requests.Timeout from None
 
 
-def _close_answer(answer):
+def _close_answer(answer: Future[requests.Response]) -> None:
     if answer.exception() is None:
         answer.result().close()
 
 
-def _pieces(response, *, decode_content):
+def _pieces(response: requests.Response, *, decode_content: bool) -> Iterator[bytes]:
     """Yield the bytes of an answer as they come, unless they come too slowly."""
     begun, received = time.monotonic(), 0
     # `read` would wait until it has all that it was asked for.
@@ -506,7 +535,7 @@ def _pieces(response, *, decode_content):
             begun, received = time.monotonic(), 0
 
 
-def _check_status(response):
+def _check_status(response: requests.Response) -> None:
     status = response.status_code
     if status in (200, 206, 416):
         return
@@ -517,9 +546,9 @@ def _check_status(response):
     raise DownloadError(msg)
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     """Return the message of the operating system, if it is at the root of an error."""
-    cause = error
+    cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror

@@ -1,7 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Fill a store, one file for all maps of the release, and check it."""
+"""Fill a store, one file for many maps, and verify it."""
 
+import os
 import sqlite3
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +20,7 @@ from ks4_ccd.exceptions import (
     one_of,
 )
 from ks4_ccd.files.writing import as_path
-from ks4_ccd.library._archive import MemberStream
+from ks4_ccd.library._archive import Member, MemberStream
 from ks4_ccd.library._arrays import read_array
 from ks4_ccd.library._sources import printable
 from ks4_ccd.library._store_file import (
@@ -37,7 +39,8 @@ from ks4_ccd.library._store_index import (
     records_and_damage,
 )
 from ks4_ccd.library._store_writer import Batches, StoreWriter
-from ks4_ccd.library.library import as_paths
+from ks4_ccd.library.library import Paths, as_paths
+from ks4_ccd.maps.key import MapKey
 
 __all__ = ["IngestReport", "ingest", "verify"]
 
@@ -52,10 +55,10 @@ class IngestReport(NamedTuple):
     ----------
     archives : `~astropy.table.Table`
         A row per archive: ``archive``, its name; the number of maps
-        ``written``, of those ``known`` (which the store had already), of
+        ``written``, of those ``known`` (which the store already contained), of
         ``other`` files in the archive, of its ``problems``, and its
         ``state``: ``"whole"``, ``"broken"`` (it cannot be read to its end)
-        or ``"there"`` (the store had all of it, and it was not read).
+        or ``"there"`` (the store contained all of it, and it was not read).
     problems : `~astropy.table.Table`
         A row per member that is damaged and was left out, or archive that cannot
         be read to its end: ``archive``, ``member`` (``""`` for the archive as a
@@ -66,7 +69,13 @@ class IngestReport(NamedTuple):
     problems: Table
 
 
-def ingest(archives, store, *, on_error="skip", progress=None):
+def ingest(
+    archives: Paths,
+    store: str | os.PathLike[str],
+    *,
+    on_error: str = "skip",
+    progress: bool | None = None,
+) -> IngestReport:
     """
     Put the maps in archives into a store.
 
@@ -151,7 +160,9 @@ def ingest(archives, store, *, on_error="skip", progress=None):
     )
 
 
-def _ingest_one(stream, writer, on_error, bar):
+def _ingest_one(
+    stream: MemberStream, writer: StoreWriter, on_error: str, bar: tqdm
+) -> tuple[tuple, list[tuple[str, str]]]:
     """Read one archive; return its row of the report and its problems."""
     start = bar.n
     number, archive = writer.begin(stream.identity)
@@ -167,7 +178,7 @@ def _ingest_one(stream, writer, on_error, bar):
                 if member.key is None:
                     others += 1
                 else:
-                    _take_up(member, stream, batches, on_error)
+                    _take_up(member.key, member, stream, batches, on_error)
                 batches.pass_by(member)
         except BrokenArchiveError as error:
             state = "broken"
@@ -180,13 +191,15 @@ def _ingest_one(stream, writer, on_error, bar):
     return (batches.written, known, others, len(found), state), found
 
 
-def _take_up(member, stream, batches, on_error):
+def _take_up(
+    key: MapKey, member: Member, stream: MemberStream, batches: Batches, on_error: str
+) -> None:
     path = f"{printable(stream.path)}:{member.name}"
     try:
         if member.problem is not None:
             msg = f"{path} cannot be read: {member.problem}"
             raise MapFormatError(msg)
-        read_array(member.data, member.key, path)
+        read_array(member.data, key, path)
     except MapFormatError as error:
         if on_error == "raise":
             batches.finish("partial")
@@ -197,7 +210,7 @@ def _take_up(member, stream, batches, on_error):
         batches.add(member)
 
 
-def _end_early(error, batches, on_error):
+def _end_early(error: BrokenArchiveError, batches: Batches, on_error: str) -> None:
     if error.is_corrupt:
         msg = f"{error}: any of its maps may be wrong, so none of them is kept"
         batches.drop(msg)
@@ -211,7 +224,7 @@ def _end_early(error, batches, on_error):
         raise MapFormatError(msg) from error
 
 
-def verify(store, *, progress=None):
+def verify(store: str | os.PathLike[str], *, progress: bool | None = None) -> Table:
     """
     Check every map in a store.
 
@@ -261,7 +274,7 @@ def verify(store, *, progress=None):
     with closing(open_for_reading(store)) as connection:
         problems, arrays = _problems_of_file(connection, store)
         for field, row in _bar(len(arrays), " maps", progress, arrays):
-            # One query a map: a longer one would make an ingest wait for it.
+            # One query for each map, as an ingest waits for the end of a query.
             problems += _problems_of_array(connection, field, row, store)
     return _table(problems, ("map", "problem"))
 
@@ -314,7 +327,9 @@ def _problems_of_array(
     return []
 
 
-def _bar(total, unit, progress, iterable=None):
+def _bar(
+    total: int, unit: str, progress: bool | None, iterable: Iterable | None = None
+) -> tqdm:
     return tqdm(
         iterable,
         total=total,
@@ -324,7 +339,9 @@ def _bar(total, unit, progress, iterable=None):
     )
 
 
-def _table(rows, names, numbers=()):
+def _table(
+    rows: list[tuple], names: Sequence[str], numbers: Sequence[str] = ()
+) -> Table:
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     return Table(
         [
