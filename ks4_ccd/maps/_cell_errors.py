@@ -39,12 +39,12 @@ class CellErrors(NamedTuple):
     ----------
     star : 2D `~numpy.ndarray`
         The standard deviation of single stars about the true value.
-    value : 2D `~numpy.ndarray`
+    value : 2D `~numpy.ndarray` or `None`
         The standard error of the value of the cell.
     """
 
     star: np.ndarray
-    value: np.ndarray
+    value: np.ndarray | None
 
 
 class _Differences(NamedTuple):
@@ -59,7 +59,12 @@ class _Differences(NamedTuple):
         return (of_cells.ravel()[self.cells] * self.weights[:, None]).sum(axis=0)
 
 
-def errors_of_cells(components, valid, error, count):
+def errors_of_cells(
+    components: list[np.ndarray],
+    valid: np.ndarray,
+    error: np.ndarray,
+    count: np.ndarray,
+) -> CellErrors | None:
     """
     Return the uncertainties of a map whose cells are medians of stars of their own.
 
@@ -125,7 +130,9 @@ def errors_of_cells(components, valid, error, count):
     )
 
 
-def errors_of_surface(valid, error, count, known):
+def errors_of_surface(
+    valid: np.ndarray, error: np.ndarray, count: np.ndarray | None, known: np.ndarray
+) -> CellErrors | None:
     """
     Return the uncertainties of a map whose cells share their stars.
 
@@ -143,12 +150,15 @@ def errors_of_surface(valid, error, count, known):
     errors = with_stand_ins(error, count, known)
     if errors is None:
         return None
-    return CellErrors(*(a if a is None else grown(a, valid) for a in errors))
+    value = None if errors.value is None else grown(errors.value, valid)
+    return CellErrors(grown(errors.star, valid), value)
 
 
-def with_stand_ins(error, count, known):
+def with_stand_ins(
+    error: np.ndarray, count: np.ndarray | None, known: np.ndarray
+) -> CellErrors | None:
     """
-    Return errors as they are, and that of the median cell where one is unknown.
+    Return errors unchanged, and that of the median cell where one is unknown.
 
     Parameters
     ----------
@@ -173,7 +183,7 @@ def with_stand_ins(error, count, known):
     return CellErrors(star, star * MEDIAN_OVER_MEAN / np.sqrt(stars))
 
 
-def _differences(values, valid):
+def _differences(values: np.ndarray, valid: np.ndarray) -> _Differences:
     """
     Return what cells differ by from the mean of the neighbours on both sides.
 
@@ -181,19 +191,20 @@ def _differences(values, valid):
     of neighbours.
     """
     index = np.arange(values.size).reshape(values.shape)
-    for weights in ((-0.5, 1.0, -0.5), (-1.0, 1.0)):
-        cells = []
+    for weights in (np.array([-0.5, 1.0, -0.5]), np.array([-1.0, 1.0])):
+        along_axes = []
         reach = len(weights)
         for axis, length in enumerate(values.shape):
             lines = np.moveaxis(index, axis, 0)
             parts = [lines[k : length - reach + 1 + k].ravel() for k in range(reach)]
             if length >= reach:
-                cells.append(np.array(parts))
-        cells = np.concatenate(cells, axis=1) if cells else np.zeros((reach, 0), int)
+                along_axes.append(np.array(parts))
+        cells = np.zeros((reach, 0), int)
+        if along_axes:
+            cells = np.concatenate(along_axes, axis=1)
         cells = cells[:, valid.ravel()[cells].all(axis=0)]
         if cells.shape[1] >= _FEWEST_DIFFERENCES:
             break
-    weights = np.array(weights)
     difference = weights @ values.ravel()[cells]
     return _Differences(difference, cells, weights**2)
 

@@ -66,7 +66,7 @@ class ClippedSample(NamedTuple):
     freedom: np.ndarray
 
 
-def clipped_sample(count):
+def clipped_sample(count: np.ndarray) -> ClippedSample:
     """
     Return the statistics of the samples of a map's cells.
 

@@ -1,11 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Average the cells of a map with Gaussian weights, and propagate their errors."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
-from ks4_ccd.maps._cell_errors import MEDIAN_OVER_MEAN
+from ks4_ccd.maps._cell_errors import MEDIAN_OVER_MEAN, CellErrors
 from ks4_ccd.maps.fill import gaussian_sum
 
 __all__ = ["SmoothedCells", "smoothed_cells"]
@@ -14,9 +14,10 @@ __all__ = ["SmoothedCells", "smoothed_cells"]
 _LAGS = ((0, 0), (1, 0), (0, 1), (1, 1))
 
 
-class SmoothedCells(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class SmoothedCells:
     """
-    What becomes the arrays of a smoothed map.
+    The arrays of a smoothed map.
 
     Attributes
     ----------
@@ -28,13 +29,21 @@ class SmoothedCells(NamedTuple):
         `None` if their errors are the same.
     """
 
-    components: dict
+    components: dict[str, np.ndarray]
     error: np.ndarray | None
     count: np.ndarray | None
     covariance: np.ndarray | None
 
 
-def smoothed_cells(components, valid, count, errors, scale, *, shared):
+def smoothed_cells(
+    components: dict[str, np.ndarray],
+    valid: np.ndarray,
+    count: np.ndarray | None,
+    errors: CellErrors | None,
+    scale: float,
+    *,
+    shared: bool,
+) -> SmoothedCells:
     """
     Return the arrays of a smoothed map.
 
@@ -53,7 +62,7 @@ def smoothed_cells(components, valid, count, errors, scale, *, shared):
     Returns
     -------
     cells : `SmoothedCells`
-        Empty cells stay as they were.
+        Empty cells are unchanged.
     """
     stars = valid.astype(float) if count is None else count
     total = np.where(valid, gaussian_sum(stars, scale), 1)
@@ -69,7 +78,7 @@ def smoothed_cells(components, valid, count, errors, scale, *, shared):
         if count is None:
             return SmoothedCells(means, None, None, None)
         # As if all stars had the same scatter.
-        variance = np.where(valid, 1 / np.where(valid, count, 1), 0)
+        variance: np.ndarray | None = np.where(valid, 1 / np.where(valid, count, 1), 0)
     else:
         variance = None if errors.value is None else errors.value**2
     error = None

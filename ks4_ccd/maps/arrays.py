@@ -1,7 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Check the arrays of a map, and find its empty cells."""
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import MapFormatError
 
@@ -11,7 +14,12 @@ _MASKED = {"error": 0.0, "count": 0.0}
 _MARKS = "an empty cell is marked by NaN, or by a star count of 0"
 
 
-def checked_arrays(components, error, count, shape):
+def checked_arrays(
+    components: dict[str, ArrayLike],
+    error: ArrayLike | None,
+    count: ArrayLike | None,
+    shape: tuple[int, int],
+) -> tuple[dict[str, np.ndarray], np.ndarray | None, np.ndarray | None, np.ndarray]:
     """
     Return the arrays of a map as float64 copies, and its valid cells.
 
@@ -38,15 +46,13 @@ def checked_arrays(components, error, count, shape):
         number is infinite, an error or a count negative, or if a number is
         missing in a cell that is not empty.
     """
-    components = {
+    cells = {
         name: _cell_array(name, array, shape) for name, array in components.items()
     }
-    error, count = (
-        None if array is None else _cell_array(name, array, shape)
-        for name, array in (("error", error), ("count", count))
-    )
-    empty = _empty_cells(components, count)
-    for name, array in (("error", error), ("count", count)):
+    stars = None if count is None else _cell_array("count", count, shape)
+    scatter = None if error is None else _cell_array("error", error, shape)
+    empty = _empty_cells(cells, stars)
+    for name, array in (("error", scatter), ("count", stars)):
         if array is None:
             continue
         array[empty & ~np.isfinite(array)] = 0
@@ -54,12 +60,14 @@ def checked_arrays(components, error, count, shape):
         if name == "error":
             what += " (0 means unknown)"
         _refuse(name, array, ~(np.isfinite(array) & (array >= 0)), what)
-    if count is not None:
-        count[empty] = 0
-    return components, error, count, ~empty
+    if stars is not None:
+        stars[empty] = 0
+    return cells, scatter, stars, ~empty
 
 
-def is_marked(components, error, mark):
+def is_marked(
+    components: Iterable[np.ndarray], error: np.ndarray | None, mark: float
+) -> np.ndarray:
     """
     Return the cells that hold the release's mark of an empty cell.
 
@@ -105,7 +113,7 @@ def _refuse(name, array, bad, what):
         raise MapFormatError(msg, part=name)
 
 
-def _cell_array(name, array, shape):
+def _cell_array(name: str, array: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
     """Return a 2D array of cells as a float64 copy without a mask."""
     if hasattr(array, "unit"):
         msg = (

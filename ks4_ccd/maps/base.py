@@ -2,8 +2,12 @@
 """Base class of the calibration maps: arrays on the cells of a grid."""
 
 from dataclasses import FrozenInstanceError
+from os import PathLike
+from pathlib import Path
+from typing import NoReturn, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import (
     GeometryError,
@@ -60,10 +64,14 @@ class CalibrationMap(MapErrors):
         The file that the map came from.
     """
 
-    components = ()
-    unit = ""
-    family = None
-    _options = ("key", "source")
+    components: tuple[str, ...] = ()
+    unit: str = ""
+    family: str
+    grid: MapGrid
+    key: MapKey | None
+    source: str | None
+    _options: tuple[str, ...] = ("key", "source")
+    _steps: tuple[str, ...]
 
     def _set_arrays(self, components, error, count, *, grid, key, source):
         for name, value, kind in (("grid", grid, MapGrid), ("key", key, MapKey)):
@@ -80,20 +88,20 @@ class CalibrationMap(MapErrors):
         # The steps are what was done to the map since it was made.
         self._set(grid=grid, key=key, source=source, _steps=())
 
-    def _set(self, **attributes):
+    def _set(self, **attributes: object) -> None:
         """Set attributes, of a map that nobody else has yet."""
         for value in attributes.values():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
         vars(self).update(attributes)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> NoReturn:
         self._refuse_change(name)
 
-    def __delattr__(self, name):
+    def __delattr__(self, name: str) -> NoReturn:
         self._refuse_change(name)
 
-    def _refuse_change(self, name):
+    def _refuse_change(self, name: str) -> NoReturn:
         kind = type(self).__name__
         msg = f"a {kind} cannot be changed"
         if name in self._argument_names:
@@ -104,12 +112,12 @@ class CalibrationMap(MapErrors):
         # Copies of arrays, and those of a pickle, are writeable.
         self._set(**state)
 
-    def __eq__(self, other):
-        if type(self) is not type(other):
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CalibrationMap) or type(self) is not type(other):
             return NotImplemented
         return all(map(_same, self._content(), other._content()))
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((type(self), self.grid, self.key))
 
     def _content(self):
@@ -127,10 +135,10 @@ class CalibrationMap(MapErrors):
         """Return the arguments of the constructor that make this map."""
         return {name: getattr(self, name) for name in self._argument_names}
 
-    def _component_arrays(self):
+    def _component_arrays(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in self.components}
 
-    def marked(self, mark):
+    def marked(self, mark: float) -> dict[str, np.ndarray]:
         """
         Return the components with a mark in cells without a value.
 
@@ -149,7 +157,7 @@ class CalibrationMap(MapErrors):
             for name, array in self._component_arrays().items()
         }
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         columns, rows = self.grid.shape
         what = f"{self.key}, " if self.key is not None else ""
         return (
@@ -158,12 +166,12 @@ class CalibrationMap(MapErrors):
         )
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The file name of the first array, or what is known, and later steps."""
         first = self.key.filename if self.key is not None else self.source or "map"
         return " ".join([first, *self._steps])
 
-    def replace(self, **changes):
+    def replace(self, **changes: object) -> Self:
         """
         Return a changed copy of the map.
 
@@ -217,7 +225,7 @@ class CalibrationMap(MapErrors):
 
     __replace__ = replace
 
-    def _replace(self, step, **changes):
+    def _replace(self, step: str, **changes: object) -> Self:
         """Return a copy with some arrays changed; it has the same empty cells."""
         new = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name != _CACHED}
@@ -230,7 +238,7 @@ class CalibrationMap(MapErrors):
             raise MapFormatError(msg)
 
     @property
-    def reachable(self):
+    def reachable(self) -> np.ndarray:
         """Which cells are valid or touch a valid one, diagonals included."""
         return touches(self.valid)
 
@@ -241,7 +249,13 @@ class CalibrationMap(MapErrors):
             for name, array in self._component_arrays().items()
         }
 
-    def _interpolate(self, nodes, x, y, method):
+    def _interpolate(
+        self,
+        nodes: np.ndarray | NodeErrors,
+        x: ArrayLike,
+        y: ArrayLike,
+        method: str,
+    ) -> float | np.ndarray:
         _check_method(method)
         try:
             x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
@@ -256,7 +270,7 @@ class CalibrationMap(MapErrors):
         result[usable] = nodes.at(along_x, along_y)
         return result if result.ndim else float(result)
 
-    def filled(self):
+    def filled(self) -> Self:
         """
         Return a copy of the map whose empty cells have values.
 
@@ -271,7 +285,7 @@ class CalibrationMap(MapErrors):
         """
         return self._replace("filled()", **self._filled_components())
 
-    def smoothed(self, scale=0.8):
+    def smoothed(self, scale: float = 0.8) -> Self:
         """
         Return a copy of the map, averaged over neighbouring cells.
 
@@ -309,14 +323,14 @@ class CalibrationMap(MapErrors):
             scale,
             shared=self._is_surface(),
         )
-        changes = dict(smoothed.components, count=smoothed.count)
+        changes: dict[str, object] = dict(smoothed.components, count=smoothed.count)
         if self.error is not None:
             unknown = np.zeros(self.grid.shape)
             changes["error"] = unknown if smoothed.error is None else smoothed.error
         changes |= {"_covariance": smoothed.covariance, "_shares_stars": True}
         return self._replace(f"smoothed({scale:g})", **changes)
 
-    def save(self, path):
+    def save(self, path: str | PathLike[str]) -> list[Path]:
         """
         Write the map as .npy files named like those of the release.
 
@@ -342,7 +356,9 @@ class CalibrationMap(MapErrors):
             raise KS4Error(msg)
         return write_map(self, as_folder(path))
 
-    def plot(self, ax=None, **options):
+    def plot(
+        self, ax: object = None, *, part: str = "values", **options: object
+    ) -> object:
         """
         Draw the map in the orientation of the image.
 
@@ -350,6 +366,8 @@ class CalibrationMap(MapErrors):
         ----------
         ax : `~matplotlib.axes.Axes`, optional
             The axes to draw in; by default the current axes of pyplot.
+        part : str, optional
+            The array to draw: ``"values"``, ``"error"`` or ``"count"``.
         **options
             Passed to `~ks4_ccd.plot_map`.
 
@@ -359,7 +377,7 @@ class CalibrationMap(MapErrors):
         """
         from ks4_ccd.plotting import plot_map
 
-        return plot_map(self, ax, **options)
+        return plot_map(self, ax, part=part, **options)
 
 
 def _same(one, other):
@@ -412,13 +430,25 @@ class ValueMap(CalibrationMap):
     """
 
     components = ("values",)
+    values: np.ndarray
 
-    def __init__(self, values, error=None, count=None, *, grid, key=None, source=None):
+    def __init__(
+        self,
+        values: ArrayLike,
+        error: ArrayLike | None = None,
+        count: ArrayLike | None = None,
+        *,
+        grid: MapGrid,
+        key: MapKey | None = None,
+        source: str | None = None,
+    ) -> None:
         self._set_arrays(
             {"values": values}, error, count, grid=grid, key=key, source=source
         )
 
-    def at(self, x, y, method="bilinear"):
+    def at(
+        self, x: ArrayLike, y: ArrayLike, method: str = "bilinear"
+    ) -> float | np.ndarray:
         """
         Return the value of the map at positions on the image.
 

@@ -7,8 +7,10 @@ A kind of uncertainty is a class of `ERROR_KINDS`: another one is another class.
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError, one_of
 from ks4_ccd.maps._cell_errors import (
@@ -37,7 +39,7 @@ class ErrorKind:
     description: str
     needed: tuple[str, ...] = ("error",)
 
-    def of_cells(self, errors: CellErrors) -> np.ndarray:
+    def of_cells(self, errors: CellErrors) -> np.ndarray | None:
         """Return the uncertainty of each cell, where cells share their stars."""
         raise NotImplementedError
 
@@ -98,12 +100,36 @@ ERROR_KINDS: dict[str, ErrorKind] = {"scatter": _Scatter(), "median": _Median()}
 class MapErrors:
     """The part of `CalibrationMap` that quotes uncertainties."""
 
-    # Whether cells share their stars, where counts alone do not show it.
-    _shares_stars = False
-    # The covariances of smoothed cells, see `NodeErrors`.
-    _covariance = None
+    error: np.ndarray | None
+    count: np.ndarray | None
+    valid: np.ndarray
+    source: str | None
 
-    def error_at(self, x, y, *, method="bilinear", error_kind="scatter"):
+    # Whether cells share their stars, where counts alone do not show it.
+    _shares_stars: bool = False
+    # The covariances of smoothed cells, see `NodeErrors`.
+    _covariance: np.ndarray | None = None
+
+    def _component_arrays(self) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def _interpolate(
+        self,
+        nodes: np.ndarray | NodeErrors,
+        x: ArrayLike,
+        y: ArrayLike,
+        method: str,
+    ) -> float | np.ndarray:
+        raise NotImplementedError
+
+    def error_at(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        method: str = "bilinear",
+        error_kind: str = "scatter",
+    ) -> float | np.ndarray:
         """
         Return the uncertainty of the map at positions on the image.
 
@@ -146,7 +172,7 @@ class MapErrors:
         """
         return self._interpolate(self.node_errors(error_kind), x, y, method)
 
-    def errors_add(self):
+    def errors_add(self) -> bool:
         """
         Return whether cells share their stars, so that their errors add.
 
@@ -156,7 +182,9 @@ class MapErrors:
             return False
         return self._is_surface()
 
-    def cell_error(self, error_kind="scatter", *, published=False):
+    def cell_error(
+        self, error_kind: str = "scatter", *, published: bool = False
+    ) -> np.ndarray:
         """
         Return the uncertainty at the centre of every cell.
 
@@ -174,7 +202,9 @@ class MapErrors:
         """
         return self.node_errors(error_kind, published=published).at_centers()
 
-    def node_errors(self, error_kind="scatter", *, published=False):
+    def node_errors(
+        self, error_kind: str = "scatter", *, published: bool = False
+    ) -> NodeErrors:
         """
         Return the uncertainties of cells, to be interpolated.
 
@@ -204,8 +234,10 @@ class MapErrors:
             return NodeErrors(kind.of_cells(errors))
         valid = np.ones_like(self.valid) if published else self.valid
 
+        value = cast("np.ndarray", errors.value)  # None only without counts
+
         def covariance():
-            return covariance_of_cells(errors.value, valid, self._covariance)
+            return covariance_of_cells(value, valid, self._covariance)
 
         return kind.of_nodes(errors, covariance, published=published)
 
@@ -219,26 +251,27 @@ class MapErrors:
                 )
                 raise KS4Error(msg)
 
-    def _is_surface(self):
+    def _is_surface(self) -> bool:
         # No whole numbers: cells share stars, and each has a part of them.
         return self._shares_stars or self.count is None or bool(np.any(self.count % 1))
 
-    def _error_known(self):
-        known = self.valid & (self.error > 0)
+    def _error_known(self, error):
+        known = self.valid & (error > 0)
         if self.count is None:
             return known
         # A count that is not whole is no count of one star: see `_is_surface`.
         return known & ((self.count >= 2) | (self.count % 1 > 0))
 
     def _published_errors(self):
-        return with_stand_ins(self.error, self.count, self._error_known())
+        error = cast("np.ndarray", self.error)  # there is one: see node_errors
+        return with_stand_ins(error, self.count, self._error_known(error))
 
     @cached_property
-    def _cell_errors(self):
+    def _cell_errors(self) -> CellErrors | None:
         if self.error is None or not self.valid.any():
             return None
-        if self._is_surface():
-            known = self._error_known()
+        if self.count is None or self._is_surface():
+            known = self._error_known(self.error)
             return errors_of_surface(self.valid, self.error, self.count, known)
         components = list(self._component_arrays().values())
         return errors_of_cells(components, self.valid, self.error, self.count)

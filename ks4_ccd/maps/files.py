@@ -2,18 +2,23 @@
 """Write the arrays of a map as .npy files named like those of the release."""
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 import numpy as np
 
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.maps.arrays import is_marked
-from ks4_ccd.maps.key import EMPTY_MARKS, parts_of
+from ks4_ccd.maps.key import EMPTY_MARKS, MapKey, parts_of
+
+if TYPE_CHECKING:
+    from ks4_ccd.maps.base import CalibrationMap
 
 __all__ = ["write_map"]
 
 
-def write_map(map_, folder):
+def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
     """
     Write a map to a folder, which is made if it does not exist.
 
@@ -32,7 +37,8 @@ def write_map(map_, folder):
     KS4Error
         If a file cannot be written.
     """
-    needed, optional = parts_of(map_.key.kind)
+    key = cast("MapKey", map_.key)
+    needed, optional = parts_of(key.kind)
     families = needed | optional
     paths = []
     try:
@@ -40,7 +46,7 @@ def write_map(map_, folder):
         for part, array in _arrays_of(map_).items():
             if part not in families:
                 continue
-            file = folder / map_.key.with_family(families[part]).filename
+            file = folder / key.with_family(families[part]).filename
             if array is not None:
                 paths.append(_write_npy(file, array))
             else:

@@ -8,7 +8,7 @@ import numpy as np
 __all__ = ["gaussian_sum", "grown", "harmonic_fill", "neighbours_in", "touches"]
 
 
-def harmonic_fill(values, valid):
+def harmonic_fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """
     Return a copy of ``values`` with the cells that are not ``valid`` filled.
 
@@ -59,14 +59,14 @@ def harmonic_fill(values, valid):
     return filled
 
 
-def touches(valid):
+def touches(valid: np.ndarray) -> np.ndarray:
     """Return which cells are valid or next to a valid one, diagonals included."""
     padded = np.pad(valid, 1)
     along_x = padded[:-2] | padded[1:-1] | padded[2:]
     return along_x[:, :-2] | along_x[:, 1:-1] | along_x[:, 2:]
 
 
-def neighbours_in(valid, *, diagonal):
+def neighbours_in(valid: np.ndarray, *, diagonal: bool) -> np.ndarray:
     """Return how many of the neighbours of each cell are valid."""
     padded = np.pad(valid.astype(int), 1)
     along_x = padded[:-2] + padded[2:]
@@ -74,7 +74,7 @@ def neighbours_in(valid, *, diagonal):
     return count + along_x[:, :-2] + along_x[:, 2:] if diagonal else count
 
 
-def grown(values, valid, step=0.0):
+def grown(values: np.ndarray, valid: np.ndarray, step: float = 0.0) -> np.ndarray:
     """
     Return a copy of ``values`` in which cells have no less than those around them.
 
@@ -103,7 +103,9 @@ def grown(values, valid, step=0.0):
     return values
 
 
-def gaussian_sum(values, scale, lag=None):
+def gaussian_sum(
+    values: np.ndarray, scale: float, lag: tuple[int, int] | None = None
+) -> np.ndarray:
     """
     Return the sum over all cells, weighted by a Gaussian of their distance.
 

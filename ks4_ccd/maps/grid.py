@@ -17,17 +17,20 @@ position is interpolated from and their weights. Another interpolation is
 another function in ``_STENCILS``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import GeometryError, one_of
 
 __all__ = ["METHODS", "MapGrid", "Stencil", "corners"]
 
 
-class Stencil(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Stencil:
     """
     The cells along one axis that positions are interpolated from.
 
@@ -68,7 +71,9 @@ class Stencil(NamedTuple):
         return sum(others, first)
 
 
-def corners(along_x: Stencil, along_y: Stencil) -> list:
+def corners(
+    along_x: Stencil, along_y: Stencil
+) -> list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]:
     """
     Return the cells that positions are interpolated from, with their weights.
 
@@ -84,8 +89,8 @@ def corners(along_x: Stencil, along_y: Stencil) -> list:
     """
     return [
         ((i, j), weight_x * weight_y)
-        for j, weight_y in zip(*along_y, strict=True)
-        for i, weight_x in zip(*along_x, strict=True)
+        for j, weight_y in zip(along_y.index, along_y.weight, strict=True)
+        for i, weight_x in zip(along_x.index, along_x.weight, strict=True)
     ]
 
 
@@ -165,12 +170,22 @@ class MapGrid:
     [199.0, 599.0]
     """
 
-    shape: tuple
-    cell_size: tuple
-    origin: tuple = (-1.0, -1.0)
-    edges: tuple = ((), ())
+    shape: tuple[int, int]
+    cell_size: tuple[float, float]
+    origin: tuple[float, float] = (-1.0, -1.0)
+    edges: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
-    def __post_init__(self):
+    if TYPE_CHECKING:
+        # What is given is converted to what the attributes are.
+        def __init__(
+            self,
+            shape: int | tuple[int, int],
+            cell_size: float | tuple[float, float],
+            origin: tuple[float, float] = (-1.0, -1.0),
+            edges: tuple[ArrayLike, ArrayLike] = ((), ()),
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
         for name, kind in (("shape", int), ("cell_size", float), ("origin", float)):
             object.__setattr__(self, name, _pair(name, getattr(self, name), kind))
         for name in ("shape", "cell_size"):
@@ -180,7 +195,12 @@ class MapGrid:
         object.__setattr__(self, "edges", _as_edges(self.edges))
 
     @classmethod
-    def for_image(cls, shape, image_shape, edges=((), ())):
+    def for_image(
+        cls,
+        shape: tuple[int, int],
+        image_shape: tuple[int, ...],
+        edges: tuple[ArrayLike, ArrayLike] = ((), ()),
+    ) -> "MapGrid":
         """
         Return the grid that covers an image.
 
@@ -214,7 +234,7 @@ class MapGrid:
         return cls(cells, (columns / cells[0], rows / cells[1]), edges=edges)
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int]:
         """The shape ``(rows, columns)`` of the image that the grid covers."""
         columns, rows = (
             round(n * size) for n, size in zip(self.shape, self.cell_size, strict=True)
@@ -222,7 +242,7 @@ class MapGrid:
         return rows, columns
 
     @property
-    def extent(self):
+    def extent(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """
         The outer edges of the grid, ``((x_low, x_high), (y_low, y_high))``.
 
@@ -230,14 +250,15 @@ class MapGrid:
         begins one pixel after the lower edges: its first pixel is at
         ``(x_low + 1, y_low + 1)``, its last one at ``(x_high, y_high)``.
         """
-        return tuple(
+        x, y = (
             (low, low + n * size)
             for n, size, low in zip(
                 self.shape, self.cell_size, self.origin, strict=True
             )
         )
+        return x, y
 
-    def cell_edges(self):
+    def cell_edges(self) -> tuple[np.ndarray, np.ndarray]:
         """
         Return the edges of the cells along each axis.
 
@@ -254,14 +275,15 @@ class MapGrid:
         >>> MapGrid((3, 2), 400).cell_edges()[0].tolist()
         [-1.0, 399.0, 799.0, 1199.0]
         """
-        return tuple(
+        x, y = (
             np.arange(n + 1) * size + low
             for n, size, low in zip(
                 self.shape, self.cell_size, self.origin, strict=True
             )
         )
+        return x, y
 
-    def contains(self, x, y):
+    def contains(self, x: ArrayLike, y: ArrayLike) -> bool | np.ndarray:
         """
         Return which positions are on the grid.
 
@@ -290,7 +312,9 @@ class MapGrid:
         inside = (left <= x) & (x <= right) & (bottom <= y) & (y <= top)
         return inside if inside.ndim else bool(inside)
 
-    def cell_of(self, x, y):
+    def cell_of(
+        self, x: ArrayLike, y: ArrayLike
+    ) -> tuple[int, int] | tuple[np.ndarray, np.ndarray]:
         """
         Return the cells that positions are in.
 
@@ -318,9 +342,17 @@ class MapGrid:
                 raise GeometryError(msg)
             index = self._cell_index(axis, position)
             cells.append(index if index.ndim else int(index))
-        return tuple(cells)
+        i, j = cells
+        return i, j
 
-    def windows_of(self, axis, position, padding=0.0, *, outside="drop"):
+    def windows_of(
+        self,
+        axis: int,
+        position: np.ndarray,
+        padding: float = 0.0,
+        *,
+        outside: str = "drop",
+    ) -> tuple[np.ndarray, np.ndarray]:
         """
         Return the cells whose windows contain positions.
 
@@ -352,7 +384,9 @@ class MapGrid:
         last = np.clip((place + padding) // size, -1, n - 1)
         return first.astype(np.intp), last.astype(np.intp)
 
-    def cells_of_image(self, origin, image_shape):
+    def cells_of_image(
+        self, origin: tuple[float, float], image_shape: tuple[int, ...]
+    ) -> tuple[slice, slice]:
         """
         Return the cells that an image lies on.
 
@@ -373,7 +407,7 @@ class MapGrid:
         high_x, high_y = self.cell_of(origin[0] + columns - 1, origin[1] + rows - 1)
         return slice(low_x, high_x + 1), slice(low_y, high_y + 1)
 
-    def centers(self):
+    def centers(self) -> tuple[np.ndarray, np.ndarray]:
         """
         Return the centres of the cells along each axis.
 
@@ -382,14 +416,17 @@ class MapGrid:
         x, y : 1D `~numpy.ndarray`
             0-based pixel coordinates.
         """
-        return tuple(
+        x, y = (
             (np.arange(n) + 0.5) * size + low
             for n, size, low in zip(
                 self.shape, self.cell_size, self.origin, strict=True
             )
         )
+        return x, y
 
-    def stencil(self, axis, position, method="bilinear"):
+    def stencil(
+        self, axis: int, position: np.ndarray, method: str = "bilinear"
+    ) -> Stencil:
         """
         Return the cells to interpolate positions from.
 
@@ -483,5 +520,8 @@ def _nearest(grid: MapGrid, axis: int, position: np.ndarray) -> Stencil:
     return Stencil(index, np.ones(index.shape))
 
 
-_STENCILS = {"bilinear": _bilinear, "nearest": _nearest}
+_STENCILS: dict[str, Callable[[MapGrid, int, np.ndarray], Stencil]] = {
+    "bilinear": _bilinear,
+    "nearest": _nearest,
+}
 METHODS = tuple(_STENCILS)

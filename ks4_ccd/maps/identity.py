@@ -7,11 +7,12 @@ import numpy as np
 from astropy import units as u
 
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = ["checksum_of", "mean_error"]
 
 
-def checksum_of(zpmap):
+def checksum_of(zpmap: ZeroPointMap) -> str:
     """
     Return a checksum of all of a map that changes what it is applied to.
 
@@ -42,7 +43,7 @@ def checksum_of(zpmap):
     return digest.hexdigest()[:16]
 
 
-def mean_error(zpmap, error_kind="scatter"):
+def mean_error(zpmap: ZeroPointMap, error_kind: str = "scatter") -> float | None:
     """
     Return the mean uncertainty of the cells of a map that are not empty.
 

@@ -42,7 +42,7 @@ _TILE = re.compile(r"[0-9]{3}[+-][0-9]{2}")
 _SAFE = re.compile(r"[\w.~+%@-]+", re.ASCII)
 
 
-def parts_of(kind):
+def parts_of(kind: str) -> tuple[dict[str, str], dict[str, str]]:
     """
     Return the arrays that a map consists of, and their families.
 
@@ -59,7 +59,7 @@ def parts_of(kind):
         The families of its error, its count and the edges of its grid.
     """
     families = {part: f for f, (own_kind, part) in FAMILIES.items() if own_kind == kind}
-    optional = {
+    optional: dict[str, str] = {
         part: families.pop(part)
         for part in ("error", "count", "edges")
         if part in families
@@ -123,14 +123,15 @@ class MapKey:
     tile: str | None = dataclass_field(default=None, compare=False)
     detector: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         one_of("family", self.family, tuple(FAMILIES))
         field = self.field
         if isinstance(field, int) and not isinstance(field, bool) and field >= 0:
             field = str(field)
         if self.kind != "zeropoint":
             one_of(f"aperture of a {self.family} map", self.aperture, (None,))
-        given = {"field": field, "band": self.band, "mode": self.mode}
+        given: dict[str, str | None] = {"field": field}
+        given |= {"band": self.band, "mode": self.mode}
         if self.kind == "zeropoint":
             given[f"aperture of a {self.family} map"] = self.aperture
         if self.detector is not None:
@@ -151,7 +152,7 @@ class MapKey:
         object.__setattr__(self, "field", field)
 
     @classmethod
-    def from_filename(cls, filename):
+    def from_filename(cls, filename: str) -> "MapKey":
         """
         Read a key from the base name of a file.
 
@@ -180,26 +181,30 @@ class MapKey:
             )
             raise KS4Error(msg)
         field, at, detector = place.partition("@")
-        parts = map(unquote, [field, *parts])
-        return cls(family, *parts, detector=unquote(detector) if at else None)
+        band, mode, *apertures = map(unquote, parts)
+        return cls(
+            *(family, unquote(field), band, mode),
+            aperture=apertures[0] if apertures else None,
+            detector=unquote(detector) if at else None,
+        )
 
     @property
-    def kind(self):
+    def kind(self) -> str:
         """The kind of map that the array is part of, such as ``"zeropoint"``."""
         return FAMILIES[self.family][0]
 
     @property
-    def part(self):
+    def part(self) -> str:
         """The array's part in its map, such as ``"values"``, ``"error"``."""
         return FAMILIES[self.family][1]
 
     @property
-    def place(self):
+    def place(self) -> str:
         """The field, with ``@`` and the detector if the key has one."""
         return self.field if self.detector is None else f"{self.field}@{self.detector}"
 
     @property
-    def filename(self):
+    def filename(self) -> str:
         """The base name of the array's file."""
         place = _quote(self.field)
         if self.tile is not None:
@@ -211,7 +216,7 @@ class MapKey:
             words.append(_quote(self.aperture))
         return f"{self.family}_map_{'_'.join(words)}.npy"
 
-    def with_family(self, family):
+    def with_family(self, family: str) -> "MapKey":
         """Return the key of another array of the same map."""
         if FAMILIES.get(family, ("",))[0] != self.kind:
             return replace(self, family=family)
@@ -223,16 +228,16 @@ class MapKey:
     def _order(self):
         return self.family, self.place, self.band, self.mode, self.aperture or ""
 
-    def __lt__(self, other):
+    def __lt__(self, other: object) -> bool:
         if not isinstance(other, MapKey):
             return NotImplemented
         return self._order() < other._order()
 
-    def __str__(self):
+    def __str__(self) -> str:
         words = [f"{self.kind} of field {self.place}", self.band, self.mode]
         return " ".join(words + ([self.aperture] if self.aperture else []))
 
 
-def _quote(name):
+def _quote(name: str) -> str:
     """Return a name as a part of a file name."""
     return quote(name, safe="+").replace("_", "%5F")

@@ -7,15 +7,19 @@ positions are 0-based pixel coordinates of the image that the grid covers.
 """
 
 from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import (
     DirectionlessMapError,
     MapFormatError,
 )
-from ks4_ccd.maps._cell_errors import errors_of_surface
+from ks4_ccd.maps._cell_errors import CellErrors, errors_of_surface
 from ks4_ccd.maps.base import ValueMap
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
 
 __all__ = ["MisalignmentMap"]
 
@@ -68,7 +72,16 @@ class MisalignmentMap(ValueMap):
     unit = "arcsec"
     family = "align"
 
-    def __init__(self, values, error=None, count=None, *, grid, key=None, source=None):
+    def __init__(
+        self,
+        values: ArrayLike,
+        error: ArrayLike | None = None,
+        count: ArrayLike | None = None,
+        *,
+        grid: MapGrid,
+        key: MapKey | None = None,
+        source: str | None = None,
+    ) -> None:
         super().__init__(values, error, count, grid=grid, key=key, source=source)
         if (self.values < 0).any():
             msg = (
@@ -77,22 +90,22 @@ class MisalignmentMap(ValueMap):
             )
             raise MapFormatError(msg)
 
-    def _is_surface(self):
+    def _is_surface(self) -> bool:
         # Windows are wider than cells: neighbours have most stars in common.
         return True
 
     @cached_property
-    def _cell_errors(self):
+    def _cell_errors(self) -> CellErrors | None:
         if self.error is None or self.count is None:
             return super()._cell_errors
         # No star was clipped, and separations are no differences of neighbours:
         # the scatter of a cell is corrected for its degree of freedom alone.
-        known = self._error_known()
+        known = self._error_known(self.error)
         stars = np.where(known, np.maximum(self.count, 2), 2)
         error = self.error * np.sqrt(stars / (stars - 1))
         return errors_of_surface(self.valid, error, self.count, known)
 
-    def positional_error(self, x, y):
+    def positional_error(self, x: ArrayLike, y: ArrayLike) -> float | np.ndarray:
         """
         Return how far off positions on the image are.
 
@@ -116,11 +129,11 @@ class MisalignmentMap(ValueMap):
         return self.at(x, y)
 
     @property
-    def dra(self):
-        """No such thing: asking for it raises `DirectionlessMapError`."""
+    def dra(self) -> NoReturn:
+        """Raise `DirectionlessMapError`: separations have no direction."""
         raise DirectionlessMapError(_DIRECTIONLESS)
 
     @property
-    def ddec(self):
-        """No such thing: asking for it raises `DirectionlessMapError`."""
+    def ddec(self) -> NoReturn:
+        """Raise `DirectionlessMapError`: separations have no direction."""
         raise DirectionlessMapError(_DIRECTIONLESS)

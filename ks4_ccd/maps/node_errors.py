@@ -11,6 +11,8 @@ its variance is the sum of ``w[k] w[m] C[k, m]`` over all pairs of the four,
     0 --- 1      +-> x
 """
 
+from typing import cast
+
 import numpy as np
 
 from ks4_ccd.maps.fill import neighbours_in
@@ -48,33 +50,37 @@ class NodeErrors:
         that of the next cell along x with the next one along y.
     """
 
-    def __init__(self, common=None, covariance=None):
+    def __init__(
+        self, common: np.ndarray | None = None, covariance: np.ndarray | None = None
+    ) -> None:
         self.common = common
-        self._quads = None
+        self._quads: np.ndarray | None = None
         if covariance is not None:
-            self._quads = _quads(covariance)
+            self._quads = quads = _quads(covariance)
             if common is not None:
                 parts = [_shifted(common, *divmod(k, 2)[::-1]) for k in range(4)]
-                for quad, (k, m) in zip(self._quads, _PAIRS, strict=True):
+                for quad, (k, m) in zip(quads, _PAIRS, strict=True):
                     quad += (1 if k == m else 2) * parts[k] * parts[m]
 
     @property
-    def is_linear(self):
+    def is_linear(self) -> bool:
         """Whether the uncertainties are interpolated like values."""
         return self._quads is None
 
-    def at_centers(self):
+    def at_centers(self) -> np.ndarray:
         """Return the uncertainties of the cells themselves."""
-        return self.common if self.is_linear else np.sqrt(self._quads[0])
+        if self._quads is None:
+            return cast("np.ndarray", self.common)
+        return np.sqrt(self._quads[0])
 
-    def scaled(self, factor):
+    def scaled(self, factor: float) -> "NodeErrors":
         """Return the uncertainties times a factor."""
         new = NodeErrors(None if self.common is None else factor * self.common)
-        if not self.is_linear:
+        if self._quads is not None:
             new._quads = factor**2 * self._quads
         return new
 
-    def terms(self):
+    def terms(self) -> list[tuple[np.ndarray, int, int]]:
         """
         Return what the variance at a position is the sum of.
 
@@ -84,7 +90,8 @@ class NodeErrors:
             An array to take the cell of the lower corner from, and the two
             corners, 0 to 3, whose weights it is multiplied by.
         """
-        return [(quad, *pair) for quad, pair in zip(self._quads, _PAIRS, strict=True)]
+        quads = () if self._quads is None else self._quads
+        return [(quad, *pair) for quad, pair in zip(quads, _PAIRS, strict=False)]
 
     def at(self, along_x: Stencil, along_y: Stencil) -> np.ndarray:
         """
@@ -99,8 +106,10 @@ class NodeErrors:
         error : `~numpy.ndarray`
         """
         around = corners(along_x, along_y)
-        if self.is_linear:
-            return sum(self.common[cell] * weight for cell, weight in around)
+        if self._quads is None:
+            nodes = self.at_centers()
+            first, *others = (nodes[cell] * weight for cell, weight in around)
+            return sum(others, first)
         if len(along_x.index) == len(along_y.index) == 2:
             cell = around[0][0]
             weights = [weight for _, weight in around]
@@ -109,20 +118,19 @@ class NodeErrors:
             )
         else:
             variance = sum(
-                self._covariance_of(one, other) * weight * other_weight
+                self._covariance_of(self._quads, one, other) * weight * other_weight
                 for one, weight in around
                 for other, other_weight in around
             )
         return np.sqrt(variance)
 
-    def _covariance_of(self, one, other):
+    def _covariance_of(self, quads, one, other):
         """Return the covariance of cells, which need not be next to each other."""
         (i, j), (k, m) = one, other
         lowest = np.minimum(i, k), np.minimum(j, m)
         # The terms of different corners are those of both orders of a pair.
         own, along_x, along_y, diagonal, other_diagonal = (
-            self._quads[term][lowest] / (1 if term == 0 else 2)
-            for term in (0, 4, 6, 8, 9)
+            quads[term][lowest] / (1 if term == 0 else 2) for term in (0, 4, 6, 8, 9)
         )
         right, up = np.abs(i - k), np.abs(j - m)
         is_next = [
@@ -136,7 +144,7 @@ class NodeErrors:
         common = 0.0 if self.common is None else self.common[one] * self.common[other]
         return np.select(is_next, terms, common)
 
-    def between_rows(self, along_x, lower):
+    def between_rows(self, along_x: Stencil, lower: int) -> np.ndarray:
         """
         Return the variances along two rows of cells, and what they share.
 
@@ -153,7 +161,7 @@ class NodeErrors:
             At a fraction ``f`` of the way, the variance is ``(1 - f)**2 lower
             + f (1 - f) shared + f**2 upper``.
         """
-        index, weights = along_x
+        index, weights = along_x.index, along_x.weight
         totals = np.zeros((3, index.shape[1]))
         for term, k, m in self.terms():
             if max(k % 2, m % 2) < len(weights):
@@ -162,7 +170,9 @@ class NodeErrors:
         return totals
 
 
-def covariance_of_cells(value, valid, covariance=None):
+def covariance_of_cells(
+    value: np.ndarray, valid: np.ndarray, covariance: np.ndarray | None = None
+) -> np.ndarray:
     """
     Return the covariances of cells for `NodeErrors`.
 
@@ -181,7 +191,7 @@ def covariance_of_cells(value, valid, covariance=None):
         errors.
     """
     independent = covariance is None
-    total = np.zeros((5, *value.shape)) if independent else covariance.copy()
+    total = np.zeros((5, *value.shape)) if covariance is None else covariance.copy()
     variance = total[0] = value**2
     if valid.all():
         return total

@@ -6,11 +6,16 @@ Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
 positions are 0-based pixel coordinates of the image that the grid covers.
 """
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from ks4_ccd.exceptions import (
     DirectionlessMapError,
     KS4Error,
 )
 from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import _DIRECTIONLESS, MisalignmentMap
 
 __all__ = ["OffsetMap", "require_offsets"]
@@ -74,10 +79,20 @@ class OffsetMap(CalibrationMap):
     components = ("dra", "ddec")
     unit = "arcsec"
     family = "dra"
+    dra: np.ndarray
+    ddec: np.ndarray
 
     def __init__(
-        self, dra, ddec, error=None, count=None, *, grid, key=None, source=None
-    ):
+        self,
+        dra: ArrayLike,
+        ddec: ArrayLike,
+        error: ArrayLike | None = None,
+        count: ArrayLike | None = None,
+        *,
+        grid: MapGrid,
+        key: MapKey | None = None,
+        source: str | None = None,
+    ) -> None:
         if any(isinstance(given, MisalignmentMap) for given in (dra, ddec)):
             raise DirectionlessMapError(_DIRECTIONLESS)
         if key is not None:
@@ -85,7 +100,9 @@ class OffsetMap(CalibrationMap):
         components = {"dra": dra, "ddec": ddec}
         self._set_arrays(components, error, count, grid=grid, key=key, source=source)
 
-    def at(self, x, y, method="bilinear"):
+    def at(
+        self, x: ArrayLike, y: ArrayLike, method: str = "bilinear"
+    ) -> tuple[float | np.ndarray, float | np.ndarray]:
         """
         Return the correction to add at positions on the image.
 
@@ -113,9 +130,12 @@ class OffsetMap(CalibrationMap):
             If ``method`` is not one of the two.
         """
         nodes = self._filled_components()
-        return tuple(self._interpolate(nodes[c], x, y, method) for c in nodes)
+        dra, ddec = (self._interpolate(nodes[c], x, y, method) for c in nodes)
+        return dra, ddec
 
-    def plot(self, ax=None, *, part="values", **options):
+    def plot(
+        self, ax: object = None, *, part: str = "values", **options: object
+    ) -> object:
         """
         Draw the offsets as arrows over their amplitude.
 
@@ -140,9 +160,9 @@ class OffsetMap(CalibrationMap):
         return super().plot(ax, part=part, **options)
 
 
-def require_offsets(map_):
+def require_offsets(map_: object) -> OffsetMap:
     """
-    Return a map if it can correct positions, else say why it cannot.
+    Return a map that can correct positions, refuse anything else.
 
     Parameters
     ----------

@@ -6,13 +6,19 @@ Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
 positions are 0-based pixel coordinates of the image that the grid covers.
 """
 
+from os import PathLike
+from pathlib import Path
+
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import (
     KS4Error,
 )
 from ks4_ccd.files.units import conversion, count_unit
 from ks4_ccd.maps.base import ValueMap
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
 
 __all__ = ["ZeroPointMap"]
 
@@ -63,23 +69,24 @@ class ZeroPointMap(ValueMap):
 
     unit = "mag"
     family = "zp"
+    image_unit: u.UnitBase
     _options = (*ValueMap._options, "image_unit")
 
     def __init__(
         self,
-        values,
-        error=None,
-        count=None,
+        values: ArrayLike,
+        error: ArrayLike | None = None,
+        count: ArrayLike | None = None,
         *,
-        grid,
-        key=None,
-        source=None,
-        image_unit="adu",
-    ):
+        grid: MapGrid,
+        key: MapKey | None = None,
+        source: str | None = None,
+        image_unit: u.UnitBase | str = "adu",
+    ) -> None:
         super().__init__(values, error, count, grid=grid, key=key, source=source)
         self._set(image_unit=count_unit("image_unit", image_unit))
 
-    def save(self, path):  # noqa: D102 (inherited)
+    def save(self, path: str | PathLike[str]) -> list[Path]:  # noqa: D102 (inherited)
         if conversion(self.image_unit, u.adu) is None:
             msg = (
                 f"{self.name} holds for images in {self.image_unit}: files in the "

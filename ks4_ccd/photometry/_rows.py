@@ -203,7 +203,7 @@ class ZeroPointRows:
         self, y: int, dtype: np.dtype
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the factor of a row, and the variance of its logarithm."""
-        along_y = Stencil(*(part[:, [y]] for part in self._along_y))
+        along_y = Stencil(self._along_y.index[:, [y]], self._along_y.weight[:, [y]])
         around = corners(self._along_x, along_y)
         row = sum(self._nodes[cell] * weight for cell, weight in around)
         variance = None
