@@ -2,12 +2,15 @@
 """
 Register the format "ks4" of astropy's unified I/O for CCDData.
 
-``CCDData.read(path, format="ks4")`` and ``ccd.write(path, format="ks4")`` do
-what astropy's own FITS format does, and keep the lookup tables of the WCS.
+``CCDData.read(path, format="ks4")`` and ``ccd.write(path, format="ks4")`` work
+like astropy's own FITS format, and keep the lookup tables of the WCS.
 """
 
+import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -15,6 +18,7 @@ from astropy.io import fits, registry
 from astropy.nddata import (
     CCDData,
     InverseVariance,
+    NDUncertainty,
     StdDevUncertainty,
     VarianceUncertainty,
 )
@@ -43,23 +47,29 @@ _UNCERTAINTIES = {
 }
 
 
-def read_ccd(path, *, unit=None, mask="find", hdu=None):
+def read_ccd(
+    path: str | os.PathLike[str],
+    *,
+    unit: u.UnitBase | str | None = None,
+    mask: str | os.PathLike[str] | None = "find",
+    hdu: int | str | tuple[str, int] | None = None,
+) -> CCDData:
     """
     Read a KS4 image, or a part of one.
 
     Parameters
     ----------
     path : path-like
-        The FITS file, compressed (gzip, bzip2, xz, fpack) or not. Its image is
+        The FITS file, compressed (gzip, bzip2, xz, fpack) or not. The image is
         read with the extensions UNCERT, MASK and PSFIMAGE.
     unit : `~astropy.units.Unit` or str, optional
-        The unit of the pixels; by default that of BUNIT, and adu without it,
-        as in the stacks of the release.
+        The unit of the pixels; by default that of BUNIT, or adu without BUNIT,
+        as in the stacks of DR1.
     mask : "find", `None` or path-like, optional
-        ``"find"`` reads the extension MASK or else the mask file beside the
-        image, which for NAME.fits is NAME.mask.fits, also compressed. `None`
-        reads no mask. A path is that of a mask; pixels that are not 0 in it
-        are masked.
+        ``"find"`` reads the extension MASK, or else the mask file beside the
+        image, which for NAME.fits is NAME.mask.fits, compressed or not. `None`
+        reads no mask. A path is that of a mask, in which pixels other than 0 are
+        masked.
     hdu : int, str or tuple of (str, int), optional
         The image to read, in a file that contains several of one shape: see
         `~ks4_ccd.calibrate_file`.
@@ -97,12 +107,12 @@ def read_ccd(path, *, unit=None, mask="find", hdu=None):
         if image.psf is not None:
             psf = _whole(image, image.psf)
         data = _whole(image, image.image)
-        mask = image.read_mask(0, image.shape[0]) if image.has_mask else None
+        masked = image.read_mask(0, image.shape[0]) if image.has_mask else None
         image.finish()
         return CCDData(
             data,
             unit=unit,
-            mask=mask,
+            mask=masked,
             uncertainty=uncertainty,
             meta=header,
             wcs=wcs,
@@ -110,11 +120,11 @@ def read_ccd(path, *, unit=None, mask="find", hdu=None):
         )
 
 
-def _whole(image, hdu):
+def _whole(image: SourceImage, hdu: Any) -> np.ndarray:
     return image.read(hdu, 0, hdu.shape[0])
 
 
-def _unit_of(header, unit, path):
+def _unit_of(header: Mapping, unit: u.UnitBase | str | None, path: Path) -> Any:
     if unit is None:
         return bunit_of(header, path, remedy="give unit=") or u.adu
     try:
@@ -124,7 +134,7 @@ def _unit_of(header, unit, path):
         raise KS4Error(msg) from error
 
 
-def _uncertainty_of(image, unit):
+def _uncertainty_of(image: SourceImage, unit: u.UnitBase) -> NDUncertainty:
     kind = image.uncertainty_kind
     header = image.uncertainty.header
     factor = uncertainty_factor(header, kind, unit, image.path)
@@ -134,7 +144,9 @@ def _uncertainty_of(image, unit):
     return _UNCERTAINTIES[kind](array)
 
 
-def write_ccd(ccd, path, *, overwrite=False):
+def write_ccd(
+    ccd: CCDData, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
     """
     Write an image with the lookup tables of its WCS.
 
@@ -143,18 +155,18 @@ def write_ccd(ccd, path, *, overwrite=False):
     ccd : `~astropy.nddata.CCDData`
         It is not changed.
     path : path-like
-        The file, uncompressed FITS. It appears whole or not at all.
+        The file, uncompressed FITS. It appears completely or not at all.
     overwrite : bool, optional
-        Replace a file that is there.
+        Whether an existing file may be replaced.
 
     Raises
     ------
     KS4Error
-        If the image cannot be written so that it could be read again: an
-        uncertainty of another kind or unit, a lookup table for one axis
-        only, or one that is not finite.
-    OSError
-        If the file already exists, or cannot be written; a `KS4Error`, too.
+        If the written file could not be read again: the kind or unit of the
+        uncertainty is not supported, only one axis has a lookup table, or a table
+        is not finite.
+    FileWriteError
+        If the file already exists or cannot be written; it is an `OSError`, too.
 
     Warns
     -----
@@ -163,10 +175,9 @@ def write_ccd(ccd, path, *, overwrite=False):
 
     Notes
     -----
-    The primary HDU has the image, the extensions MASK, UNCERT and PSFIMAGE
-    what their names say, as astropy writes them. The lookup tables are the
-    extensions WCSDVARR (D2IMARR), versions 1 and 2, and
-    ``WCS(header, fobj=hdulist)`` finds them.
+    The primary HDU contains the image; the extensions MASK, UNCERT and PSFIMAGE
+    are those that astropy writes. The lookup tables are the extensions WCSDVARR
+    (D2IMARR), versions 1 and 2, which ``WCS(header, fobj=hdulist)`` reads.
     """
     path = Path(path)
     check_suffix(path)
@@ -191,7 +202,7 @@ def write_ccd(ccd, path, *, overwrite=False):
         msg = (
             f"{path}: the image has no WCS, and its header has the cards of lookup "
             "tables (CPDIS1), which astropy's own FITS format did not read: the file "
-            "has the WCS without them"
+            "contains the WCS without them"
         )
         warnings.warn(msg, KS4Warning, stacklevel=4)
     if wcs is not None:
@@ -203,8 +214,10 @@ def write_ccd(ccd, path, *, overwrite=False):
         hdus.writeto(partial, output_verify="exception")
 
 
-def _header_with_wcs(header, wcs, path):
-    """Return a header with the cards of a WCS, and its tables."""
+def _header_with_wcs(
+    header: fits.Header, wcs: object, path: Path
+) -> tuple[fits.Header, list[fits.ImageHDU]]:
+    """Return a header with the cards of a WCS, and the lookup tables."""
     if not isinstance(wcs, WCS):
         msg = (
             f"cannot write {path}: ccd.wcs must be an astropy.wcs.WCS, got "
@@ -212,22 +225,22 @@ def _header_with_wcs(header, wcs, path):
         )
         raise KS4Error(msg)
     try:
-        # Once more, as a reader will see it: astropy adds cards on reading,
-        # MJD-OBS to DATE-OBS for one, and they must not move by that.
+        # Written twice, because astropy adds cards on reading, such as MJD-OBS for
+        # DATE-OBS, which would change the order of cards.
         once = header.copy()
         tables = put_wcs(once, wcs)
         seen, header = take_wcs(once, fits.HDUList([fits.PrimaryHDU(), *tables]))
         if seen is None and any(wcs.wcs.ctype):
             msg = f"cannot write {path}: no WCS could be read from the cards of ccd.wcs"
             raise KS4Error(msg)
-        # Without CTYPE there is no WCS to a reader: the cards are all there is.
+        # Without CTYPE a reader finds no WCS, only its cards.
         return header, tables if seen is None else put_wcs(header, seen)
     except (ValueError, ArithmeticError, fits.VerifyError) as error:
         msg = f"cannot write {path}: ccd.wcs is not usable: {reason_of(error)}"
         raise KS4Error(msg) from error
 
 
-# There is no identifier: the format is used only where it is asked for.
+# Without an identifier: the format is used only if it is requested.
 with registry.delay_doc_updates(CCDData):
     registry.register_reader("ks4", CCDData, read_ccd, force=True)
     registry.register_writer("ks4", CCDData, write_ccd, force=True)

@@ -1,2 +1,2 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""ASDF: the distortion of an offset map, written and read with its gWCS."""
+"""Write and read gWCS with the distortion of an offset map as ASDF."""

@@ -1,30 +1,37 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Checks of ASDF nodes, whatever asdf itself has validated.
+Check ASDF nodes, independently of the validation by asdf.
 
-asdf 6 reads without schemas by default, and a node that was edited by hand would
-else be a model of other positions: a missing key is a default, and one number
-stands for two. All functions raise `MapFormatError`.
+asdf 6 does not validate files by default, and a node with a mistake would become a
+model of wrong positions: a missing key would mean a default, and one number would
+stand for two. All functions raise `MapFormatError`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    # numpy is not imported until a node is read.
+    import numpy as np
 
 __all__ = ["keys", "number", "numbers", "rows", "table", "text_cards"]
 
 
-def keys(node, required, optional=None):
+def keys(
+    node: object, required: Sequence[str], optional: Iterable[str] | None = None
+) -> None:
     """
     Check the keys of a node.
 
     Parameters
     ----------
     node : mapping
-    required : iterable of str
-        Keys that must be there.
+    required : sequence of str
+        Required keys.
     optional : iterable of str, optional
-        Keys that may be there; by default any.
+        Other allowed keys; by default all keys are allowed.
     """
     if not isinstance(node, Mapping):
         _refuse("the node", "a mapping", node)
@@ -36,36 +43,32 @@ def keys(node, required, optional=None):
         _fail(f"has the unknown key {sorted(map(str, unknown))[0]!r}")
 
 
-def number(name, value):
+def number(name: str, value: object) -> float:
     """Return a finite number of a node as a float."""
-    plain = isinstance(value, Real) and not isinstance(value, bool)
-    if not plain or not math.isfinite(value):
+    if not _is_finite(value):
         _refuse(name, "a finite number", value)
-    return float(value)
+    return float(value)  # type: ignore[arg-type] # checked above
 
 
-def numbers(name, value, count=2):
-    """Return a sequence of so many finite numbers of a node as a tuple."""
+def numbers(name: str, value: Any, count: int = 2) -> tuple[float, ...]:
+    """Return a sequence of ``count`` finite numbers of a node as a tuple."""
     if not (
-        _is_sequence(value)
-        and len(value) == count
-        and all(isinstance(v, Real) and not isinstance(v, bool) for v in value)
-        and all(math.isfinite(v) for v in value)
+        _is_sequence(value) and len(value) == count and all(map(_is_finite, value))
     ):
         words = {2: "two", 3: "three"}
         _refuse(name, f"{words[count]} finite numbers", value)
     return tuple(value)
 
 
-def rows(name, value):
+def rows(name: str, value: Any) -> Sequence[Any]:
     """Return a sequence of a node."""
     if not _is_sequence(value):
         _refuse(name, "a list", value)
     return value
 
 
-def table(name, value):
-    """Return a 2D array of a node as a copy in float64: the file may be closed."""
+def table(name: str, value: Any) -> "np.ndarray":
+    """Return a copy of a 2D array of a node, in float64."""
     import numpy as np
     from asdf.tags.core import NDArrayType
 
@@ -86,8 +89,8 @@ def table(name, value):
     return array
 
 
-def text_cards(name, value):
-    """Return a sequence of FITS cards of a node as one string of bytes."""
+def text_cards(name: str, value: Any) -> bytes:
+    """Return a sequence of FITS cards of a node as bytes."""
     if not _is_sequence(value) or not all(
         isinstance(card, str) and card.isascii() and len(card) <= 80 for card in value
     ):
@@ -95,17 +98,22 @@ def text_cards(name, value):
     return "".join(card.ljust(80) for card in value).encode("ascii")
 
 
-def _is_sequence(value):
+def _is_finite(value: object) -> bool:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)  # type: ignore[arg-type] # a Real
+
+
+def _is_sequence(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def _refuse(name, expected, found):
+def _refuse(name: str, expected: str, found: object) -> NoReturn:
     text = found if isinstance(found, str) else repr(found)
     text = " ".join(str(text).split())
     _fail(f"is not usable: {name} must be {expected}, got {text[:100]}")
 
 
-def _fail(message):
+def _fail(message: str) -> NoReturn:
     from ks4_ccd.exceptions import MapFormatError
 
     raise MapFormatError(message)

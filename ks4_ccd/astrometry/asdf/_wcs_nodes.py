@@ -1,25 +1,34 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""A FITS WCS as a node of an ASDF tree, and back."""
+"""Convert a FITS WCS to a node of an ASDF tree, and back."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from asdf.tagged import TaggedDict
 
 from ks4_ccd.astrometry.asdf import _checks
 
+if TYPE_CHECKING:
+    # Not imported until a WCS is written or read.
+    import numpy as np
+    from asdf.extension import SerializationContext
+    from astropy.wcs import WCS, Sip, Wcsprm
+
 __all__ = ["block", "wcs_from_node", "wcs_to_node"]
 
-# The numbers that wcslib's cards hold to 14 digits only.
+# Numbers that the cards of wcslib contain with only 14 digits.
 _EXACT = ("crpix", "crval", "cdelt", "pc")
 _POLYNOMIALS = ("a", "b", "ap", "bp")
 _TABLES = ("cpdis1", "cpdis2", "det2im1", "det2im2")
 _PLACES = ("crpix", "crval", "cdelt")
 
 
-def block(array, ctx):
+def block(array: "np.ndarray", ctx: "SerializationContext") -> TaggedDict:
     """
-    Return an array as a node of the ASDF standard, its numbers in a block.
+    Return an array as a node of the ASDF standard, stored in a binary block.
 
-    asdf's own converter of arrays writes small ones, or all of them, into
-    the YAML if it is configured so; decimal numbers would not be exact.
+    Depending on its configuration, the array converter of asdf writes small or
+    all arrays as decimal numbers into the YAML, which are not exact.
     """
     import numpy as np
 
@@ -36,13 +45,13 @@ def block(array, ctx):
     return TaggedDict(node, f"tag:stsci.edu:asdf/core/ndarray-{version}")
 
 
-def wcs_to_node(wcs, ctx):
+def wcs_to_node(wcs: "WCS", ctx: "SerializationContext") -> dict[str, Any]:
     """Return a FITS WCS, to the last bit, as cards, numbers and tables."""
     cards = wcs.wcs.to_header(relax=True)
     if wcs.sip is None:
-        # What is read back must not lack the polynomials that its type announces.
+        # A -SIP type requires the polynomials on reading.
         cards = cards.replace("-SIP'", "'    ")
-    node = {
+    node: dict[str, Any] = {
         "cards": [cards[i : i + 80].rstrip() for i in range(0, len(cards), 80)],
         "crpix": wcs.wcs.crpix.tolist(),
         "crval": wcs.wcs.crval.tolist(),
@@ -71,9 +80,9 @@ def wcs_to_node(wcs, ctx):
     return node
 
 
-def wcs_from_node(node):
+def wcs_from_node(node: Mapping[str, Any]) -> "WCS":
     """
-    Return the FITS WCS of a node, after checking all of it.
+    Check a node, and return its FITS WCS.
 
     Parameters
     ----------
@@ -86,7 +95,7 @@ def wcs_from_node(node):
     Raises
     ------
     MapFormatError, ValueError, TypeError
-        If the node is not one of a celestial WCS of two axes.
+        If the node is not that of a celestial WCS with two axes.
     """
     from astropy.wcs import WCS, DistortionLookupTable
 
@@ -114,17 +123,19 @@ def wcs_from_node(node):
         msg = f"it must be a celestial WCS, got {', '.join(wcs.wcs.ctype)}"
         raise ValueError(msg)
     if wcs.sip is None and any("-SIP" in kind for kind in wcs.wcs.ctype):
-        msg = f"its type is {wcs.wcs.ctype[0]}, and it has no sip"
+        msg = f"its type {wcs.wcs.ctype[0]} requires sip, found none"
         raise ValueError(msg)
     return wcs
 
 
-def _linear_part(node):
-    """Return the cards of a node, with the numbers that are exact."""
+def _linear_part(node: Mapping[str, Any]) -> "Wcsprm":
+    """Return the linear part of a node, with its exact numbers."""
     import numpy as np
     from astropy.wcs import Wcsprm
 
-    exact = {name: _checks.numbers(name, node[name]) for name in _EXACT[:3]}
+    exact: dict[str, Any] = {
+        name: _checks.numbers(name, node[name]) for name in _EXACT[:3]
+    }
     exact["pc"] = [_checks.numbers("pc", row) for row in _checks.rows("pc", node["pc"])]
     linear = Wcsprm(_checks.text_cards("cards", node["cards"]), relax=True)
     if linear.naxis != 2:
@@ -152,8 +163,8 @@ def _linear_part(node):
     return linear
 
 
-def _polynomials(node):
-    """Return SIP."""
+def _polynomials(node: Mapping[str, Any]) -> "Sip":
+    """Return the SIP polynomials of a node."""
     from astropy.wcs import Sip
 
     _checks.keys(node, ("crpix",), _POLYNOMIALS)

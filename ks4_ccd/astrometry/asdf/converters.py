@@ -1,13 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The models of this package as nodes of an ASDF tree, and back.
+Convert the models of this package to nodes of an ASDF tree, and back.
 
-Types are named as strings, and modules imported when a node is met: asdf
-asks for converters whenever it opens a file.
+Types are named as strings, and modules are imported when a node is converted: asdf
+loads the converters whenever it opens a file.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from asdf_astropy.converters.transform.core import (
     TransformConverterBase,
@@ -21,6 +23,11 @@ from ks4_ccd.astrometry.asdf._wcs_nodes import (
     wcs_to_node,
 )
 
+if TYPE_CHECKING:
+    # Not imported until a node is converted.
+    from asdf.extension import SerializationContext
+    from astropy.modeling import Model
+
 __all__ = ["FITSModelConverter", "LookupDistortionConverter"]
 
 _TAGS = "asdf://ks4-ccd.org/tags"
@@ -29,24 +36,26 @@ _TAGS = "asdf://ks4-ccd.org/tags"
 class _ModelConverter(TransformConverterBase):
     """A converter of models of one module, by the names of their classes."""
 
-    # From the last word of a tag, without its version, to the class.
-    _classes: dict
+    # From the last part of a tag, without its version, to the class.
+    _classes: Mapping[str, str]
     _module: str
 
     @property
-    def tags(self):
+    def tags(self) -> list[str]:
         return [f"{_TAGS}/{name}-*" for name in self._classes]
 
     @property
-    def types(self):
+    def types(self) -> list[str]:
         return [f"{self._module}.{name}" for name in self._classes.values()]
 
-    def select_tag(self, obj, tags, ctx):
+    def select_tag(
+        self, obj: "Model", tags: Sequence[str], ctx: "SerializationContext"
+    ) -> str:
         names = {class_name: name for name, class_name in self._classes.items()}
         name = names[type(obj).__name__]
         return next(tag for tag in tags if _name_in(tag) == name)
 
-    def _class(self, tag):
+    def _class(self, tag: str) -> Any:
         return getattr(import_module(self._module), self._classes[_name_in(tag)])
 
 
@@ -59,7 +68,9 @@ class LookupDistortionConverter(_ModelConverter):
         "inverse_lookup_distortion": "InverseLookupDistortion",
     }
 
-    def to_yaml_tree_transform(self, model, tag, ctx):  # noqa: D102 (inherited)
+    def to_yaml_tree_transform(  # noqa: D102 (inherited)
+        self, model: Any, tag: str, ctx: "SerializationContext"
+    ) -> dict[str, Any]:
         return {
             "dx": block(model.dx, ctx),
             "dy": block(model.dy, ctx),
@@ -67,7 +78,9 @@ class LookupDistortionConverter(_ModelConverter):
             "first": [float(value) for value in model.first],
         }
 
-    def from_yaml_tree_transform(self, node, tag, ctx):  # noqa: D102 (inherited)
+    def from_yaml_tree_transform(  # noqa: D102 (inherited)
+        self, node: Mapping[str, Any], tag: str, ctx: "SerializationContext"
+    ) -> "Model":
         with _naming(tag):
             _checks.keys(node, ("dx", "dy", "step", "first"))
             return self._class(tag)(
@@ -87,13 +100,17 @@ class FITSModelConverter(_ModelConverter):
         "fits_sky_to_pixel": "FITSSkyToPixel",
     }
 
-    def to_yaml_tree_transform(self, model, tag, ctx):  # noqa: D102 (inherited)
+    def to_yaml_tree_transform(  # noqa: D102 (inherited)
+        self, model: Any, tag: str, ctx: "SerializationContext"
+    ) -> dict[str, Any]:
         parameters = {
             name: parameter_to_value(getattr(model, name)) for name in model.param_names
         }
         return {"wcs": wcs_to_node(model.wcs, ctx), **parameters}
 
-    def from_yaml_tree_transform(self, node, tag, ctx):  # noqa: D102 (inherited)
+    def from_yaml_tree_transform(  # noqa: D102 (inherited)
+        self, node: Mapping[str, Any], tag: str, ctx: "SerializationContext"
+    ) -> "Model":
         model = self._class(tag)
         with _naming(tag):
             _checks.keys(node, ("wcs", *model.param_names))
@@ -104,8 +121,8 @@ class FITSModelConverter(_ModelConverter):
 
 
 @contextmanager
-def _naming(tag):
-    """Make errors of a node those of this package, with the name of the node."""
+def _naming(tag: str) -> Iterator[None]:
+    """Turn errors into `MapFormatError`, with the name of the node."""
     from ks4_ccd.exceptions import KS4Error, MapFormatError
 
     node = f"the ASDF node {_name_in(tag)}"
@@ -115,11 +132,11 @@ def _naming(tag):
         msg = f"{node} {error}"
         raise MapFormatError(msg) from error
     except (KS4Error, ValueError, TypeError, ArithmeticError) as error:
-        # wcslib's own errors are ValueErrors of several lines.
+        # The errors of wcslib are ValueErrors of several lines.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = f"{node} is not usable: {reason}"
         raise MapFormatError(msg) from error
 
 
-def _name_in(tag):
+def _name_in(tag: str) -> str:
     return tag.rpartition("/")[2].rpartition("-")[0]

@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Entry points for asdf: schemas, manifests and converters.
+Provide schemas, manifests and converters to asdf, as entry points.
 
-asdf calls these functions in every process that opens a file, with this
-package in use or not: they import nothing heavy.
+asdf calls these functions in every process that opens a file, whether it uses this
+package or not: they must not import anything heavy.
 """
 
 from importlib.resources import files
@@ -17,15 +17,15 @@ __all__ = ["MANIFESTS", "get_extensions", "get_resource_mappings"]
 
 _AUTHORITY = "asdf://ks4-ccd.org"
 
-# The newest first: asdf writes with the first extension that knows a type. A
-# manifest that has been released is never changed, and never taken out: it is
-# what makes old files readable. A change is a new manifest, here on top.
+# The newest first: asdf writes with the first extension that supports a type. A
+# released manifest is never changed or removed, because old files require it. A
+# change is a new manifest at the top.
 MANIFESTS = ("ks4_ccd-1.0.0",)
 
 
-def get_resource_mappings():
+def get_resource_mappings() -> list[DirectoryResourceMapping]:
     """
-    Return where asdf finds the schemas and manifests.
+    Return the locations of the schemas and manifests.
 
     Returns
     -------
@@ -38,9 +38,9 @@ def get_resource_mappings():
     ]
 
 
-def get_extensions():
+def get_extensions() -> list[ManifestExtension]:
     """
-    Return how asdf writes and reads the models of this package.
+    Return the extensions that write and read the models of this package.
 
     Returns
     -------
