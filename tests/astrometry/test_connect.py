@@ -353,7 +353,7 @@ def test_tables_that_were_not_read_are_missed(image, tmp_path):
     """A file of format ks4, read by astropy's own and written by ours."""
     image.write(tmp_path / "a.fits", format="ks4")
     ccd = CCDData.read(tmp_path / "a.fits")
-    with pytest.warns(KS4Warning, match="has the WCS without them"):
+    with pytest.warns(KS4Warning, match="contains the WCS without them"):
         ccd.write(tmp_path / "b.fits", format="ks4")
     with pytest.warns(KS4Warning, match="the positions are not corrected"):
         back = CCDData.read(tmp_path / "b.fits", format="ks4")
