@@ -8,7 +8,7 @@ from ks4_ccd.cli._signals import Signals, report_signal
 __all__ = ["main"]
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """
     Run the command.
 
@@ -24,7 +24,7 @@ def main(argv=None):
         if one ended the command. Wrong usage exits with 2.
     """
     with Signals() as signals:
-        # This takes a second or two, in which there is nothing to clean up.
+        # The import takes a second or two; nothing has to be cleaned up meanwhile.
         from ks4_ccd.cli._command import run_command
 
         try:

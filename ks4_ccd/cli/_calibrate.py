@@ -20,6 +20,9 @@ from ks4_ccd.cli._options import (
 )
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.files.writing import make_folder
+from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry.stream import calibrate_file
 from ks4_ccd.survey.targets import targets_of
 
@@ -32,16 +35,18 @@ def _run(arguments: argparse.Namespace) -> int:
     options = calibration_options(arguments) | {"origin": arguments.origin}
     status = 0
     with ExitStack() as opened:
-        maps = library = opened.enter_context(open_library(arguments))
-        offsets = open_offsets(arguments, opened)
+        library = opened.enter_context(open_library(arguments))
+        offset_library = open_offsets(arguments, opened)
+        maps: MapLibrary | ZeroPointMap = library
+        offsets: MapLibrary | OffsetMap | None = offset_library
         if arguments.field or arguments.band:
             if not (arguments.field and arguments.band):
                 msg = "expected both --field and --band, which choose the map, or none"
                 raise KS4Error(msg)
             key = arguments.field, arguments.band, arguments.mode
             maps = library.zeropoint(*key, arguments.aperture)
-            if offsets is not None:
-                offsets = offsets.offset(*key)
+            if offset_library is not None:
+                offsets = offset_library.offset(*key)
         for image, target in zip(images, targets, strict=True):
             try:
                 make_folder(target.parent)

@@ -1,26 +1,27 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Ctrl-C while the command `ks4-ccd` imports its modules."""
+"""End the command `ks4-ccd` at once on Ctrl-C while it imports its modules."""
 
 import os
 import signal
 import sys
 import threading
+from types import FrameType
 
 __all__ = ["exit_at_once", "exit_early_from_command"]
 
 
-def exit_at_once(number, _frame=None):
+def exit_at_once(number: int, _frame: FrameType | None = None) -> None:
     """End the process because of a signal, with one line and no traceback."""
     os.write(2, b"ks4-ccd: interrupted\n")
     os._exit(128 + number)
 
 
-def exit_early_from_command():
+def exit_early_from_command() -> None:
     """
-    Have Ctrl-C end the process at once, if the process is the command.
+    End the process at once on Ctrl-C, if the process is the command.
 
-    The command takes over when it starts to run. Its imports take a second or
-    two, and what they leave is nothing that has to be cleaned up.
+    The command handles signals itself when it starts to run. Its imports take
+    a second or two, and leave nothing that has to be cleaned up.
     """
     if (
         _is_command()
@@ -30,7 +31,7 @@ def exit_early_from_command():
         signal.signal(signal.SIGINT, exit_at_once)
 
 
-def _is_command():
+def _is_command() -> bool:
     name = os.path.basename(sys.argv[0]) if getattr(sys, "argv", None) else ""
     if name == "-m":
         modules = ("ks4_ccd", "ks4_ccd.cli")

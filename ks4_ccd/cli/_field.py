@@ -17,7 +17,7 @@ __all__ = ["VERB"]
 
 def _run(arguments: argparse.Namespace) -> None:
     position = _position(arguments.ra, arguments.dec)
-    field = field_of(position)
+    field = str(field_of(position))
     center = field_center(field)
     print(f"field     {field}.{tile_name(field)}")
     print(f"centre    {center.to_string('decimal', precision=4)}")

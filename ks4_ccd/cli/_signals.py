@@ -4,6 +4,8 @@
 import signal
 import sys
 import threading
+from types import FrameType
+from typing import Any
 
 from ks4_ccd.cli._early_exit import exit_at_once
 
@@ -15,9 +17,9 @@ _DEFAULTS = (signal.default_int_handler, signal.SIG_DFL, exit_at_once)
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was ended by a signal other than that of Ctrl-C."""
+    """Raised if a signal other than that of Ctrl-C ended the process."""
 
-    def __init__(self, number):
+    def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
 
@@ -31,11 +33,11 @@ class Signals:
     ignored or handled otherwise, as with nohup, are left alone.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._raises = False
-        self._before = {}
+        self._before: dict[int, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             for name in _NAMES:
                 number = getattr(signal, name, None)
@@ -43,15 +45,15 @@ class Signals:
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Raise `KeyboardInterrupt` on signals from now on."""
         self._raises = True
 
-    def _handle(self, number, _frame):
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if not self._raises:
             exit_at_once(number)
         if number == signal.SIGINT:
@@ -62,15 +64,16 @@ class Signals:
         raise Terminated(number)
 
 
-def report_signal(error, outcome):
+def report_signal(error: KeyboardInterrupt, outcome: str) -> int:
     """
-    Print that the command was interrupted; return its exit status.
+    Print that the command was interrupted, and return its exit status.
 
     Parameters
     ----------
-    error : `KeyboardInterrupt`
+    error : KeyboardInterrupt
+        The exception that the signal raised.
     outcome : str
-        What is left.
+        The state of the output.
     """
     number = getattr(error, "number", signal.SIGINT)
     reason = "interrupted" if number == signal.SIGINT else f"ended by {error}"
