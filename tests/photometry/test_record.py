@@ -186,7 +186,7 @@ def test_another_map_of_the_name_is_refused(make_ccd, make_map, make_key):
     [
         ({"KS4ZPMAP": "x.npy"}, r"with x.npy \(KS4ZPMAP\)"),
         ({"KS4ZPMTH": "bilinear", "KS4ZPNUM": 1}, "as KS4ZPMTH, KS4ZPNUM record"),
-        ({"PHOTREF": "GAIA DR3", "EMAGZERO": 0.02}, "by the release"),
+        ({"PHOTREF": "GAIA DR3", "EMAGZERO": 0.02}, "by DR1"),
     ],
 )
 def test_calibrations_are_recognised(make_ccd, make_map, tmp_path, meta, words):
