@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The file of a store: its layout, and how it is opened.
+Open the file of a store, and define its tables.
 
 A store is an SQLite database with a rollback journal, SQLite's default, and
 not with a write-ahead log. A log would never block readers; but it needs
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ks4_ccd.exceptions import StoreError
 from ks4_ccd.library._sources import MAX_ARRAY_BYTES
@@ -44,8 +45,8 @@ _PAGE_BYTES = 2048
 
 _CACHE_KILOBYTES = 64 * 2**10
 
-# Steps of SQLite's virtual machine in one statement. Checking a store of the whole
-# release takes 2e7; what takes more is no query of ours on a store of ours.
+# Steps of SQLite's virtual machine in one statement. Verifying a store of all of
+# DR1 takes 2e7: a statement that takes more reads a damaged file.
 _MOST_STEPS = 500_000_000
 _STEPS_BETWEEN_LOOKS = 1_000_000
 
@@ -150,21 +151,21 @@ def _open(path: Path, mode: str, action: str = "open") -> sqlite3.Connection:
 class _Connection(sqlite3.Connection):
     """A connection on which no statement runs without end, whatever is in the file."""
 
-    def __init__(self, *arguments, **options):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._steps = 0
         self.set_progress_handler(self._is_endless, _STEPS_BETWEEN_LOOKS)
 
-    def execute(self, *arguments):
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
         self._steps = 0
         return super().execute(*arguments)
 
-    def _is_endless(self):
+    def _is_endless(self) -> bool:
         self._steps += _STEPS_BETWEEN_LOOKS
         return self._steps > _MOST_STEPS
 
 
-def _prepare_writing(connection, path):
+def _prepare_writing(connection: sqlite3.Connection, path: Path) -> None:
     # A transaction that does not fit would be written, and lock readers out,
     # before its end.
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KILOBYTES}")
@@ -176,7 +177,7 @@ def _prepare_writing(connection, path):
                 connection.execute(statement)
 
 
-def _is_at_rest(path, error):
+def _is_at_rest(path: Path, error: BaseException | None) -> bool:
     # Where a file system has no locks, a store can still be read if it lies
     # where we may not write and no transaction is under way.
     no_locks = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_CANTOPEN)
@@ -187,7 +188,7 @@ def _is_at_rest(path, error):
     )
 
 
-def _check(connection, path):
+def _check(connection: sqlite3.Connection, path: Path) -> None:
     with store_errors(path, "read"):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -220,7 +221,7 @@ def _check(connection, path):
         connection.execute("SELECT 1 FROM records LIMIT 1").fetchone()
 
 
-def _check_schema(connection, path):
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     # A view in the place of a table, or a trigger, would run whatever it holds.
     with store_errors(path, "read"):
         schema = _schema_of(connection)
@@ -235,13 +236,13 @@ def _check_schema(connection, path):
         raise StoreError(msg)
 
 
-def _schema_of(connection):
+def _schema_of(connection: sqlite3.Connection) -> frozenset[tuple]:
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
     return frozenset(connection.execute(query))
 
 
 @cache
-def _expected_schema():
+def _expected_schema() -> frozenset[tuple]:
     with closing(sqlite3.connect(":memory:")) as connection:
         for statement in _SCHEMA:
             connection.execute(statement)

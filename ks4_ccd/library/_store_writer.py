@@ -177,7 +177,14 @@ class StoreWriter:
                         del arrays[name]
                         index.execute("DELETE FROM arrays WHERE id = ?", (row.array,))
 
-    def _advance(self, index, number, span, state, problems):
+    def _advance(
+        self,
+        index: "_Index",
+        number: int,
+        span: tuple[int, int],
+        state: str,
+        problems: Iterable[tuple[str, str]],
+    ) -> None:
         archive, (before, now) = index.archives[number], span
         if (archive.state, archive.reached) != ("partial", before):
             msg = (
@@ -185,15 +192,16 @@ class StoreWriter:
                 "(or end it), then ingest again, which resumes from there"
             )
             raise StoreError(msg)
-        problems = [*archive.problems, *problems]
-        index.archives[number] = ArchiveRow(archive.identity, now, state, problems)
+        all_problems = [*archive.problems, *problems]
+        archive = ArchiveRow(archive.identity, now, state, all_problems)
+        index.archives[number] = archive
 
-    def _insert(self, index, number, array):
+    def _insert(self, index: "_Index", number: int, array: _Packed) -> int:
         key, member, crc32, npy = array
         arrays = index.arrays_of(key.place)
-        there = arrays.get(name_of(key))
-        if there is not None:
-            self._refuse_unequal(index, there, array, number)
+        present = arrays.get(name_of(key))
+        if present is not None:
+            self._refuse_unequal(index, present, array, number)
             return 0
         insert = "INSERT INTO arrays (npy) VALUES (?)"
         row_id = index.execute(insert, (npy,)).lastrowid
@@ -201,7 +209,9 @@ class StoreWriter:
         arrays[name_of(key)] = row
         return 1
 
-    def _refuse_unequal(self, index, row, array, number):
+    def _refuse_unequal(
+        self, index: "_Index", row: ArrayRow, array: _Packed, number: int
+    ) -> None:
         npy = index.execute(ARRAY, (row.array,)).fetchone() or (None,)
         key = row.key(array.key.place, self.path)
         data = inflate(npy[0], row, key, self.path)
@@ -255,7 +265,7 @@ class _Index:
         self.archives = archives_in(self._before[ARCHIVES], path)
         self._fields: dict[str, dict] = {}
 
-    def _record(self, name):
+    def _record(self, name: str) -> bytes:
         return record_of(self.execute(RECORD, (name,)).fetchall(), name, self._path)
 
     def arrays_of(self, field: str) -> dict[tuple, ArrayRow]:
@@ -322,22 +332,22 @@ class Batches:
     def __exit__(self, *exception: object) -> None:
         self._packers.shutdown(cancel_futures=True)
 
-    def _start(self):
-        self._tasks: list[Future] = []
-        self._members: list[Member] = []
+    def _start(self) -> None:
+        self._tasks: list[Future[list[_Packed]]] = []
+        self._members: list[tuple[MapKey, Member]] = []
         self._problems: list[tuple[str, str]] = []
         self._bytes = self._bytes_of_task = 0
 
-    def add(self, member: Member) -> None:
+    def add(self, key: MapKey, member: Member) -> None:
         """Add an array that was checked."""
-        self._members.append(member)
+        self._members.append((key, member))
         self._bytes += len(member.data)
         self._bytes_of_task += len(member.data)
         self.arrays += 1
         if self._bytes_of_task >= _TASK_BYTES:
             self._pack()
 
-    def _pack(self):
+    def _pack(self) -> None:
         self._tasks.append(self._packers.submit(_packed, self._members))
         self._members, self._bytes_of_task = [], 0
 
@@ -368,7 +378,7 @@ class Batches:
         self.written = 0
 
 
-def _packed(members):
+def _packed(members: list[tuple[MapKey, Member]]) -> list[_Packed]:
     return [
-        _Packed(m.key, m.name, zlib.crc32(m.data), deflate(m.data)) for m in members
+        _Packed(key, m.name, zlib.crc32(m.data), deflate(m.data)) for key, m in members
     ]

@@ -156,8 +156,8 @@ class _Headers:
             file = cast("BinaryIO", self._reader)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (info := archive.next()) is not None:
-                    # Or the archive would keep all of them.
-                    archive.members.clear()  # type: ignore[attr-defined] (not in typeshed)
+                    # Or the archive would keep all of them. (Typeshed omits `members`.)
+                    archive.members.clear()  # type: ignore[attr-defined]
                     if not self.end < info.offset_data <= archive.offset:
                         msg = f"{self._path} is damaged: a header in it claims "
                         msg += f"{info.size} bytes"

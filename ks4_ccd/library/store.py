@@ -207,7 +207,7 @@ def _take_up(
             raise MapFormatError(msg) from error
         batches.report(member.name, str(error))
     else:
-        batches.add(member)
+        batches.add(key, member)
 
 
 def _end_early(error: BrokenArchiveError, batches: Batches, on_error: str) -> None:
