@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gwcs
 import numpy as np
@@ -255,7 +256,7 @@ def lookup_distortion(
     dra, ddec = offset_map.at(x[:, None], y)
     grid = _binned(nodes, binning)
     x, y = (c - start for c, start in zip(grid.centers(), origin, strict=True))
-    dx, dy = pixel_offsets(wcs, x, y, dra.T, ddec.T)
+    dx, dy = pixel_offsets(wcs, x, y, np.transpose(dra), np.transpose(ddec))
     # FITS stores tables as float32: the same numbers for both kinds of WCS.
     dx, dy = (np.asarray(table, np.float32) for table in (dx, dy))
     distortion = LookupDistortion(dx, dy, step=grid.cell_size, first=(x[0], y[0]))
@@ -300,14 +301,14 @@ def _binned(grid: MapGrid, binning: float) -> MapGrid:
     if finite("binning", binning) <= 0:
         msg = f"binning must be positive, got {binning}"
         raise KS4Error(msg)
-    width, height = grid.cell_size
     # The lower edge of the first pixel, at -0.5, is that of both images.
-    origin, *edges = (
-        tuple((position + 0.5) / binning - 0.5 for position in positions)
+    (x, y), *edges = (
+        [(position + 0.5) / binning - 0.5 for position in positions]
         for positions in (grid.origin, *grid.edges)
     )
+    width, height = grid.cell_size
     size = width / binning, height / binning
-    return MapGrid(grid.shape, size, origin, tuple(edges))
+    return MapGrid(grid.shape, size, (x, y), (edges[0], edges[1]))
 
 
 def _image_shape(
@@ -316,7 +317,7 @@ def _image_shape(
     image_shape: Sequence[int] | None,
     binning: float,
 ) -> tuple[int, int]:
-    shape = image_shape if image_shape is not None else wcs.array_shape
+    shape: Any = image_shape if image_shape is not None else wcs.array_shape
     if shape is None and getattr(wcs, "bounding_box", None) is not None:
         # By convention the box ends half a pixel beyond the last pixel centres.
         shape = [math.ceil(end) for _, end in reversed(wcs.pixel_bounds)]

@@ -126,7 +126,7 @@ class _GzipFile(io.RawIOBase):
 
     def __init__(self, path: Path, checkpoints: Checkpoints, size: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - closed with this object
-        self._reader = GzipReader(self._file, path, checkpoints)
+        self._reader = GzipReader(self._file, str(path), checkpoints)
         self._size = size
 
     def readable(self) -> bool:
