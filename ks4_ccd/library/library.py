@@ -18,6 +18,7 @@ from ks4_ccd.exceptions import (
     MapFormatError,
     MapNotFoundError,
 )
+from ks4_ccd.ks4.frame import STACK_SHAPE
 from ks4_ccd.ks4.header import band_of, field_in, frame_shape
 from ks4_ccd.ks4.names import canonical_key, sort_key
 from ks4_ccd.ks4.tiling import field_number, is_tile_name
@@ -124,7 +125,7 @@ class MapLibrary:
         self,
         path: Paths,
         *,
-        image_shape: tuple[int, int] = (22000, 22000),
+        image_shape: tuple[int, int] = STACK_SHAPE,
     ) -> None:
         self.image_shape = tuple(MapGrid.for_image((1, 1), image_shape).image_shape)
         self.paths = as_paths(path)
