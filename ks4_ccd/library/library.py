@@ -127,7 +127,8 @@ class MapLibrary:
         *,
         image_shape: tuple[int, int] = STACK_SHAPE,
     ) -> None:
-        self.image_shape = tuple(MapGrid.for_image((1, 1), image_shape).image_shape)
+        rows, columns = MapGrid.for_image((1, 1), image_shape).image_shape
+        self.image_shape = rows, columns
         self.paths = as_paths(path)
         with ExitStack() as opened:
             sources: list[Source] = []
