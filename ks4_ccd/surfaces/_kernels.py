@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Covariances of a field over an image, as products of factors along its axes."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,9 +37,11 @@ class Kernel(NamedTuple):
     rough: bool
     length: float
     share: float = 0.0
-    edges: tuple = ((), ())
+    edges: tuple[Sequence[float], Sequence[float]] = ((), ())
 
-    def between(self, x, y, other_x, other_y):
+    def between(
+        self, x: np.ndarray, y: np.ndarray, other_x: np.ndarray, other_y: np.ndarray
+    ) -> np.ndarray:
         """
         Return the covariance of positions.
 
@@ -52,12 +55,15 @@ class Kernel(NamedTuple):
         covariance : 2D `~numpy.ndarray`
             A row for each position, a column for each other position.
         """
-        return sum(
+        first, *others = (
             weight * along_x * along_y
             for weight, along_x, along_y in self.terms(x, y, other_x, other_y)
         )
+        return sum(others, first)
 
-    def terms(self, x, y, other_x, other_y):
+    def terms(
+        self, x: np.ndarray, y: np.ndarray, other_x: np.ndarray, other_y: np.ndarray
+    ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
         """
         Yield the terms of the covariance: a weight, and factors along x and y.
 
@@ -65,16 +71,20 @@ class Kernel(NamedTuple):
         """
         axes = list(zip((x, y), (other_x, other_y), self.edges, strict=True))
         if self.share < 1:
-            yield 1 - self.share, *(self._fall(p, q) for p, q, _ in axes)
+            along_x, along_y = (self._fall(p, q) for p, q, _ in axes)
+            yield 1 - self.share, along_x, along_y
         if self.share > 0:
-            yield self.share, *(self._fall(p, q) * _same(p, q, e) for p, q, e in axes)
+            along_x, along_y = (self._fall(p, q) * _same(p, q, e) for p, q, e in axes)
+            yield self.share, along_x, along_y
 
     def _fall(self, position, other):
         distance = np.abs(position[:, None] - other) / self.length
         return np.exp(-distance if self.rough else -0.5 * distance**2)
 
 
-def kernels(image_shape, edges):
+def kernels(
+    image_shape: tuple[int, int], edges: tuple[Sequence[float], Sequence[float]]
+) -> tuple[list[Kernel], np.ndarray]:
     """
     Return the kernels that fields over an image may have, and their prior weights.
 

@@ -9,9 +9,11 @@ _ONE_SIGMA = 0.6827  # of a normal distribution lies within one sigma
 _BISECTIONS = 22
 
 
-def half_width(weights, means, deviations):
+def half_width(
+    weights: np.ndarray, means: np.ndarray, deviations: np.ndarray
+) -> np.ndarray:
     """
-    Return the half width of the interval about the mean that holds 68 %.
+    Return the half width of the interval about the mean that contains 68 %.
 
     Parameters
     ----------

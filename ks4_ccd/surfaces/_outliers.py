@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Which stars do not belong to a field."""
+"""Find stars that do not belong to a field, and the scatter of the others."""
 
 import numpy as np
 
@@ -25,27 +25,27 @@ class Outliers:
         0-based pixel coordinates of the stars.
     """
 
-    def __init__(self, x, y):
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
         from scipy.spatial import KDTree
 
         self._positions = np.column_stack([x, y])
         self._tree = KDTree(self._positions)
 
-    def neighbours(self, stars):
+    def neighbours(self, stars: np.ndarray) -> np.ndarray:
         """Return the indices of the stars nearest to some stars, nearest first."""
         number = min(_NEIGHBOURS, len(self._positions) - 1)
         # The nearest of all is the star itself.
         _, near = self._tree.query(self._positions[stars], number + 1)
         return near[:, 1:]
 
-    def among(self, residuals, sigma):
+    def among(self, residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
         """
         Return which stars are outliers.
 
         Parameters
         ----------
         residuals, sigma : 1D `~numpy.ndarray`
-            What the field leaves of each star, and its standard deviation.
+            The residual of each star from the field, and its standard deviation.
 
         Returns
         -------
@@ -70,7 +70,9 @@ _ROUNDS = 3
 _TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
 
 
-def star_sigma(residuals, errors, used):
+def star_sigma(
+    residuals: np.ndarray, errors: np.ndarray, used: np.ndarray
+) -> np.ndarray:
     """
     Return the standard deviation of each star.
 
@@ -79,7 +81,7 @@ def star_sigma(residuals, errors, used):
     residuals, errors : 1D `~numpy.ndarray`
         Of each star, about the surface and as measured.
     used : 1D `~numpy.ndarray` of bool
-        The stars to learn from.
+        The stars whose scatter is measured.
 
     Returns
     -------
@@ -100,7 +102,7 @@ def star_sigma(residuals, errors, used):
     least = max(1e-6 * variance.max(), 1e-24)
     variance = np.maximum(variance, least)
     if n_bins < 3:
-        # Too few stars to tell a factor from a floor.
+        # Too few stars to distinguish a factor from a floor.
         factor = 1.0
         floor = max(np.mean(variance) - np.mean(mean_square), 0.0)
     else:

@@ -1,9 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The functions that a surface over an image is made of."""
+"""Evaluate the functions that a surface over an image is the sum of."""
 
+from collections.abc import Sequence
 from math import comb
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["SurfaceBasis", "regions_of", "trend_columns", "variance_of"]
 
@@ -26,12 +32,18 @@ class SurfaceBasis:
     n_knots : int
         The number of intervals between knots along an axis.
     edges : pair of sequences
-        The borders of regions along x and y, 0-based pixel coordinates.
+        The edges of regions along x and y, 0-based pixel coordinates.
     degree : int or `None`
         Of the polynomials; `None` has none.
     """
 
-    def __init__(self, image_shape, n_knots, edges, degree):
+    def __init__(
+        self,
+        image_shape: tuple[int, int],
+        n_knots: int,
+        edges: tuple[Sequence[float], Sequence[float]],
+        degree: int | None,
+    ) -> None:
         self._lengths = image_shape[1], image_shape[0]
         self.area = image_shape[0] * image_shape[1]
         self._n_knots = n_knots
@@ -43,19 +55,19 @@ class SurfaceBasis:
         # How far apart splines are that overlap, in this order.
         self.bandwidth = _CUBIC * (self._n_axis + 1)
 
-    def rows(self, x, y):
+    def rows(self, x: np.ndarray, y: np.ndarray) -> "sparse.csr_array":
         """
         Return the functions at positions.
 
         Parameters
         ----------
         x, y : 1D `~numpy.ndarray`
-            0-based pixel coordinates; those off the image count as on its edge.
+            0-based pixel coordinates; those off the image are moved to its edge.
 
         Returns
         -------
         rows : sparse array
-            A row a position, a column a function.
+            A row for each position, a column for each function.
         """
         from scipy import sparse
 
@@ -71,9 +83,9 @@ class SurfaceBasis:
         splines = _rows_of(values, columns, self.n_spline)
         if self._degree is None:
             return splines
-        return sparse.hstack([splines, self._polynomials(x, y)]).tocsr()
+        return sparse.hstack([splines, self._polynomials(x, y, self._degree)]).tocsr()
 
-    def roughness(self, order):
+    def roughness(self, order: int) -> "sparse.csc_array":
         """
         Return the matrix of the roughness of the splines, 0 of a constant alone.
 
@@ -114,10 +126,7 @@ class SurfaceBasis:
         shape = position.size, _CUBIC + 1
         return matrix.indices.reshape(shape), matrix.data.reshape(shape)
 
-    def _n_terms(self):
-        return (self._degree + 1) * (self._degree + 2) // 2
-
-    def _polynomials(self, x, y):
+    def _polynomials(self, x, y, degree):
         i, j = regions_of(x, y, self._edges)
         # -1 to 1 across each region.
         p, q = (
@@ -126,8 +135,8 @@ class SurfaceBasis:
                 (x, y), (i, j), self._edges, self._lengths, strict=True
             )
         )
-        degrees = range(self._degree + 1)
-        terms = [p**a * q**b for a in degrees for b in degrees if a + b <= self._degree]
+        degrees = range(degree + 1)
+        terms = [p**a * q**b for a in degrees for b in degrees if a + b <= degree]
         rows_of_regions = len(self._edges[1]) + 1
         region = i * rows_of_regions + j
         columns = region[:, None] * len(terms) + np.arange(len(terms))
@@ -135,28 +144,31 @@ class SurfaceBasis:
         return _rows_of(np.column_stack(terms), columns, n_regions * len(terms))
 
 
-def regions_of(x, y, edges):
+def regions_of(
+    x: ArrayLike, y: ArrayLike, edges: tuple[Sequence[float], Sequence[float]]
+) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return between which borders positions are, along each axis.
+    Return the regions that contain positions, along each axis.
 
     Parameters
     ----------
     x, y : array_like
         0-based pixel coordinates.
     edges : pair of sequences
-        The borders along x and y; a position on one is behind it.
+        The edges along x and y; a position on one belongs to the region after it.
 
     Returns
     -------
     i, j : `~numpy.ndarray` of int
     """
-    return tuple(
+    i, j = (
         np.searchsorted(borders, position, side="right")
         for borders, position in zip(edges, (x, y), strict=True)
     )
+    return i, j
 
 
-def trend_columns(property_):
+def trend_columns(property_: np.ndarray) -> np.ndarray:
     """
     Return tent functions of a property of the stars, without their mean.
 
@@ -167,7 +179,7 @@ def trend_columns(property_):
     Returns
     -------
     columns : 2D `~numpy.ndarray`
-        A row a star, a column a function, none if all stars are alike or few:
+        A row for each star, a column for each function; none for equal or few stars:
         with as many functions as stars, nothing would be left for the surface.
     """
     number = min(_NODES_OF_TREND, property_.size // _STARS_PER_NODE)
@@ -181,7 +193,7 @@ def trend_columns(property_):
     return columns - columns.mean(axis=0)
 
 
-def variance_of(rows, covariance):
+def variance_of(rows: "sparse.csr_array", covariance: np.ndarray) -> np.ndarray:
     """
     Return the variance of sums of functions.
 

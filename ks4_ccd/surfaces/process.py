@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-A field through few stars, averaged over all that the stars leave open.
+Fit a field to few stars, averaged over all models that the stars leave open.
 
 A Gaussian process (Rasmussen & Williams 2006) for each of many covariances: how
 smooth the field is, how strong compared with the stars' scatter, whether it
@@ -10,6 +10,7 @@ chosen: predictions are averaged with the probability of each, given the stars
 uncertainty.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -94,12 +95,12 @@ class _Model(NamedTuple):
     variance: float
 
     @property
-    def shrunk(self):
+    def shrunk(self) -> np.ndarray:
         """The inverse eigenvalues of the covariance of the stars' values."""
         return 1 / (1 + self.ratio * self.part.eigenvalues)
 
-    def left_out(self):
-        """Return residuals of stars left out, and the inverse of their variance."""
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return residuals of held-out stars, and the inverse of their variance."""
         vectors, shrunk = self.part.eigenvectors, self.shrunk
         of_columns = vectors @ (self.columns * shrunk[:, None])
         precision = vectors**2 @ shrunk - _quadratic(of_columns, self.precision)
@@ -116,7 +117,7 @@ class Process:
     x, y : 1D `~numpy.ndarray`
         0-based pixel coordinates of the stars.
     center : float
-        What was subtracted from their values.
+        The constant that was subtracted from their values.
     unit : 1D `~numpy.ndarray`
         Their relative standard deviations.
     models : list of `_Model`
@@ -135,13 +136,22 @@ class Process:
         The uncertainty of that field at the star.
     """
 
-    def __init__(self, x, y, center, unit, models, weights):
+    def __init__(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        center: float,
+        unit: np.ndarray,
+        models: list[_Model],
+        weights: np.ndarray,
+    ) -> None:
         self.x, self.y = x, y
         self._unit, self._models, self._weights = unit, models, weights
         variances = np.array([model.variance for model in models])
         self.sigma = unit * np.sqrt(weights @ variances)
-        residuals, precisions = zip(*(m.left_out() for m in models), strict=True)
-        residuals, precisions = unit * np.array(residuals), np.array(precisions)
+        left_out = [model.left_out() for model in models]
+        residuals = unit * np.array([residual for residual, _ in left_out])
+        precisions = np.array([precision for _, precision in left_out])
         excess = np.maximum(1 / precisions - 1, 0) * variances[:, None]
         self.left_out = weights @ residuals
         self.left_out_deviation = half_width(weights, residuals, unit * np.sqrt(excess))
@@ -154,22 +164,22 @@ class Process:
             pull = part.scale * (part.eigenvectors @ pull) / unit
             self._influence.append((part.kernel, pull))
 
-    def _by_part(self):
+    def _by_part(self) -> Iterator[tuple[_Part, list[tuple[_Model, float]]]]:
         """Yield each part, and its models with their weights."""
-        members = {}
+        members: dict[int, list[tuple[_Model, float]]] = {}
         for model, weight in zip(self._models, self._weights, strict=True):
             members.setdefault(id(model.part), []).append((model, weight))
         for some in members.values():
             yield some[0][0].part, some
 
-    def at(self, x, y):
+    def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the field at 0-based pixel coordinates."""
         return self._constant + sum(
             kernel.between(x, y, self.x, self.y) @ pull
             for kernel, pull in self._influence
         )
 
-    def mesh(self, x, y):
+    def mesh(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the field on a mesh of coordinates along x and along y."""
         total = np.full((x.size, y.size), self._constant)
         for kernel, pull in self._influence:
@@ -177,7 +187,7 @@ class Process:
                 total += (share * along_x * pull) @ along_y.T
         return total
 
-    def mesh_deviation(self, x, y):
+    def mesh_deviation(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """
         Return the uncertainty of the field on a mesh.
 
@@ -186,12 +196,13 @@ class Process:
         deviation : 2D `~numpy.ndarray`
             68 % of the errors of the field are smaller.
         """
-        positions = [p.ravel() for p in np.meshgrid(x, y, indexing="ij")]
+        mesh_x, mesh_y = (p.ravel() for p in np.meshgrid(x, y, indexing="ij"))
         weights, means, deviations = [], [], []
         for part, members in self._by_part():
             largest = max(model.ratio for model, _ in members)
             useful = slice(np.searchsorted(largest * part.eigenvalues, _USELESS), None)
-            covariance = part.kernel.between(*positions, self.x, self.y) / self._unit
+            covariance = part.kernel.between(mesh_x, mesh_y, self.x, self.y)
+            covariance /= self._unit
             covariance = part.scale * (covariance @ part.eigenvectors[:, useful])
             square = covariance**2
             for model, weight in members:
@@ -207,7 +218,7 @@ class Process:
         width = half_width(*map(np.array, (weights, means, deviations)))
         return width.reshape(x.size, y.size)
 
-    def trend(self, choices, used):
+    def trend(self, choices: list[np.ndarray], used: np.ndarray) -> np.ndarray:
         """Return the trend of stars about the median of those used."""
         trend = sum(
             weight * (choices[model.trend] @ model.coefficients[1:])
@@ -216,7 +227,15 @@ class Process:
         return trend - np.median(trend[used])
 
 
-def fit_process(x, y, values, errors, image_shape, edges=((), ()), trend=None):
+def fit_process(
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray,
+    image_shape: tuple[int, int],
+    edges: tuple[Sequence[float], Sequence[float]] = ((), ()),
+    trend: np.ndarray | None = None,
+) -> Process:
     """
     Fit a field to few stars.
 
@@ -232,10 +251,12 @@ def fit_process(x, y, values, errors, image_shape, edges=((), ()), trend=None):
     with threadpool_limits(1, user_api="blas"):
         choices = _trend_choices(trend, values.size)
         sigma, used = _weights(x, y, values, errors, image_shape, choices)
-        stars = [part[used] for part in (x, y, values, sigma)]
-        stars.append(_opinions(errors[used], sigma[used]))
-        choices = [columns[used] for columns in choices]
-        return _average(*stars, choices, *kernels(image_shape, edges))
+        return _average(
+            *(x[used], y[used], values[used], sigma[used]),
+            _opinions(errors[used], sigma[used]),
+            [columns[used] for columns in choices],
+            *kernels(image_shape, edges),
+        )
 
 
 def _weights(x, y, values, errors, image_shape, choices):
@@ -252,7 +273,7 @@ def _weights(x, y, values, errors, image_shape, choices):
     for _ in range(_ROUNDS):
         sigma = star_sigma(residuals, errors, used)
         pilot = _average(
-            *(part[used] for part in (x, y, values, sigma)),
+            *(x[used], y[used], values[used], sigma[used]),
             _opinions(errors[used], sigma[used]),
             [columns[used] for columns in choices],
             pilots,
@@ -301,7 +322,8 @@ def _average(x, y, values, sigma, opinions, choices, found, priors):
     center = np.median(values)
     whitened = (values - center) / sigma
     ratios = _RATIOS[_RATIOS * x.size >= _LEAST_SIGNAL]
-    trials, logs = [], []
+    trials: list[tuple[_Trial, float]] = []
+    logs = []
     for kernel, prior in zip(found, priors / priors.sum(), strict=True):
         part = _part(kernel, x, y, sigma)
         some = ratios
@@ -336,7 +358,7 @@ def _part(kernel, x, y, sigma):
 
 
 class _Solution(NamedTuple):
-    """What follows from stars and ratios: a row for each ratio."""
+    """The solutions for several ratios: a row for each."""
 
     evidence: np.ndarray
     precision: np.ndarray
@@ -357,7 +379,7 @@ class _Trial:
         self._prior = columns.T @ columns / sigma.size
         self._prior[0] = self._prior[:, 0] = 0
 
-    def solve(self, ratios):
+    def solve(self, ratios: np.ndarray) -> _Solution:
         """Return the solutions for some ratios."""
         from scipy.special import gammaln, stdtrit
 
@@ -382,7 +404,7 @@ class _Trial:
         variance = squares / freedom * stdtrit(freedom, _ONE_SIGMA) ** 2
         return _Solution(evidence / 2, precision, coefficients, rest, variance)
 
-    def model(self, ratio):
+    def model(self, ratio: float) -> _Model:
         """Return the model for one ratio."""
         solution = self.solve(np.array([ratio]))
         own = (part[0] for part in solution[1:])

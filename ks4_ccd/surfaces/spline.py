@@ -1,13 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""A penalised spline through stars, of one order and strength of the penalty."""
+"""Fit a penalised spline to stars, for one order and strength of the penalty."""
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ks4_ccd.surfaces._outliers import CLIP, Outliers, star_sigma
-from ks4_ccd.surfaces.basis import trend_columns, variance_of
+from ks4_ccd.surfaces.basis import SurfaceBasis, trend_columns, variance_of
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["LocalResiduals", "Spline", "SplineModel", "solve_bordered"]
 
@@ -34,7 +37,7 @@ class SplineModel(NamedTuple):
     residuals : 1D `~numpy.ndarray`
         Of the stars left after clipping.
     own : 1D `~numpy.ndarray`
-        How much each of these pulls the surface to itself, from 0 to 1.
+        The weight of each of these in the surface at its own position, 0 to 1.
     """
 
     coefficients: np.ndarray
@@ -54,7 +57,15 @@ class Spline:
         As for `~ks4_ccd.surfaces.surface.fit_surface`.
     """
 
-    def __init__(self, basis, x, y, values, errors, trend):
+    def __init__(
+        self,
+        basis: SurfaceBasis,
+        x: np.ndarray,
+        y: np.ndarray,
+        values: np.ndarray,
+        errors: np.ndarray,
+        trend: np.ndarray | None,
+    ) -> None:
         from scipy import sparse
 
         self.basis = basis
@@ -78,9 +89,9 @@ class Spline:
         prior = np.zeros(self.columns.shape[1])
         prior[basis.n_spline : self._n_surface] = (2 * spread) ** -2.0
         self._prior = sparse.diags_array(prior)
-        self._penalties = {}
+        self._penalties: dict[int, sparse.csc_array] = {}
 
-    def take_weights(self, other):
+    def take_weights(self, other: "Spline") -> None:
         """Take the weights and the clipping of another fit."""
         self._take(other.sigma, other.used)
 
@@ -89,7 +100,7 @@ class Spline:
         self._normal = self._normal_of(used)
         self.__dict__.pop("_folds", None)
 
-    def converge(self, order, smoothness):
+    def converge(self, order: int, smoothness: float) -> None:
         """Fit and find weights and clipping until they belong together."""
         for _ in range(_ROUNDS):
             coefficients = self._solve(self._normal, order, smoothness)
@@ -98,19 +109,19 @@ class Spline:
             sigma = np.maximum(sigma, self._least)
             self._take(sigma, ~self._outliers.among(residuals, sigma))
 
-    def evidence(self, order, smoothness):
+    def evidence(self, order: int, smoothness: float) -> float:
         """
-        Return the log of the probability of stars left out, under a penalty.
+        Return the log of the probability of held-out stars, under a penalty.
 
-        Geisser & Eddy (1979), J. Am. Stat. Assoc. 74, 153. Of a surface with steps
-        that no smooth one can follow, it tells more than the probability of all
-        stars under a smooth process.
+        Geisser & Eddy (1979), J. Am. Stat. Assoc. 74, 153. For a surface with steps
+        that no smooth one can follow, it is a better criterion than the probability
+        of all stars under a smooth process.
         """
         number = np.count_nonzero(self.used)
         return -0.5 * number * np.log(self.cross_validate(order, smoothness))
 
-    def cross_validate(self, order, smoothness):
-        """Return the mean square error, in sigma, of stars left out of the fit."""
+    def cross_validate(self, order: int, smoothness: float) -> float:
+        """Return the mean square error, in sigma, of held-out stars."""
         squares = np.zeros(self._values.size)
         for stars, others in self._folds:
             coefficients = self._solve(others, order, smoothness)
@@ -119,7 +130,7 @@ class Spline:
             squares[stars] = np.minimum(pulls**2, CLIP**2)
         return max(np.mean(squares[self.used]), 1e-30)
 
-    def model(self, order, smoothness):
+    def model(self, order: int, smoothness: float) -> SplineModel:
         """Return the fit under a penalty."""
         n = self._n_surface
         coefficients = self._solve(self._normal, order, smoothness)
@@ -134,14 +145,14 @@ class Spline:
         own = np.minimum(own, _MOST_OWN)
         return SplineModel(coefficients[:n], covariance, residuals, own)
 
-    def sigma_of(self, model):
-        """Return the standard deviation of stars, for what a fit has taken of it."""
+    def sigma_of(self, model: SplineModel) -> np.ndarray:
+        """Return the standard deviation of stars, corrected for the fit to them."""
         residuals = np.zeros(self._values.size)
         residuals[self.used] = model.residuals / np.sqrt(1 - model.own)
         return star_sigma(residuals, self._errors, self.used)[self.used]
 
-    def local_residuals(self, residuals):
-        """Return what of residuals is significant, `None` where edges are given."""
+    def local_residuals(self, residuals: np.ndarray) -> "LocalResiduals | None":
+        """Return the significant residuals, `None` where edges are given."""
         if self.basis.has_regions:
             # Where the steps are known, what is left is noise.
             return None
@@ -150,9 +161,10 @@ class Spline:
         return LocalResiduals(x, y, residuals, self.sigma[self.used], spacing)
 
     @property
-    def positions(self):
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """The coordinates of the stars left after clipping, along x and y."""
-        return tuple(self._positions[self.used].T)
+        x, y = self._positions[self.used].T
+        return x, y
 
     @cached_property
     def _folds(self):
@@ -205,7 +217,9 @@ def _weight(matrix):
     return matrix.trace() / matrix.shape[0]
 
 
-def solve_bordered(matrix, right, n_band, width):
+def solve_bordered(
+    matrix: "sparse.csc_array", right: np.ndarray, n_band: int, width: int
+) -> np.ndarray:
     """
     Solve a symmetric positive definite system.
 
@@ -264,19 +278,26 @@ class LocalResiduals:
     x, y : 1D `~numpy.ndarray`
         0-based pixel coordinates of the stars.
     residuals, sigma : 1D `~numpy.ndarray`
-        What the surface leaves of them, and their standard deviation.
+        Their residuals from the surface, and their standard deviation.
     spacing : float
         The mean distance of stars, in pixels.
     """
 
-    def __init__(self, x, y, residuals, sigma, spacing):
+    def __init__(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        residuals: np.ndarray,
+        sigma: np.ndarray,
+        spacing: float,
+    ) -> None:
         from scipy.spatial import KDTree
 
         self._tree = KDTree(np.column_stack([x, y]))
         self._residuals, self._sigma = residuals, sigma
         self._scale = _WIDTH * spacing
 
-    def __call__(self, x, y):
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the mean residual at pixel coordinates, 0 where it may be noise."""
         return self._means(*self._nearest(np.column_stack([x, y])))
 

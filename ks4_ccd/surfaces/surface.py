@@ -1,6 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-A smooth surface with steps, fitted to the many stars of an image.
+Fit a smooth surface with steps to the many stars of an image.
 
 The surface is a penalised tensor-product spline (Eilers & Marx 1996, Stat. Sci.
 11, 89): cubic B-splines on more knots than needed, held smooth by a penalty. The
@@ -10,12 +10,14 @@ edges of chips or amplifiers are given, a polynomial for each region between the
 is added. All are coefficients of one sparse linear system.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ks4_ccd.surfaces._mixture import half_width
 from ks4_ccd.surfaces.basis import SurfaceBasis, variance_of
-from ks4_ccd.surfaces.spline import Spline
+from ks4_ccd.surfaces.spline import Spline, SplineModel
 
 __all__ = ["Surface", "fit_surface"]
 
@@ -53,7 +55,9 @@ class Surface:
         The standard deviation of each about the true surface.
     """
 
-    def __init__(self, spline, models, weights):
+    def __init__(
+        self, spline: Spline, models: list[SplineModel], weights: np.ndarray
+    ) -> None:
         self._spline, self._models, self._weights = spline, models, weights
         self.x, self.y = spline.positions
         best = models[np.argmax(weights)]
@@ -63,16 +67,16 @@ class Surface:
         self._coefficients = weights @ [model.coefficients for model in models]
         self._local = spline.local_residuals(weights @ [m.residuals for m in models])
 
-    def at(self, x, y):
+    def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the surface at 0-based pixel coordinates."""
         value = self._spline.basis.rows(x, y) @ self._coefficients
         return value if self._local is None else value + self._local(x, y)
 
-    def mesh(self, x, y):
+    def mesh(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the surface on a mesh of coordinates along x and along y."""
         return self.at(*_meshed(x, y)).reshape(x.size, y.size)
 
-    def mesh_deviation(self, x, y):
+    def mesh_deviation(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """
         Return the uncertainty of the surface on a mesh.
 
@@ -92,25 +96,33 @@ class Surface:
         return deviation.reshape(x.size, y.size)
 
 
-def fit_surface(x, y, values, errors, image_shape, edges=((), ()), trend=None):
+def fit_surface(
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray,
+    image_shape: tuple[int, int],
+    edges: tuple[Sequence[float], Sequence[float]] = ((), ()),
+    trend: np.ndarray | None = None,
+) -> Surface:
     """
     Fit a surface to stars.
 
     Parameters
     ----------
     x, y : 1D `~numpy.ndarray`
-        0-based pixel coordinates of stars, finite: hundreds of them, for
-        `~ks4_ccd.surfaces.process.fit_process` is better with fewer.
+        0-based pixel coordinates of stars, finite: hundreds of them;
+        `~ks4_ccd.surfaces.process.fit_process` is more accurate with fewer.
     values, errors : 1D `~numpy.ndarray`
-        Of each star, finite; of the errors only their ratios count, and they
-        get a floor: both are found from the scatter of the stars.
+        Of each star, finite. Errors are rescaled and get a floor, both derived
+        from the scatter of the stars.
     image_shape : tuple of int
         ``(rows, columns)`` of the image.
     edges : pair of sequences, optional
         The edges along x and y at which the surface may have steps.
     trend : 1D `~numpy.ndarray`, optional
         A property of the stars (their magnitude) that values may depend on;
-        the surface is that of the median star.
+        the surface refers to a star of median property.
 
     Returns
     -------
