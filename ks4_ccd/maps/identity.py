@@ -7,12 +7,13 @@ import numpy as np
 from astropy import units as u
 
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.maps.base import CalibrationMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = ["checksum_of", "mean_error"]
 
 
-def checksum_of(zpmap: ZeroPointMap) -> str:
+def checksum_of(zpmap: CalibrationMap) -> str:
     """
     Return a checksum of all of a map that changes what it is applied to.
 
@@ -30,8 +31,9 @@ def checksum_of(zpmap: ZeroPointMap) -> str:
     grid = zpmap.grid
     numbers = np.round([*grid.origin, *grid.cell_size], 6)
     layout = [*grid.shape, *numbers, grid.edges]
-    if getattr(zpmap, "image_unit", u.adu) != u.adu:
-        layout.append(zpmap.image_unit.to_string())
+    image_unit = getattr(zpmap, "image_unit", u.adu)
+    if image_unit != u.adu:
+        layout.append(image_unit.to_string())
     digest.update(repr([str(item) for item in layout]).encode())
     digest.update(np.packbits(zpmap.valid).tobytes())
     empty = ~zpmap.valid

@@ -295,8 +295,9 @@ class ZeroPointRows:
         """Return an iterator over the variance of ln(factor) of each row, or `None`."""
         if self._node_errors is None:
             return repeat(None)
-        if self._node_errors.is_linear:
-            lower, change = self._ends(self._node_errors.common, segment)
+        common = self._node_errors.common
+        if self._node_errors.is_linear and common is not None:
+            lower, change = self._ends(common, segment)
             return self._linear_rows(segment, first, lower, change, dtype)
         variances = self._node_errors.between_rows(self._along_x, segment.lower)
         return self._quadratic_rows(segment, first, variances, dtype)

@@ -199,7 +199,7 @@ def _refuse_factors(zpmap: ZeroPointMap, zeropoint: float, method: str) -> None:
     applied = applied[np.isfinite(applied)]
     if not applied.size:
         return
-    farthest = float(applied[np.abs(applied - zeropoint).argmax()])
+    farthest = float(applied[np.argmax(np.abs(applied - zeropoint))])
     if abs(farthest - zeropoint) <= _LARGEST_CHANGE:
         return
     if abs(np.median(applied) - zeropoint) <= _LARGEST_CHANGE:

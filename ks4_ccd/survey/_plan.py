@@ -20,7 +20,9 @@ from ks4_ccd.survey._task import (
 __all__ = ["address_of", "plan_batch", "recorded"]
 
 
-def address_of(library: object) -> LibraryAddress:
+def address_of(
+    library: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | MapLibrary,
+) -> LibraryAddress:
     """
     Return the paths of a library, which is opened to check that it exists.
 
@@ -36,7 +38,8 @@ def address_of(library: object) -> LibraryAddress:
         with MapLibrary(library) as opened:
             return address_of(opened)
     paths = tuple(os.path.abspath(path) for path in library.paths)
-    return LibraryAddress(paths, library.image_shape, _stamp(paths))
+    rows, columns = library.image_shape
+    return LibraryAddress(paths, (rows, columns), _stamp(paths))
 
 
 def _stamp(paths: Sequence[str]) -> str:

@@ -252,7 +252,11 @@ def _check_workers(workers: object, client: object) -> None:
         raise OptionError(msg)
 
 
-def _check_names(library: object, mode: str, aperture: str) -> None:
+def _check_names(
+    library: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | MapLibrary,
+    mode: str,
+    aperture: str,
+) -> None:
     """Refuse a mode or an aperture that neither KS4 nor the library has."""
     if mode in (*MODES, "Idual") and aperture in APERTURES:
         # A table of all maps of DR1 takes a while.
