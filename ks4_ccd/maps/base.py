@@ -4,7 +4,7 @@
 from dataclasses import FrozenInstanceError
 from os import PathLike
 from pathlib import Path
-from typing import NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -377,7 +377,8 @@ class CalibrationMap(MapErrors):
         """
         from ks4_ccd.plotting import plot_map
 
-        return plot_map(self, ax, part=part, **options)
+        # matplotlib is optional, so its types are those of `plot_map` alone.
+        return plot_map(self, cast("Any", ax), part=part, **cast("Any", options))
 
 
 def _same(one, other):

@@ -6,6 +6,8 @@ Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
 positions are 0-based pixel coordinates of the image that the grid covers.
 """
 
+from typing import Any, cast
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -156,7 +158,8 @@ class OffsetMap(CalibrationMap):
         from ks4_ccd.plotting import plot_offsets
 
         if part == "values":
-            return plot_offsets(self, ax, **options)
+            # As in `CalibrationMap.plot`.
+            return plot_offsets(self, cast("Any", ax), **cast("Any", options))
         return super().plot(ax, part=part, **options)
 
 
