@@ -12,7 +12,15 @@ as the catalogs of DR1 do, empty or not.
 
 from ks4_ccd.maps.key import EMPTY_MARKS
 
-__all__ = ["EMPTY_ZEROPOINT", "METHOD", "NARROWEST_MATCH", "WINDOW_PADDING"]
+__all__ = [
+    "ASTROMETRIC_RANGE",
+    "EMPTY_ZEROPOINT",
+    "LARGEST_MAGNITUDE_ERROR",
+    "MATCH_RADIUS",
+    "METHOD",
+    "PHOTOMETRIC_RANGE",
+    "WINDOW_PADDING",
+]
 
 # The name of the recipe among the methods of interpolation.
 METHOD = "dr1"
@@ -20,8 +28,15 @@ METHOD = "dr1"
 # The value of a cell without stars in a zero-point map.
 EMPTY_ZEROPOINT = EMPTY_MARKS["zp"]
 
-# Stars nearer than this were matched in any case: 0.5 arcsec, in degrees.
-NARROWEST_MATCH = 0.5 / 3600
+# Separation, in degrees, below which a star is used for zero points; more where
+# positions scatter more. The published accuracy refers to such stars.
+MATCH_RADIUS = 0.5 / 3600
+
+# Magnitudes of the stars used for positions (in G, or V) and for zero points (in
+# the band of the map), and their largest uncertainty (in AUTO).
+ASTROMETRIC_RANGE = 14.0, 20.0
+PHOTOMETRIC_RANGE = 14.0, 19.0
+LARGEST_MAGNITUDE_ERROR = 0.05
 
 # Windows of astrometric cells extend by two cells on each side: 1000 pixels around
 # cells of 200.

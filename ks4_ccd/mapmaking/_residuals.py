@@ -2,12 +2,16 @@
 """What a calibration leaves of the differences between sources and stars."""
 
 import numpy as np
+from astropy.stats import mad_std
 
-from ks4_ccd.mapmaking._stars import LARGEST_ERROR, ZEROPOINT_RANGE
+from ks4_ccd.ks4.recipe import (
+    LARGEST_MAGNITUDE_ERROR,
+    MATCH_RADIUS,
+    PHOTOMETRIC_RANGE,
+)
 
 __all__ = ["Residuals", "scatter_of", "trend_of"]
 
-_WIDEST_MATCH = 0.5 / 3600  # degrees
 _MAS = 1000.0
 
 
@@ -54,18 +58,18 @@ class Residuals:
             magnitudes = stars.sources.magnitudes(aperture)
             self._raw = (magnitudes - stars.reference)[np.newaxis]
             self.makers = stars.in_photometry(strict=False, mode=mode)
-            self.makers &= stars.separation < _WIDEST_MATCH
+            self.makers &= stars.separation < MATCH_RADIUS
             measured = stars.sources.magnitude_errors(aperture)
             self.errors = np.hypot(np.nan_to_num(measured), stars.reference_error)
-        brightest, faintest = ZEROPOINT_RANGE
+        brightest, faintest = PHOTOMETRIC_RANGE
         self.published = (
             stars.sources.good_stars()
-            & (stars.separation < _WIDEST_MATCH)
+            & (stars.separation < MATCH_RADIUS)
             & (stars.reference >= brightest)
             & (stars.reference <= faintest)
         )
         if stars.sources.place_of_error(aperture) is not None:
-            self.published &= measured < LARGEST_ERROR
+            self.published &= measured < LARGEST_MAGNITUDE_ERROR
 
     @property
     def has_trend(self):
@@ -108,7 +112,6 @@ class Residuals:
 
 _STARS_PER_BIN = 30
 _MOST_BINS = 20
-_MAD_TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
 
 
 def trend_of(magnitudes, residuals):
@@ -153,7 +156,7 @@ def scatter_of(errors, residuals):
     """
     bins = _bins(errors)
     nodes = np.array([np.median(errors[part]) for part in bins])
-    scatters = [_deviation(residuals[part]) for part in bins]
+    scatters = [mad_std(residuals[part]) for part in bins]
     if not bins:
         return _nothing
 
@@ -177,7 +180,3 @@ def _bins(values):
 
 def _nothing(values):
     return np.full(np.shape(values), np.nan)
-
-
-def _deviation(values):
-    return _MAD_TO_SIGMA * np.median(np.abs(values - np.median(values)))

@@ -10,12 +10,14 @@ from astropy.coordinates import SkyCoord
 from ks4_ccd.catalogs.columns import column_in, magnitude_column
 from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.ks4.recipe import (
+    ASTROMETRIC_RANGE,
+    LARGEST_MAGNITUDE_ERROR,
+    PHOTOMETRIC_RANGE,
+)
 
 __all__ = ["MatchedStars", "usable_errors"]
 
-BRIGHTEST, FAINTEST = 14.0, 20.0  # mag in G (or V), for positions
-ZEROPOINT_RANGE = 14.0, 19.0  # mag in the band of the map
-LARGEST_ERROR = 0.05  # mag, in AUTO
 _FEWEST = 3
 _LARGEST = 1.0  # mag, no error is taken to be larger
 
@@ -31,8 +33,8 @@ class MatchedStars:
         `~ks4_ccd.match_catalogs` returns them.
     band : str
         The band of the image.
-    columns : {"sextractor", "photutils"}, `~ks4_ccd.SourceColumns` or dict
-        Which columns of the source catalog hold what.
+    columns : str, `~ks4_ccd.SourceColumns` or dict
+        The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str or `None`
         The names of the apertures in its vector column.
     mag_zeropoint : float, optional
@@ -138,13 +140,14 @@ class MatchedStars:
 
     def in_astrometry(self, *, strict):
         """Return which stars pass the cuts for the astrometric maps."""
+        brightest, faintest = ASTROMETRIC_RANGE
         good = self.sources.good_stars(strict=strict)
-        good &= (self.brightness > BRIGHTEST) & (self.brightness < FAINTEST)
+        good &= (self.brightness > brightest) & (self.brightness < faintest)
         return good & self._well_measured(strict)
 
     def in_photometry(self, *, strict, mode):
         """Return which stars pass the cuts for zero points, but for separation."""
-        brightest, faintest = ZEROPOINT_RANGE
+        brightest, faintest = PHOTOMETRIC_RANGE
         if mode == "single":
             good = self.in_astrometry(strict=strict)
         else:
@@ -156,7 +159,7 @@ class MatchedStars:
     def _well_measured(self, strict):
         if not strict and self.sources.place_of_error("AUTO") is None:
             return np.ones(len(self.sources), dtype=bool)
-        return self.sources.magnitude_errors("AUTO") < LARGEST_ERROR
+        return self.sources.magnitude_errors("AUTO") < LARGEST_MAGNITUDE_ERROR
 
     def enough(self, used, what, wanted):
         """Return which stars are used, or say that they are too few."""

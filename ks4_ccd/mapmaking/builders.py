@@ -11,9 +11,9 @@ from ks4_ccd.exceptions import (
     one_of,
 )
 from ks4_ccd.files.magnitudes import CONTAINED, zeropoint_columns
+from ks4_ccd.ks4.frame import STACK_SHAPE
 from ks4_ccd.ks4.names import APERTURES, MODE_ALIASES, canonical_key
-from ks4_ccd.mapmaking import _published
-from ks4_ccd.mapmaking import _surfaces as _smooth
+from ks4_ccd.mapmaking import _default_recipe, _dr1_recipe
 from ks4_ccd.mapmaking._placement import check_placement
 from ks4_ccd.mapmaking._stars import MatchedStars
 from ks4_ccd.maps.grid import MapGrid
@@ -34,13 +34,12 @@ __all__ = [
     "stars_and_grid",
 ]
 
-_STACK = (22000, 22000)
 _PHOTOMETRIC, _ASTROMETRIC = (55, 55), (110, 110)
 
 
 def build_zeropoint_map(
     matched,
-    image_shape=_STACK,
+    image_shape=STACK_SHAPE,
     *,
     band,
     aperture="APER5",
@@ -83,8 +82,8 @@ def build_zeropoint_map(
     misalignment : `~ks4_ccd.MisalignmentMap`, optional
         What separations are cut by. By default it is made from ``matched``;
         DR1 takes that of mode single in both modes.
-    columns : {"sextractor", "photutils"}, `~ks4_ccd.SourceColumns` or dict, optional
-        Which columns of the source catalog hold what.
+    columns : str, `~ks4_ccd.SourceColumns` or dict, optional
+        The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
         The names of the apertures in its vector column.
     mag_zeropoint : float, optional
@@ -155,7 +154,7 @@ def build_zeropoint_map(
 
 def build_misalignment_map(
     matched,
-    image_shape=_STACK,
+    image_shape=STACK_SHAPE,
     *,
     band,
     mode="single",
@@ -214,7 +213,7 @@ def build_misalignment_map(
 
 def build_offset_map(
     matched,
-    image_shape=_STACK,
+    image_shape=STACK_SHAPE,
     *,
     band,
     mode="single",
@@ -269,12 +268,12 @@ def build_offset_map(
         matched, image_shape, band, *source, shape, "default", edges, _ASTROMETRIC
     )
     check_placement(stars, grid, field)
-    return OffsetMap(*_smooth.offset_cells(stars, grid), grid=grid, key=key)
+    return OffsetMap(*_default_recipe.offset_cells(stars, grid), grid=grid, key=key)
 
 
 def build_maps(
     matched,
-    image_shape=_STACK,
+    image_shape=STACK_SHAPE,
     *,
     band,
     mode="single",
@@ -351,7 +350,7 @@ mag_zeropoint
         maps = [misalignment]
         bar.update()
         if recipe == "default":
-            arrays = _smooth.offset_cells(stars, fine)
+            arrays = _default_recipe.offset_cells(stars, fine)
             maps.append(OffsetMap(*arrays, grid=fine, key=key))
             bar.update()
         for zpmap in _zeropoint_maps(
@@ -363,7 +362,7 @@ mag_zeropoint
 
 
 def _misalignment_map(stars, grid, recipe, key):
-    made = _published if recipe == "dr1" else _smooth
+    made = _dr1_recipe if recipe == "dr1" else _default_recipe
     return MisalignmentMap(*made.misalignment_cells(stars, grid), grid=grid, key=key)
 
 
@@ -389,11 +388,13 @@ def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
         )
         raise MapMismatchError(msg)
     if recipe == "dr1":
-        made = _published.zeropoint_cells(
+        made = _dr1_recipe.zeropoint_cells(
             stars, apertures, grid, mode, misalignment.values
         )
     else:
-        made = _smooth.zeropoint_cells(stars, apertures, grid, mode, misalignment.at)
+        made = _default_recipe.zeropoint_cells(
+            stars, apertures, grid, mode, misalignment.at
+        )
     for aperture, key, arrays in zip(apertures, keys, made, strict=True):
         values, _, count = arrays
         check_zeropoints(values, count, stars, aperture)

@@ -49,8 +49,8 @@ def match_catalogs(
     band : {"B", "V", "R", "I"} or str, optional
         Only stars with a usable magnitude of this band (``flag_R`` 1 and a
         finite ``Rmag``) take part, as in DR1. By default all stars do.
-    columns : {"sextractor", "photutils"}, `~ks4_ccd.SourceColumns` or dict, optional
-        Which columns of the source catalog hold what.
+    columns : str, `~ks4_ccd.SourceColumns` or dict, optional
+        The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
         The names of the apertures in its vector column: checked here, so
         that a mistake is found before maps are built.

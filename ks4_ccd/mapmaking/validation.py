@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
-from astropy.stats import sigma_clip
+from astropy.stats import mad_std, sigma_clip
 from astropy.table import Column, Table, vstack
 from tqdm import tqdm
 
@@ -21,6 +21,7 @@ from ks4_ccd.exceptions import (
     one_of,
 )
 from ks4_ccd.files.writing import as_path, written_whole
+from ks4_ccd.ks4.frame import STACK_SHAPE
 from ks4_ccd.mapmaking._placement import check_placement
 from ks4_ccd.mapmaking._residuals import Residuals, scatter_of, trend_of
 from ks4_ccd.mapmaking.builders import (
@@ -38,14 +39,13 @@ from ks4_ccd.maps.zeropoint import ZeroPointMap
 __all__ = ["Validation", "cross_validate"]
 
 _IN_UNIT = ("residual", "trend", "error")
-_STACK = (22000, 22000)
 _FARTHEST = 10.0  # mag
 _KINDS = {"zeropoint": ZeroPointMap, "offset": OffsetMap}
 
 
 def cross_validate(
     matched,
-    image_shape=_STACK,
+    image_shape=STACK_SHAPE,
     *,
     band,
     aperture="APER5",
@@ -99,8 +99,8 @@ def cross_validate(
         The number of folds.
     seed : int, optional
         Of the random numbers that divide the stars.
-    columns : {"sextractor", "photutils"}, `~ks4_ccd.SourceColumns` or dict, optional
-        Which columns of the source catalog hold what.
+    columns : str, `~ks4_ccd.SourceColumns` or dict, optional
+        The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
         The names of the apertures in its vector column.
     mag_zeropoint : float, optional
@@ -328,7 +328,6 @@ def _table(residuals, found, fold, meta):
 
 
 _CLIP = 3.0
-_TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
 _MAGNITUDES = range(14, 19)
 _AXES = {"ra": "along RA", "dec": "along Dec"}
 _SELECTION = """\
@@ -437,7 +436,7 @@ class Validation:
             _of(np.median, residual),
             _rms(clipped),
             _of(np.std, _clipped(pull)),
-            _TO_SIGMA * _of(np.median, np.abs(pull - _of(np.median, pull))),
+            _of(mad_std, pull),
             _of(np.std, _clipped(raw)),
         )
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import KS4Error, MapFormatError, one_of
 from ks4_ccd.maps._cell_errors import (
+    MEDIAN_OVER_MEAN,
     CellErrors,
     errors_of_cells,
     errors_of_surface,
@@ -21,7 +22,7 @@ from ks4_ccd.maps._cell_errors import (
 )
 from ks4_ccd.maps.node_errors import NodeErrors, covariance_of_cells
 
-__all__ = ["ERROR_KINDS", "ErrorKind", "MapErrors"]
+__all__ = ["ERROR_KINDS", "MEDIAN_OVER_MEAN", "ErrorKind", "MapErrors"]
 
 
 class ErrorKind:

@@ -6,11 +6,16 @@ from astropy.stats import sigma_clip
 
 from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.ks4.recipe import (
+    ASTROMETRIC_RANGE,
+    LARGEST_MAGNITUDE_ERROR,
+    MATCH_RADIUS,
+    PHOTOMETRIC_RANGE,
+)
 from ks4_ccd.mapmaking.cells import clipped_statistics
 
 __all__ = ["measured_cards"]
 
-_RADIUS = 0.5 / 3600  # degrees
 _FEWEST = 3
 
 
@@ -42,9 +47,10 @@ def measured_cards(simulated, sky, fwhm):
     stars = Sources(matched, "sextractor", None)
     reference = np.asarray(matched[f"{simulated.band}mag"])
     brightness = np.asarray(matched["Vmag"])
-    used = stars.good_stars(strict=True) & (stars.magnitude_errors("AUTO") < 0.05)
-    used &= (brightness > 14) & (brightness < 20)
-    used &= (reference > 14) & (reference < 19)
+    clean = stars.good_stars(strict=True)
+    clean &= stars.magnitude_errors("AUTO") < LARGEST_MAGNITUDE_ERROR
+    used = clean & _is_within(brightness, ASTROMETRIC_RANGE)
+    used &= _is_within(reference, PHOTOMETRIC_RANGE)
     cards = {}
     for aperture in stars.apertures:
         values = (reference - stars.magnitudes(aperture))[used]
@@ -60,7 +66,8 @@ def measured_cards(simulated, sky, fwhm):
             depth = _depth(zeropoint, sky, fwhm)
     what = "[mag] 5 sigma depth in an aperture of one FWHM"
     cards["DEPTH5"] = round(float(depth), 3), what
-    residual = _residual(stars, maps["AUTO"], reference, np.asarray(matched["sep"]))
+    near = clean & (np.asarray(matched["sep"]) < MATCH_RADIUS)
+    residual = _residual(stars, maps["AUTO"], reference, near)
     if residual is not None:
         what = "[mag] RMS residual of calibrated MAG_AUTO"
         cards["RMSPHOT"] = round(residual, 3), what
@@ -73,13 +80,17 @@ def _depth(zeropoint, sky, diameter):
     return zeropoint - 2.5 * np.log10(5 * noise)
 
 
-def _residual(stars, zpmap, reference, separation):
+def _residual(stars, zpmap, reference, used):
     """Return the RMS residual of magnitudes calibrated by the cell that they are in."""
     x, y = stars.positions()
     magnitude = stars.magnitudes("AUTO") + zpmap.values[zpmap.grid.cell_of(x, y)]
-    used = stars.good_stars(strict=True) & (stars.magnitude_errors("AUTO") < 0.05)
-    used &= (magnitude > 14) & (magnitude < 19) & (separation < _RADIUS)
+    used = used & _is_within(magnitude, PHOTOMETRIC_RANGE)
     if not used.any():
         return None
     kept = sigma_clip((magnitude - reference)[used], sigma=3, masked=False)
     return float(np.sqrt(np.mean(kept**2)))
+
+
+def _is_within(magnitude, limits):
+    brightest, faintest = limits
+    return (magnitude > brightest) & (magnitude < faintest)

@@ -3,9 +3,11 @@
 
 import numpy as np
 
-__all__ = ["CLIP", "Outliers", "star_sigma"]
+__all__ = ["CLIP", "SIGMA_OF_MEDIAN", "Outliers", "star_sigma"]
 
 CLIP = 4.0
+# Standard deviation over the median deviation from zero, for a normal sample.
+SIGMA_OF_MEDIAN = 1.482602218505602  # as in astropy.stats.mad_std
 _NEIGHBOURS = 8
 # Of a star beside a step, this share of neighbours is off by about as much.
 _AGREEING = 0.3
@@ -67,7 +69,6 @@ class Outliers:
 _STARS_PER_BIN = 30
 _MOST_BINS = 20
 _ROUNDS = 3
-_TO_SIGMA = 1.4826  # from the median absolute deviation, for a normal sample
 
 
 def star_sigma(
@@ -118,4 +119,4 @@ def star_sigma(
 
 
 def _variance(residuals):
-    return (_TO_SIGMA * np.median(np.abs(residuals))) ** 2
+    return (SIGMA_OF_MEDIAN * np.median(np.abs(residuals))) ** 2

@@ -15,11 +15,12 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+from astropy.stats import mad_std
 from threadpoolctl import threadpool_limits
 
 from ks4_ccd.surfaces._kernels import Kernel, kernels
 from ks4_ccd.surfaces._mixture import half_width
-from ks4_ccd.surfaces._outliers import CLIP, Outliers, star_sigma
+from ks4_ccd.surfaces._outliers import CLIP, SIGMA_OF_MEDIAN, Outliers, star_sigma
 from ks4_ccd.surfaces.basis import trend_columns
 
 __all__ = ["Process", "fit_process"]
@@ -268,7 +269,7 @@ def _weights(x, y, values, errors, image_shape, choices):
     ]
     outliers = Outliers(x, y)
     residuals = values - np.median(values)
-    spread = max(1.4826 * np.median(np.abs(residuals)), 1e-12)
+    spread = max(mad_std(values), 1e-12)
     used = np.abs(residuals) <= 2 * CLIP * spread
     for _ in range(_ROUNDS):
         sigma = star_sigma(residuals, errors, used)
@@ -287,7 +288,7 @@ def _weights(x, y, values, errors, image_shape, choices):
         residuals = left.copy()
         residuals[used] = pulls * pilot.sigma
         # Outliers make the others' scatter too large; the median resists.
-        scale = min(1.4826 * np.median(np.abs(pulls)), 1.0)
+        scale = min(SIGMA_OF_MEDIAN * np.median(np.abs(pulls)), 1.0)
         allowed = np.full(x.size, np.median(total))
         allowed[used] = total
         kept = ~outliers.among(left, scale * allowed)

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from astropy.stats import mad_std
 
 from ks4_ccd.surfaces._outliers import CLIP, Outliers, star_sigma
 from ks4_ccd.surfaces.basis import SurfaceBasis, trend_columns, variance_of
@@ -81,7 +82,7 @@ class Spline:
         self._n_surface = self.columns.shape[1] - self._n_trend
         self._center = np.median(values)
         deviation = np.abs(values - self._center)
-        spread = max(1.4826 * np.median(deviation), 1e-12)
+        spread = max(mad_std(values), 1e-12)
         # Below, values without noise scatter by how they are computed.
         self._least = _LEAST_SIGMA * spread
         self._take(np.full(values.size, spread), deviation <= 2 * CLIP * spread)

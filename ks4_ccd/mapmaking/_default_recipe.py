@@ -3,9 +3,10 @@
 
 import numpy as np
 
-from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT
+from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, MATCH_RADIUS
 from ks4_ccd.mapmaking._stars import usable_errors
 from ks4_ccd.mapmaking.cells import cell_members, clipped_statistics
+from ks4_ccd.maps.errors import MEDIAN_OVER_MEAN
 from ks4_ccd.maps.grid import MapGrid, corners
 from ks4_ccd.surfaces.basis import regions_of
 from ks4_ccd.surfaces.process import fit_process
@@ -13,7 +14,6 @@ from ks4_ccd.surfaces.surface import fit_surface
 
 __all__ = ["misalignment_cells", "offset_cells", "zeropoint_cells"]
 
-_WIDEST_SEPARATION = 0.5 / 3600  # degrees, where positions are better than that
 # From as many stars on, one surface; fewer leave open which.
 _MANY_STARS = 500
 _CELLS_OF_DEVIATION = 44  # along an axis
@@ -21,8 +21,6 @@ _MOST_PARTS, _MOST_POSITIONS = 4, 220  # of a cell, and of a map, along an axis
 _STARS_OF_WINDOW = 8
 _REACH = 1.5  # mean distances of stars
 _WINDOWS = (2, 4, 8)  # cells of padding
-# The variance of a median over that of a mean, for a normal sample.
-_MEDIAN_OVER_MEAN = np.pi / 2
 
 
 def misalignment_cells(stars, grid):
@@ -110,7 +108,7 @@ def zeropoint_cells(stars, apertures, grid, mode, misalignment):
     # A star is where others are, or it is another star.
     usual = np.zeros(used.size)
     usual[used] = misalignment(stars.x[used], stars.y[used]) / 3600
-    used &= stars.separation < np.maximum(_WIDEST_SEPARATION, usual)
+    used &= stars.separation < np.maximum(MATCH_RADIUS, usual)
     for aperture in apertures:
         difference = stars.reference - stars.sources.magnitudes(aperture)
         here = stars.enough(
@@ -160,7 +158,7 @@ def _cells(fields, grid):
     error, scatter = (
         np.sqrt(np.mean(np.square(part), axis=0)) for part in (errors, scatters)
     )
-    count = _MEDIAN_OVER_MEAN * (scatter / np.maximum(error, 1e-15)) ** 2
+    count = (MEDIAN_OVER_MEAN * scatter / np.maximum(error, 1e-15)) ** 2
     # Stars without any scatter tell nothing of errors, yet there are stars.
     count = np.where(count > 0, count, 1.0)
     x, y = (np.concatenate([getattr(f, axis) for f in fields]) for axis in "xy")

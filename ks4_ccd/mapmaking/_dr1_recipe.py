@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, NARROWEST_MATCH, WINDOW_PADDING
+from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, MATCH_RADIUS, WINDOW_PADDING
 from ks4_ccd.mapmaking.cells import (
     cell_members,
     cell_statistics,
@@ -70,9 +70,9 @@ def zeropoint_cells(stars, apertures, grid, mode, misalignment):
     # The release compares degrees with arcseconds, and takes the map of finer
     # cells at the index of these: a cut only where that map is 0.
     columns, rows = grid.shape
-    radius = np.full(grid.shape, NARROWEST_MATCH)
+    radius = np.full(grid.shape, MATCH_RADIUS)
     there = misalignment[:columns, :rows]
-    radius[: there.shape[0], : there.shape[1]] = np.maximum(NARROWEST_MATCH, there)
+    radius[: there.shape[0], : there.shape[1]] = np.maximum(MATCH_RADIUS, there)
     near = used[star] & (stars.separation[star] < radius.ravel()[cell])
     star, cell = star[near], cell[near]
     for aperture in apertures:
