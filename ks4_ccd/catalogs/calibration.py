@@ -68,8 +68,8 @@ def calibrate_catalog(
         themselves: a `~ks4_ccd.ZeroPointMap`, a dict of them by the names of
         apertures, or several maps (zero points with a ``key``, a
         `~ks4_ccd.MisalignmentMap`, an `~ks4_ccd.OffsetMap`).
-    columns : {"sextractor", "photutils"}, `~ks4_ccd.SourceColumns` or dict, optional
-        What the columns of the catalog are called.
+    columns : str, `~ks4_ccd.SourceColumns` or dict, optional
+        The columns of the catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
         The names of the apertures in the vector column (MAG_APER), in its
         order; by default FWHM, APER3, APER5 and APER10 if there are four.

@@ -41,7 +41,7 @@ class Sources:
     ----------
     table : `~astropy.table.Table`
         The catalog; it is not changed.
-    columns : {"sextractor", "photutils"}, `SourceColumns` or dict, optional
+    columns : str, `SourceColumns` or dict, optional
         Which columns hold what: a preset, or names of one's own. A dict has
         the parameters of `SourceColumns`.
     apertures : sequence of str, optional

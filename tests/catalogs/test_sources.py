@@ -12,10 +12,14 @@ from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ks4_ccd.catalogs.columns import SourceColumns, plain_column, unit_of
+from ks4_ccd.catalogs.calibration import calibrate_catalog
+from ks4_ccd.catalogs.columns import PRESETS, SourceColumns, plain_column, unit_of
 from ks4_ccd.catalogs.sources import Sources
+from ks4_ccd.cli import main
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.files.tables import read_table, write_table
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 KS4_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 
@@ -217,8 +221,8 @@ def test_own_names():
     [
         ("SExtractor", "columns must be one of sextractor, photutils, or a dict"),
         (5, "columns must be one of"),
-        ({"x": "x"}, "columns must name x and y .* got x"),
-        ({"x": "x", "y": "y", "mag": "m"}, "may name dec, .*; got x, y, mag"),
+        ({"x": "x"}, "expected the keys x and y, .* found x"),
+        ({"x": "x", "y": "y", "mag": "m"}, "optionally dec, .*; found x, y, mag"),
     ],
 )
 def test_bad_columns(columns, culprit):
@@ -260,8 +264,8 @@ def test_plain_columns():
     [
         (["a", "b"], None, "expected numbers, found <U1, such as .*'a'.*; convert"),
         (SkyCoord([1, 2], [3, 4], unit="deg"), None, "expected numbers"),
-        (np.ones((2, 3)), None, r"one number in each row, .* \(3,\); name an element"),
-        (np.ones((2, 3)), 3, "has the elements 0 to 2, and no 3"),
+        (np.ones((2, 3)), None, r"one number per row, .* \(3,\); specify an element"),
+        (np.ones((2, 3)), 3, "expected an element from 0 to 2, got 3"),
     ],
 )
 def test_columns_that_are_none(values, element, culprit):
@@ -299,7 +303,7 @@ def test_input_is_untouched():
 )
 def test_columns_of_other_types(columns, culprit):
     """The parameter is named that has no names of columns."""
-    with pytest.raises(KS4Error, match=f"^{culprit} of columns must be"):
+    with pytest.raises(KS4Error, match=f"^{culprit} of columns: expected"):
         Sources(sextractor(), {"x": "X_IMAGE", "y": "Y_IMAGE"} | columns)
 
 
@@ -462,3 +466,19 @@ def test_recorded_zero_points(keyword):
     Sources(table).positions()
     table.meta[keyword] = "unknown"
     assert Sources(table).mag_zeropoint == 0
+
+
+def test_a_new_flavour(monkeypatch, capsys):
+    """One entry of the table of presets adds a flavour, to the command as well."""
+    daophot = SourceColumns(
+        x="XCENTER", y="YCENTER", magnitudes={"AUTO": "MAG"}, errors={"AUTO": "MERR"}
+    )
+    monkeypatch.setitem(PRESETS, "daophot", daophot)
+    table = Table({"XCENTER": [25.0], "YCENTER": [25.0], "MAG": [-10.0]})
+    zpmap = ZeroPointMap([[29.9]], grid=MapGrid((1, 1), 50))
+    maps = {"AUTO": zpmap}
+    options = {"columns": "daophot", "zp_error": "ignore"}
+    assert calibrate_catalog(table, maps, **options)["MAG_AUTO"][0] == 19.9
+    with pytest.raises(SystemExit):
+        main(["catalog", "--help"])
+    assert "daophot" in capsys.readouterr().out
