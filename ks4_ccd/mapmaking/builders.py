@@ -1,9 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """From tables of matched stars to maps: the builders."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
 import numpy as np
+from astropy.table import Table
 from tqdm import tqdm
 
+from ks4_ccd.catalogs.columns import SourceColumns
+from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     KS4Error,
@@ -23,7 +29,10 @@ from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = [
+    "ASTROMETRIC_SHAPE",
+    "PHOTOMETRIC_SHAPE",
     "RECIPES",
+    "Edges",
     "build_maps",
     "build_misalignment_map",
     "build_offset_map",
@@ -34,25 +43,29 @@ __all__ = [
     "stars_and_grid",
 ]
 
-_PHOTOMETRIC, _ASTROMETRIC = (55, 55), (110, 110)
+# Of the maps of DR1, and the default.
+PHOTOMETRIC_SHAPE, ASTROMETRIC_SHAPE = (55, 55), (110, 110)
+
+# Pixel coordinates of edges, along x and along y.
+Edges: TypeAlias = Sequence[Sequence[float] | np.ndarray]
 
 
 def build_zeropoint_map(
-    matched,
-    image_shape=STACK_SHAPE,
+    matched: Table,
+    image_shape: tuple[int, int] = STACK_SHAPE,
     *,
-    band,
-    aperture="APER5",
-    mode="single",
-    field=None,
-    shape=None,
-    recipe="default",
-    edges=None,
-    misalignment=None,
-    columns="sextractor",
-    apertures=None,
-    mag_zeropoint=None,
-):
+    band: str,
+    aperture: str = "APER5",
+    mode: str = "single",
+    field: str | int | None = None,
+    shape: tuple[int, int] | None = None,
+    recipe: str = "default",
+    edges: Edges | None = None,
+    misalignment: MisalignmentMap | None = None,
+    columns: str | SourceColumns | Mapping = "sextractor",
+    apertures: Sequence[str] | None = None,
+    mag_zeropoint: float | None = None,
+) -> ZeroPointMap:
     """
     Make a zero-point map from matched stars.
 
@@ -144,7 +157,7 @@ def build_zeropoint_map(
     """
     source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
-        matched, image_shape, band, *source, shape, recipe, edges, _PHOTOMETRIC
+        matched, image_shape, band, *source, shape, recipe, edges, PHOTOMETRIC_SHAPE
     )
     refuse_calibrated(stars.sources)
     check_placement(stars, grid, field)
@@ -153,19 +166,19 @@ def build_zeropoint_map(
 
 
 def build_misalignment_map(
-    matched,
-    image_shape=STACK_SHAPE,
+    matched: Table,
+    image_shape: tuple[int, int] = STACK_SHAPE,
     *,
-    band,
-    mode="single",
-    field=None,
-    shape=None,
-    recipe="default",
-    edges=None,
-    columns="sextractor",
-    apertures=None,
-    mag_zeropoint=None,
-):
+    band: str,
+    mode: str = "single",
+    field: str | int | None = None,
+    shape: tuple[int, int] | None = None,
+    recipe: str = "default",
+    edges: Edges | None = None,
+    columns: str | SourceColumns | Mapping = "sextractor",
+    apertures: Sequence[str] | None = None,
+    mag_zeropoint: float | None = None,
+) -> MisalignmentMap:
     """
     Make a map of how far positions are off, without a direction.
 
@@ -205,25 +218,25 @@ def build_misalignment_map(
     key = map_key(field, band, mode)
     source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
-        matched, image_shape, band, *source, shape, recipe, edges, _ASTROMETRIC
+        matched, image_shape, band, *source, shape, recipe, edges, ASTROMETRIC_SHAPE
     )
     check_placement(stars, grid, field)
     return _misalignment_map(stars, grid, recipe, key)
 
 
 def build_offset_map(
-    matched,
-    image_shape=STACK_SHAPE,
+    matched: Table,
+    image_shape: tuple[int, int] = STACK_SHAPE,
     *,
-    band,
-    mode="single",
-    field=None,
-    shape=None,
-    edges=None,
-    columns="sextractor",
-    apertures=None,
-    mag_zeropoint=None,
-):
+    band: str,
+    mode: str = "single",
+    field: str | int | None = None,
+    shape: tuple[int, int] | None = None,
+    edges: Edges | None = None,
+    columns: str | SourceColumns | Mapping = "sextractor",
+    apertures: Sequence[str] | None = None,
+    mag_zeropoint: float | None = None,
+) -> OffsetMap:
     """
     Make a map that corrects positions: offsets along RA and declination.
 
@@ -265,29 +278,29 @@ def build_offset_map(
     key = map_key(field, band, mode)
     source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
-        matched, image_shape, band, *source, shape, "default", edges, _ASTROMETRIC
+        matched, image_shape, band, *source, shape, "default", edges, ASTROMETRIC_SHAPE
     )
     check_placement(stars, grid, field)
     return OffsetMap(*_default_recipe.offset_cells(stars, grid), grid=grid, key=key)
 
 
 def build_maps(
-    matched,
-    image_shape=STACK_SHAPE,
+    matched: Table,
+    image_shape: tuple[int, int] = STACK_SHAPE,
     *,
-    band,
-    mode="single",
-    field=None,
-    shape=None,
-    recipe="default",
-    chip_edges=None,
-    amplifier_edges=None,
-    misalignment=None,
-    columns="sextractor",
-    apertures=None,
-    mag_zeropoint=None,
-    progress=False,
-):
+    band: str,
+    mode: str = "single",
+    field: str | int | None = None,
+    shape: tuple[int, int] | None = None,
+    recipe: str = "default",
+    chip_edges: Edges | None = None,
+    amplifier_edges: Edges | None = None,
+    misalignment: MisalignmentMap | None = None,
+    columns: str | SourceColumns | Mapping = "sextractor",
+    apertures: Sequence[str] | None = None,
+    mag_zeropoint: float | None = None,
+    progress: bool = False,
+) -> list[MisalignmentMap | OffsetMap | ZeroPointMap]:
     """
     Make all maps of an image: positions, and zero points in all apertures.
 
@@ -328,7 +341,7 @@ mag_zeropoint
         shape,
         recipe,
         amplifier_edges,
-        _PHOTOMETRIC,
+        PHOTOMETRIC_SHAPE,
     )
     refuse_calibrated(stars.sources)
     check_placement(stars, grid, field)
@@ -336,7 +349,14 @@ mag_zeropoint
     if shape is not None:
         finer = shape if chip_edges is not None else _finer(grid)
     _, fine = stars_and_grid(
-        matched, image_shape, band, *source, finer, recipe, chip_edges, _ASTROMETRIC
+        matched,
+        image_shape,
+        band,
+        *source,
+        finer,
+        recipe,
+        chip_edges,
+        ASTROMETRIC_SHAPE,
     )
     names = [name for name in APERTURES if name in stars.sources.apertures]
     names += [name for name in stars.sources.apertures if name not in names]
@@ -347,7 +367,7 @@ mag_zeropoint
     ) as bar:
         if misalignment is None:
             misalignment = _misalignment_map(stars, fine, recipe, key)
-        maps = [misalignment]
+        maps: list[MisalignmentMap | OffsetMap | ZeroPointMap] = [misalignment]
         bar.update()
         if recipe == "default":
             arrays = _default_recipe.offset_cells(stars, fine)
@@ -361,18 +381,28 @@ mag_zeropoint
     return maps
 
 
-def _misalignment_map(stars, grid, recipe, key):
+def _misalignment_map(
+    stars: MatchedStars, grid: MapGrid, recipe: str, key: MapKey | None
+) -> MisalignmentMap:
     made = _dr1_recipe if recipe == "dr1" else _default_recipe
     return MisalignmentMap(*made.misalignment_cells(stars, grid), grid=grid, key=key)
 
 
-def _finer(grid):
+def _finer(grid: MapGrid) -> tuple[int, int]:
     """Return the shape of maps of positions: of half the cells, but of whole pixels."""
     rows, columns = grid.image_shape
     return min(2 * grid.shape[0], columns), min(2 * grid.shape[1], rows)
 
 
-def _zeropoint_maps(stars, apertures, grid, mode, recipe, misalignment, field):
+def _zeropoint_maps(
+    stars: MatchedStars,
+    apertures: Sequence[str],
+    grid: MapGrid,
+    mode: str,
+    recipe: str,
+    misalignment: MisalignmentMap | None,
+    field: str | int | None,
+) -> Iterator[ZeroPointMap]:
     mode = MODE_ALIASES[one_of("mode", mode, tuple(MODE_ALIASES))]
     keys = [map_key(field, stars.band, mode, aperture) for aperture in apertures]
     if misalignment is None:
@@ -409,18 +439,18 @@ _ZEROPOINTS = 10.0, 50.0
 
 
 def stars_and_grid(
-    matched,
-    image_shape,
-    band,
-    columns,
-    apertures,
-    mag_zeropoint,
-    shape,
-    recipe,
-    edges,
-    default_shape,
-):
-    """Return the stars and the grid that arguments mean, once they are checked."""
+    matched: Table,
+    image_shape: tuple[int, int],
+    band: str,
+    columns: str | SourceColumns | Mapping,
+    apertures: Sequence[str] | None,
+    mag_zeropoint: float | None,
+    shape: tuple[int, int] | None,
+    recipe: str,
+    edges: Edges | None,
+    default_shape: tuple[int, int],
+) -> tuple[MatchedStars, MapGrid]:
+    """Check the arguments of a builder; return its stars and the grid of the map."""
     one_of("recipe", recipe, RECIPES)
     if recipe == "dr1" and edges is not None:
         msg = 'edges are not for recipe="dr1": the release smooths over them'
@@ -447,7 +477,7 @@ def stars_and_grid(
     return stars, grid
 
 
-def refuse_calibrated(sources):
+def refuse_calibrated(sources: Sources) -> None:
     """
     Refuse magnitudes that contain the zero points of maps.
 
@@ -477,7 +507,9 @@ def refuse_calibrated(sources):
         raise AlreadyCalibratedError(msg)
 
 
-def check_zeropoints(values, count, stars, aperture):
+def check_zeropoints(
+    values: np.ndarray, count: np.ndarray, stars: MatchedStars, aperture: str
+) -> None:
     """
     Refuse zero points that no camera has.
 
@@ -520,10 +552,14 @@ def check_zeropoints(values, count, stars, aperture):
     raise MapMismatchError(msg)
 
 
-def map_key(field, band, mode, aperture=None):
+def map_key(
+    field: str | int | None, band: str, mode: str, aperture: str | None = None
+) -> MapKey | None:
     """Return the key of a map, none without a field."""
     one_of("mode", mode, tuple(MODE_ALIASES))
     if field is None:
         return None
     family = "align" if aperture is None else "zp"
-    return canonical_key(MapKey(family, field, band, mode, aperture))
+    # MapKey accepts numbers of fields as well.
+    key = MapKey(family, field, band, mode, aperture)  # type: ignore[arg-type]
+    return canonical_key(key)

@@ -243,7 +243,9 @@ def _read_plain(table, columns):
         named = {match[1]: match[0] for match in found}
         if "G" not in named and _has_any(table, _G):
             named["G"] = _found(table, _G)
-    magnitudes, errors, flags = {}, {}, {}
+    magnitudes: dict[str, np.ndarray] = {}
+    errors: dict[str, np.ndarray] = {}
+    flags: dict[str, np.ndarray] = {}
     for band, name in named.items():
         magnitudes[band] = magnitude_column(table, _found(table, name))
         for kind, usual, read, into in (

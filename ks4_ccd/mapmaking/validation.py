@@ -1,18 +1,21 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""How good calibrated magnitudes and positions are, on stars not used for them."""
+"""Validate calibrated magnitudes and positions on held-out stars."""
 
+import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.stats import mad_std, sigma_clip
-from astropy.table import Column, Table, vstack
+from astropy.table import Table
 from tqdm import tqdm
 
-from ks4_ccd.catalogs.columns import plain_column
+from ks4_ccd.catalogs.columns import SourceColumns, plain_column
 from ks4_ccd.exceptions import (
     FileWriteError,
     KS4Error,
@@ -23,9 +26,17 @@ from ks4_ccd.exceptions import (
 from ks4_ccd.files.writing import as_path, written_whole
 from ks4_ccd.ks4.frame import STACK_SHAPE
 from ks4_ccd.mapmaking._placement import check_placement
-from ks4_ccd.mapmaking._residuals import Residuals, scatter_of, trend_of
+from ks4_ccd.mapmaking._report import report_of, scale_of, title_of
+from ks4_ccd.mapmaking._residuals import (
+    Residuals,
+    calibrated_residuals,
+    held_out_residuals,
+    star_table,
+)
 from ks4_ccd.mapmaking.builders import (
+    PHOTOMETRIC_SHAPE,
     RECIPES,
+    Edges,
     build_offset_map,
     build_zeropoint_map,
     refuse_calibrated,
@@ -38,71 +49,73 @@ from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = ["Validation", "cross_validate"]
 
-_IN_UNIT = ("residual", "trend", "error")
 _FARTHEST = 10.0  # mag
+_CLIP = 3.0
+_BINS = 11, 11  # of maps of residuals
+_MAGNITUDES = range(14, 19)
+_AXES = {"ra": "along RA", "dec": "along Dec"}
 _KINDS = {"zeropoint": ZeroPointMap, "offset": OffsetMap}
 
 
 def cross_validate(
-    matched,
-    image_shape=STACK_SHAPE,
+    matched: Table,
+    image_shape: tuple[int, int] = STACK_SHAPE,
     *,
-    band,
-    aperture="APER5",
-    kind="zeropoint",
-    mode="single",
-    recipe="default",
-    calibration=None,
-    shape=None,
-    edges=None,
-    folds=5,
-    seed=0,
-    columns="sextractor",
-    apertures=None,
-    mag_zeropoint=None,
-    progress=False,
-):
+    band: str,
+    aperture: str = "APER5",
+    kind: str = "zeropoint",
+    mode: str = "single",
+    recipe: str = "default",
+    calibration: float | ZeroPointMap | OffsetMap | None = None,
+    shape: tuple[int, int] | None = None,
+    edges: Edges | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    columns: str | SourceColumns | Mapping = "sextractor",
+    apertures: Sequence[str] | None = None,
+    mag_zeropoint: float | None = None,
+    progress: bool = False,
+) -> "Validation":
     """
-    Measure how good calibrated magnitudes or positions are.
+    Measure the accuracy of calibrated magnitudes or positions on held-out stars.
 
-    The stars are divided into folds. Those of each fold are left out, a map is
-    made from all others and applied to them.
+    The stars are divided into folds. Each fold in turn is left out, and calibrated
+    with a map made from all others.
 
     Parameters
     ----------
     matched : `~astropy.table.Table`
-        Sources and the stars that they are, as `match_catalogs` returns them.
-        It is not changed.
+        Sources and their reference stars, as returned by `match_catalogs`. It is
+        not changed.
     image_shape : tuple of int, optional
         The shape ``(rows, columns)`` of the image.
     band : str
         The band of the image; ``{band}mag`` are the reference magnitudes.
     aperture : str, optional
-        The aperture of the magnitudes; for positions it has no meaning.
+        The aperture of the magnitudes; not used for positions.
     kind : {"zeropoint", "offset"}, optional
-        What is validated: magnitudes, or positions.
+        Whether magnitudes or positions are validated.
     mode : {"single", "dual"}, optional
-        Of the catalog.
+        The mode of the catalog.
     recipe : {"default", "dr1"}, optional
-        How maps are made: see `build_zeropoint_map`. For positions there is
-        only the default.
+        The recipe of the maps: see `build_zeropoint_map`. For positions only
+        the default exists.
     calibration : float, `~ks4_ccd.ZeroPointMap` or `~ks4_ccd.OffsetMap`, optional
-        What to validate instead of making maps. A map is applied to the
-        magnitudes or positions. A number is a zero point that all magnitudes
-        have in common: 0 for a calibrated catalog, 30 for a catalog of
-        instrumental magnitudes of a calibrated image. For positions it is 0:
-        they are taken as they are.
+        An existing calibration to validate; no maps are made then. A map is
+        applied to the magnitudes or positions. A number is a uniform zero point:
+        0 for a calibrated catalog, 30 for instrumental magnitudes measured on a
+        calibrated image. For positions it must be 0: they stay unchanged.
     shape, edges : optional
         Of the maps that are made: see `build_zeropoint_map` and
         `build_offset_map`.
     folds : int, optional
         The number of folds.
     seed : int, optional
-        Of the random numbers that divide the stars.
+        The seed of the random division into folds.
     columns : str, `~ks4_ccd.SourceColumns` or dict, optional
         The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
-        The names of the apertures in its vector column.
+        The names of the apertures in the vector column of the catalog.
     mag_zeropoint : float, optional
         The zero point that the magnitudes contain: see `build_zeropoint_map`.
     progress : bool, optional
@@ -110,42 +123,44 @@ def cross_validate(
 
     Returns
     -------
-    validation : `~ks4_ccd.mapmaking.validation.Validation`
-        Print it. ``table`` has its numbers, ``stars`` each star's, ``plot()``
-        draws it and ``write(folder)`` writes all of these.
+    validation : `~ks4_ccd.Validation`
+        ``table`` contains its numbers, ``stars`` the residual of each star;
+        ``plot()`` draws it, ``write(folder)`` writes all of these, and printing
+        it shows a report.
 
     Raises
     ------
     KS4Error
-        If there are not as many stars as folds or fewer than two folds, if
-        columns are missing, no star has a residual, the stars are too few for
-        a map, or an argument is not allowed.
+        If there are fewer stars than folds or fewer than two folds, if columns
+        are missing, no star has a residual, there are too few stars for a map,
+        or an argument is not allowed.
     MapMismatchError
         If ``calibration`` is a map of another band or aperture, all stars are
-        off the image, or the calibrated magnitudes are more than 10 mag from
-        those of the reference.
+        off the image, or the calibrated magnitudes differ from those of the
+        reference by more than 10 mag.
     GeometryError
         As in `build_zeropoint_map`.
 
     Notes
     -----
-    A residual is calibrated minus reference. Sources that are the same
+    A residual is calibrated minus reference. Sources matched with the same
     reference star are in the same fold.
 
-    A pull is a residual over its quoted error, which of a star left out is
+    A pull is a residual over its quoted error. For a held-out star this is
     ``hypot(own, map)``: ``map`` is the standard error of the map at the star
-    (``error_at(x, y, error_kind="median")``), ``own`` the scatter (1.4826
-    times the median absolute deviation) of stars of like measured error about
-    the map that they made, where the measured error is the hypotenuse of the
-    errors of the magnitude and of the reference (for positions, that of the
-    magnitude in AUTO). The star itself has no part in it.
-    How residuals depend on magnitude, the median of those stars, is taken out
-    of pulls, but not of residuals: a map is that of a typical star.
+    (``error_at(x, y, error_kind="median")``), ``own`` the scatter (1.4826 times
+    the median absolute deviation) of stars of similar measured error about the
+    map made from them, where the measured error is the hypotenuse of the errors
+    of the magnitude and of the reference (for positions, the error of the
+    magnitude in AUTO). The star itself does not contribute. The trend of
+    residuals with magnitude, the median of those stars, is subtracted before
+    pulls are computed, but not from residuals: a map refers to a star of median
+    magnitude.
 
-    With ``calibration``, stars may be those that it was made from. ``own`` is
-    then the measured error as it is, ``map`` 0 for a number or a map without
-    errors or counts, and the trend that of the stars themselves. Positions
-    have no measured error, hence no pulls.
+    With ``calibration``, the stars may be those that it was made from. ``own`` is
+    then the measured error, ``map`` 0 for a number or a map without errors or
+    counts, and the trend that of the stars themselves. Positions have no measured
+    error, hence no pulls.
 
     Examples
     --------
@@ -154,68 +169,88 @@ def cross_validate(
     >>> validation = cross_validate(
     ...     field.matched, (400, 400), band="R", shape=(8, 8), folds=2
     ... )
-    >>> print(*validation.table.colnames)
-    stars number rms median scatter pull_width pull_mad pull_width_with_trend
+    >>> print(f"{validation.table['scatter'][0]:.4f} mag")
+    0.0208 mag
     """
     one_of("kind", kind, tuple(_KINDS))
     one_of("mode", mode, ("single", "dual"))
     one_of("recipe", recipe, RECIPES)
     if kind == "offset" and recipe == "dr1":
-        msg = 'recipe="dr1" is not for kind="offset": the release has no such maps'
+        msg = 'recipe="dr1" is not for kind="offset": DR1 has no such maps'
         raise KS4Error(msg)
     _check_calibration(calibration, kind, shape, edges)
     _check_key(getattr(calibration, "key", None), kind, band, aperture)
-    if hasattr(calibration, "grid"):
-        image_shape = calibration.grid.image_shape
-    source = {"columns": columns, "apertures": apertures}
-    source["mag_zeropoint"] = mag_zeropoint
+    given_map = (
+        calibration if isinstance(calibration, ZeroPointMap | OffsetMap) else None
+    )
+    if given_map is not None:
+        image_shape = given_map.grid.image_shape
     stars, _ = stars_and_grid(
-        matched, image_shape, band, *source.values(), shape, recipe, edges, (55, 55)
+        matched,
+        image_shape,
+        band,
+        columns,
+        apertures,
+        mag_zeropoint,
+        shape,
+        recipe,
+        edges,
+        PHOTOMETRIC_SHAPE,
     )
     if kind == "zeropoint" and not isinstance(calibration, Real):
         refuse_calibrated(stars.sources)
-    if getattr(calibration, "key", None) is not None:
-        check_placement(stars, calibration.grid, calibration.key.field)
+    if given_map is not None and given_map.key is not None:
+        check_placement(stars, given_map.grid, given_map.key.field)
     residuals = Residuals(stars, kind, aperture, mode)
     if not residuals.known.any():
         what = "positions" if kind == "offset" else f"magnitudes in {aperture}"
-        msg = f"none of {len(matched)} stars has a place, {what} and {band}mag"
+        msg = (
+            f"none of the {len(matched)} matched stars has a pixel position, {what} "
+            f"and {band}mag"
+        )
         raise KS4Error(msg)
-    meta = {"kind": kind, "band": band, "mode": mode}
+    meta: dict[str, object] = {"kind": kind, "band": band, "mode": mode}
     if kind == "zeropoint":
         meta["aperture"] = aperture
         if contained := stars.sources.mag_zeropoint:
             meta["mag_zeropoint"] = contained
     if calibration is None:
-        options = {"band": band, "mode": mode, "shape": shape, "edges": edges}
-        options |= source
+        options: dict[str, object] = {"band": band, "mode": mode}
+        options |= {"shape": shape, "edges": edges}
+        options |= {"columns": columns, "apertures": apertures}
+        options |= {"mag_zeropoint": mag_zeropoint}
+        build: Callable = build_offset_map
         if kind == "zeropoint":
+            build = build_zeropoint_map
             options |= {"aperture": aperture, "recipe": recipe}
-        build = build_zeropoint_map if kind == "zeropoint" else build_offset_map
         fold = _folds(matched, folds, seed)
-        found = np.full((3, *np.shape(residuals.left_by(0.0))), np.nan)
+        found = np.full((3, *np.shape(residuals.after(0.0))), np.nan)
         for number in tqdm(np.unique(fold), unit="fold", disable=not progress):
             left_out = fold == number
             map_ = build(matched[~left_out], image_shape, **options)
-            told = _told(residuals, map_, ~left_out)
-            found[..., left_out] = told[..., left_out]
+            values = held_out_residuals(residuals, map_, ~left_out)
+            found[..., left_out] = values[..., left_out]
         meta |= {"recipe": recipe, "folds": folds, "seed": seed}
         meta["edges"] = 0 if edges is None else sum(len(axis) for axis in edges)
     else:
         fold = np.full(len(matched), -1)
-        found = _found(residuals, calibration)
+        found = calibrated_residuals(residuals, calibration)
         if kind == "zeropoint":
             _check_offset(found[0], calibration, stars.sources)
-        is_map = hasattr(calibration, "at")
-        meta["calibration"] = "map" if is_map else float(calibration)
-    return Validation(_table(residuals, found, fold, meta), tuple(image_shape))
+        meta["calibration"] = (
+            "map"
+            if isinstance(calibration, ZeroPointMap | OffsetMap)
+            else float(calibration)
+        )
+    rows, columns_ = image_shape
+    return Validation(star_table(residuals, found, fold, meta), (rows, columns_))
 
 
 def _check_calibration(calibration, kind, shape, edges):
     if calibration is None:
         return
     if shape is not None or edges is not None:
-        msg = "shape and edges are of maps that are made, not of a calibration"
+        msg = "shape and edges apply to maps that are made: omit them with calibration="
         raise KS4Error(msg)
     number = isinstance(calibration, Real) and not isinstance(calibration, bool)
     if not number and not isinstance(calibration, _KINDS[kind]):
@@ -234,12 +269,12 @@ def _check_key(key, kind, band, aperture):
         return
     same = key.band == band and (kind == "offset" or key.aperture == aperture)
     if not same:
-        msg = f"the map is the {key}, and not of {band} {aperture}"
+        msg = f"expected a map of {band} {aperture}, found {key}"
         raise MapMismatchError(msg)
 
 
 def _check_offset(left, calibration, sources):
-    """Refuse residuals that are no errors of a calibration, but another scale."""
+    """Refuse residuals as large as a missing or additional zero point."""
     median = float(np.nanmedian(left))
     if abs(median) <= _FARTHEST:
         return
@@ -254,128 +289,73 @@ def _check_offset(left, calibration, sources):
     raise MapMismatchError(msg)
 
 
-def _folds(matched, folds, seed):
-    """Return the fold of each row; those of one reference star have the same."""
-    if not isinstance(folds, Integral) or isinstance(folds, bool) or folds < 2:
-        msg = f"folds must be a whole number from 2 on, got {folds!r}"
+def _folds(matched: Table, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each row, the same one for all rows of a reference star."""
+    is_integer = isinstance(folds, Integral) and not isinstance(folds, bool)
+    if not is_integer or int(folds) < 2:
+        msg = f"folds must be an integer of 2 or more, got {folds!r}"
         raise KS4Error(msg)
     star = np.arange(len(matched))
     if {"RAJ2000", "DEJ2000"} <= set(matched.colnames):
-        places = [plain_column(matched, name) for name in ("RAJ2000", "DEJ2000")]
-        _, star = np.unique(places, axis=1, return_inverse=True)
+        positions = [plain_column(matched, name) for name in ("RAJ2000", "DEJ2000")]
+        _, star = np.unique(positions, axis=1, return_inverse=True)
         star = star.ravel()
-    number = star.max() + 1
+    number = int(np.max(star)) + 1
     if folds > number:
-        msg = f"folds must not be more than the {number} stars, got {folds}"
+        msg = f"folds must not exceed the number of stars, {number}, got {folds}"
         raise KS4Error(msg)
     return (np.random.default_rng(seed).permutation(number) % folds)[star]
-
-
-def _told(residuals, map_, others):
-    """Return residuals, trends and errors, from a map and the stars behind it."""
-    errors, magnitude = residuals.errors, residuals.stars.reference
-    others = others & residuals.makers & residuals.known
-    own, trends = [], []
-    left = residuals.left_by(map_)
-    for values in left:
-        trend = np.zeros(values.size)
-        if residuals.has_trend:
-            trend = trend_of(magnitude[others], values[others])(magnitude)
-        scatter = scatter_of(errors[others], (values - trend)[others])
-        own.append(scatter(errors))
-        trends.append(trend)
-    return np.array([left, trends, np.hypot(own, residuals.error_of(map_))])
-
-
-def _found(residuals, calibration):
-    """Return residuals, trends and errors of stars under a given calibration."""
-    left, known = residuals.left_by(calibration), residuals.known
-    trends, errors = np.zeros_like(left), np.full_like(left, np.nan)
-    if residuals.has_trend:
-        magnitude = residuals.stars.reference
-        known = known & residuals.published if residuals.published.any() else known
-        trends[0] = trend_of(magnitude[known], left[0][known])(magnitude)
-        quoted = np.hypot(residuals.errors, residuals.error_of(calibration))
-        errors[0] = np.where(quoted > 0, quoted, np.nan)
-    return np.array([left, trends, errors])
-
-
-def _table(residuals, found, fold, meta):
-    """Return the table of the stars, those of one axis after those of another."""
-    stars, rows = residuals.stars, np.flatnonzero(residuals.known)
-    columns = {"row": (rows, None, "in the table of matched stars")}
-    columns["x"] = stars.x[rows], "pix", "0-based"
-    columns["y"] = stars.y[rows], "pix", "0-based"
-    if stars.sources.has("ra") and stars.sources.has("dec"):
-        ra, dec = stars.sources.sky()
-        columns["ra"], columns["dec"] = (ra[rows], "deg", ""), (dec[rows], "deg", "")
-    columns["magnitude"] = stars.reference[rows], "mag", "of the reference"
-    columns["fold"] = fold[rows], None, "-1: not left out of anything"
-    columns["published"] = residuals.published[rows], None, "in the published selection"
-    parts = []
-    for axis, left, trend, error in zip(residuals.axes, *found[..., rows], strict=True):
-        part = Table()
-        for name, (values, unit, description) in columns.items():
-            part[name] = Column(values, unit=unit, description=description)
-        part["axis"] = [axis] * len(rows)
-        for name, values in zip(_IN_UNIT, (left, trend, error), strict=True):
-            part[name] = Column(values, unit=residuals.unit)
-        part["pull"] = (left - trend) / error
-        parts.append(part)
-    table = vstack(parts)
-    table.meta = meta | {"matched": len(stars.sources)}
-    return table
-
-
-_CLIP = 3.0
-_MAGNITUDES = range(14, 19)
-_AXES = {"ra": "along RA", "dec": "along Dec"}
-_SELECTION = """\
-published selection: match within 0.5 arcsec, 14 to 19 mag, flags 0,
-CLASS_STAR above 0.8, magnitude error below 0.05"""
-_LEGEND = """\
-rms, median: of calibrated minus reference; scatter: rms after clipping at 3 sigma
-pull: (residual - its median at that magnitude) / quoted error, 1 if that is right;
-width: standard deviation after clipping at 3 sigma; MAD: 1.4826 times the median
-absolute deviation; +trend: the width if the median is left in"""
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
     """
-    How good calibrated magnitudes or positions are.
+    The accuracy of calibrated magnitudes or positions.
 
-    Made by `~ks4_ccd.cross_validate`.
+    Returned by `~ks4_ccd.cross_validate`.
 
-    Attributes
+    Parameters
     ----------
     stars : `~astropy.table.Table`
-        A row for each star with a residual, for positions one along each
-        axis: ``row`` in the table of matched stars, ``x``, ``y`` (0-based
-        pixel coordinates), ``ra``, ``dec`` (if known), ``magnitude`` of the
-        reference, ``fold``, ``published`` (whether it is in the published
-        selection), ``axis``, ``residual`` (calibrated minus reference), its
-        ``trend`` with magnitude and quoted ``error`` (all in mag, or mas),
-        and ``pull``: (residual - trend) / error. Its meta tells what was
-        validated.
+        A row for each star with a residual, for positions one per axis: ``row``
+        in the table of matched stars, ``x``, ``y`` (0-based pixel coordinates),
+        ``ra``, ``dec`` (if known), ``magnitude`` of the reference, ``fold``,
+        ``published`` (whether it is in the published selection), ``axis``,
+        ``residual`` (calibrated minus reference), its ``trend`` with magnitude
+        and quoted ``error`` (all in mag, or mas), and ``pull``: (residual -
+        trend) / error. Its meta records what was validated.
     image_shape : tuple of int
-        ``(rows, columns)`` of the image.
+        The shape ``(rows, columns)`` of the image.
+
+    Examples
+    --------
+    >>> from ks4_ccd import cross_validate, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> validation = cross_validate(
+    ...     field.matched, (400, 400), band="R", shape=(8, 8), folds=2
+    ... )
+    >>> for row in validation.table[:3]:
+    ...     scatter, width = 1000 * row["scatter"], row["pull_width"]
+    ...     print(f"{row['stars']:19} {row['number']} {scatter:.1f} mmag {width:.2f}")
+    all stars           320 20.8 mmag 0.94
+    published selection 210 18.6 mmag 1.01
+    14 to 15 mag        23 20.0 mmag 0.98
     """
 
     stars: Table
-    image_shape: tuple
+    image_shape: tuple[int, int]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.text
 
     @property
-    def meta(self):
-        """What was validated: a copy of the meta of ``stars``."""
+    def meta(self) -> dict[str, Any]:
+        """A record of what was validated: a copy of the meta of ``stars``."""
         return dict(self.stars.meta)
 
     @property
-    def name(self):
-        """A name for files, such as ``zeropoint_R_single_APER5_default``."""
+    def name(self) -> str:
+        """The stem of file names, such as ``zeropoint_R_single_APER5_default``."""
         meta = self.meta
         parts = [meta["kind"], meta["band"], meta["mode"], meta.get("aperture")]
         if "recipe" in meta:
@@ -384,24 +364,24 @@ class Validation:
             parts.append("map")
         else:
             parts.append(f"constant{meta['calibration']:g}")
-        return "_".join(filter(None, parts))
+        return "_".join(str(part) for part in parts if part)
 
     @cached_property
-    def table(self):
+    def table(self) -> Table:
         """
         The numbers, as an `~astropy.table.Table`.
 
-        Rows: all stars, the published selection, and of this each axis (for
-        positions) and each magnitude. Columns: the ``number`` of stars; of
+        Rows: all stars, the published selection, and its subsets by axis (for
+        positions) and by magnitude. Columns: the ``number`` of stars; for
         residuals the ``rms``, ``median`` and ``scatter`` (RMS after clipping
-        at 3 sigma about the median); of pulls the standard deviation after such
+        at 3 sigma about the median); for pulls the standard deviation after such
         clipping (``pull_width``), 1.4826 times the median absolute deviation
-        (``pull_mad``), and the former with the trend left in
-        (``pull_width_with_trend``). NaN where there is no star.
+        (``pull_mad``), and the former without subtraction of the trend
+        (``pull_width_with_trend``). NaN in a row without stars.
         """
         rows = [(name, *self._numbers(chosen)) for name, chosen in self._parts()]
-        names = ("stars", "number", "rms", "median", "scatter")
-        names += ("pull_width", "pull_mad", "pull_width_with_trend")
+        names = ["stars", "number", "rms", "median", "scatter"]
+        names += ["pull_width", "pull_mad", "pull_width_with_trend"]
         table = Table(rows=rows, names=names, meta=self.meta)
         for name in ("rms", "median", "scatter"):
             table[name].unit = self.stars["residual"].unit
@@ -441,52 +421,13 @@ class Validation:
         )
 
     @property
-    def text(self):
+    def text(self) -> str:
         """The report, as text."""
-        scale, unit = self._scale
-        number = f"{self.meta['matched']} matched stars"
-        lines = [self._title, self._how, f"{number}; {_SELECTION}", ""]
-        head = f"{'':20}{'stars':>7}{'rms':>9}{'median':>9}{'scatter':>9}"
-        lines.append(f"{head}{'pull: width':>14}{'MAD':>7}{'+trend':>8}")
-        units = "".join(f"{unit:>9}" for _ in range(3))
-        lines.append(f"{'':27}{units}")
-        for name, number, *values in self.table.iterrows():
-            first = "".join(f"{scale * value:9.2f}" for value in values[:3])
-            pulls = f"{values[3]:14.3f}{values[4]:7.3f}{values[5]:8.3f}"
-            lines.append(f"{name:20}{number:7d}{first}{pulls}")
-        return "\n".join([*lines, "", _LEGEND])
+        return report_of(self.table)
 
-    @property
-    def _scale(self):
-        """What residuals are multiplied by for readers, and the unit then."""
-        in_magnitudes = self.stars["residual"].unit == "mag"
-        return (1000.0, "mmag") if in_magnitudes else (1.0, "mas")
-
-    @property
-    def _title(self):
-        meta = self.meta
-        what = "positions" if meta["kind"] == "offset" else "magnitudes"
-        words = f"{meta['band']} {meta['mode']} {meta.get('aperture', '')}".rstrip()
-        if "recipe" in meta:
-            edges = " with edges" if meta["edges"] else ""
-            how = f'{meta["folds"]}-fold, recipe "{meta["recipe"]}"{edges}'
-        elif meta["calibration"] == "map":
-            how = "a map given"
-        elif meta["kind"] == "offset":
-            how = "as they are"
-        else:
-            how = f"zero point {meta['calibration']:g}"
-        return f"Residual {what}, {words}: {how}"
-
-    @property
-    def _how(self):
-        if "recipe" in self.meta:
-            return "reserve stars: each was left out of the map that calibrated it"
-        return "NOT reserve stars: the calibration may have been made from them"
-
-    def map(self, shape=(11, 11)):
+    def map(self, shape: tuple[int, int] = _BINS) -> np.ndarray:
         """
-        Return the residuals by position.
+        Return median residuals by position.
 
         Parameters
         ----------
@@ -497,8 +438,8 @@ class Validation:
         -------
         medians : 2D `~numpy.ndarray`
             The median residual of the published selection in each cell, indexed
-            ``[x_bin, y_bin]``, in the unit of ``stars``; NaN where there is
-            no star. For positions 3D: the first index is the axis.
+            ``[x_bin, y_bin]``, in the unit of ``stars``; NaN in a cell without
+            stars. For positions 3D: the first index is the axis.
         """
         grid = MapGrid.for_image(shape, self.image_shape)
         maps = []
@@ -512,14 +453,14 @@ class Validation:
             maps.append(found.median)
         return np.array(maps) if len(maps) > 1 else maps[0]
 
-    def plot(self, figure=None):
+    def plot(self, figure: object = None) -> object:
         """
-        Draw residuals by magnitude, by position and as histograms.
+        Plot residuals by magnitude, by position and as histograms.
 
         Parameters
         ----------
         figure : `~matplotlib.figure.Figure`, optional
-            Where to draw; by default a figure of its own.
+            The figure to draw into; by default a new one.
 
         Returns
         -------
@@ -530,9 +471,9 @@ class Validation:
         KS4Error
             If matplotlib is not installed.
         """
-        scale, unit = self._scale
+        scale, unit = scale_of(self.stars["residual"].unit)
         rows, columns = self.image_shape
-        maps = np.reshape(self.map(), (len(self._axes), 11, 11))
+        maps = np.reshape(self.map(_BINS), (len(self._axes), *_BINS))
         numbers = self.table[self.table["stars"] == "published selection"][0]
         from ks4_ccd.plotting import draw_residuals
 
@@ -544,20 +485,26 @@ class Validation:
             unit=unit,
             scatter=scale * numbers["scatter"],
             pull_width=numbers["pull_width"],
-            title=self._title,
+            title=title_of(self.meta),
             figure=figure,
         )
 
-    def write(self, folder, *, name=None, overwrite=False):
+    def write(
+        self,
+        folder: str | os.PathLike,
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
         """
-        Write the numbers, the stars, the text and the figure.
+        Write the numbers, the stars, the report and the figure.
 
         Parameters
         ----------
         folder : str or path-like
-            Made if it is not there.
+            Created if it does not exist.
         name : str, optional
-            What the files are called, by default ``name`` of this.
+            The stem of the file names, by default ``self.name``.
         overwrite : bool, optional
             Whether existing files may be replaced.
 
@@ -570,21 +517,21 @@ class Validation:
         Raises
         ------
         KS4Error
-            If one of the files is there already or cannot be written, or
-            matplotlib is not installed.
+            If one of the files exists already or cannot be written, or matplotlib
+            is not installed.
         """
-        folder = as_path("folder", folder)
+        folder_path = as_path("folder", folder)
         stem = f"validation_{name or self.name}"
         suffixes = (".ecsv", "_stars.ecsv", ".txt", ".png")
-        paths = [folder / f"{stem}{suffix}" for suffix in suffixes]
-        figure = self.plot()
+        paths = [folder_path / f"{stem}{suffix}" for suffix in suffixes]
+        figure: Any = self.plot()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder_path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            msg = f"cannot write to {folder}: {error.strerror or error}"
+            msg = f"cannot write to {folder_path}: {error.strerror or error}"
             raise FileWriteError(msg) from error
         with ExitStack() as stack:
-            # All four are written before the first appears under its name.
+            # All four are written before the first one appears under its name.
             partial = [stack.enter_context(written_whole(p, overwrite)) for p in paths]
             self.table.write(partial[0], format="ascii.ecsv")
             self.stars.write(partial[1], format="ascii.ecsv")

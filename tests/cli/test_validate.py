@@ -46,12 +46,12 @@ def test_prints_the_report_and_writes_it(run, tmp_path, capsys):
 
 
 def test_maps_that_are_there(run, written, capsys):
-    """Are validated, and the report says that its stars are not reserve stars."""
+    """Are validated, and the report says that its stars are not held-out stars."""
     maps = ["--maps", *written.archives, written.offsets]
     assert run(*maps, "--field", "0403") == 0
-    assert "NOT reserve stars" in capsys.readouterr().out
+    assert "NOT held-out stars" in capsys.readouterr().out
     assert run(*maps, "--field", "0403", "--kind", "offset") == 0
-    assert "Residual positions, R single: a map given" in capsys.readouterr().out
+    assert "Residual positions, R single: with a given map" in capsys.readouterr().out
     assert run(*maps) == 1
     assert "--maps needs --field" in capsys.readouterr().err
 

@@ -92,7 +92,7 @@ def test_perfect_map_leaves_the_noise_of_stars():
     number, width = found.table["number", "pull_width"][1]
     # Clipping at 3 sigma takes 1.3 % from the width of a normal sample.
     assert abs(width - 0.987) < 4 / np.sqrt(2 * number)
-    assert "NOT reserve stars" in str(found)
+    assert "NOT held-out stars" in str(found)
     assert_array_equal(found.stars["fold"], -1)
 
 
@@ -127,7 +127,9 @@ def test_quoted_error_of_a_given_map():
 def test_map_of_something_else(field, other):
     """A map of another band or aperture is refused."""
     options = {"band": "R", "calibration": field.maps["APER5"]} | other
-    with pytest.raises(MapMismatchError, match="R single APER5, and not of"):
+    with pytest.raises(
+        MapMismatchError, match="expected a map of .*, found .*R single APER5"
+    ):
         cross_validate(field.matched, **options)
 
 
@@ -298,7 +300,7 @@ def test_report_reads_well(validation):
     """It has a title, the definition and all rows, in lines of 88 letters."""
     lines = str(validation).splitlines()
     assert "R single APER5" in lines[0]
-    assert "reserve stars" in lines[1]
+    assert "held-out stars" in lines[1]
     for name in validation.table["stars"]:
         assert any(line.startswith(name) for line in lines)
     assert max(map(len, lines)) <= 88
@@ -372,9 +374,9 @@ def test_write(validation, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folds": 1}, "folds must be a whole number from 2 on, got 1"),
-        ({"folds": 2.5}, "folds must be a whole number"),
-        ({"folds": 101}, "more than the 100 stars, got 101"),
+        ({"folds": 1}, "folds must be an integer of 2 or more, got 1"),
+        ({"folds": 2.5}, "folds must be an integer"),
+        ({"folds": 101}, "number of stars, 100, got 101"),
         ({"kind": "colour"}, "kind must be one of zeropoint, offset"),
         ({"mode": "triple"}, "mode must be one of"),
         ({"recipe": "best"}, "recipe must be one of"),
@@ -388,7 +390,7 @@ def test_write(validation, tmp_path):
         ),
         ({"calibration": np.nan}, "must be a finite number"),
         ({"calibration": "maps"}, "of the class ZeroPointMap"),
-        ({"calibration": 0, "shape": (5, 5)}, "of maps that are made"),
+        ({"calibration": 0, "shape": (5, 5)}, "apply to maps that are made"),
     ],
 )
 def test_wrong_arguments(options, message):
@@ -411,7 +413,7 @@ def test_wrong_tables():
     with pytest.raises(KS4Error, match="no column sep"):
         cross_validate(missing, SHAPE, band="R")
     table["MAG_APER5"] = np.nan
-    with pytest.raises(KS4Error, match="none of 100 stars has"):
+    with pytest.raises(KS4Error, match="none of the 100 matched stars has"):
         cross_validate(table, SHAPE, band="R")
 
 
@@ -426,7 +428,7 @@ def test_wrong_tables():
     ids=["APER10", "AUTO", "offset", "offset with edges"],
 )
 def test_pulls_of_the_acceptance_data(ks4_data, options):
-    """The quoted errors of reserve stars are right within 10 %."""
+    """The quoted errors of held-out stars are right within 10 %."""
     matched = Table.read(ks4_data / "catalogs/matched.0000.R.single.fits")
     found = cross_validate(matched, band="R", **options)
     row = found.table[1]
