@@ -1,28 +1,29 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Pixel positions of a catalog, compared with its positions on the sky."""
+"""Compare the pixel positions of a catalog with its sky positions."""
 
 import numpy as np
 
 from ks4_ccd.exceptions import MapMismatchError
+from ks4_ccd.ks4.frame import StackFrame
 
 __all__ = ["PixelsAndSky"]
 
-# Pixels that the positions of a source may differ by, in the median.
+# Largest median difference of both positions, in pixels.
 _TOLERANCE = 3
-# Pixels that they scatter by, in the median, about a shift that all have.
+# Largest median deviation from a common shift, in pixels.
 _SCATTER = 1
-# The part of the sources that may be far from where the others are.
+# Largest fraction of outliers among the sources.
 _FEW = 0.1
-# Sources that show a shift.
+# Smallest number of sources that determines a shift.
 _FEWEST = 3
-# How likely the sources of a whole stack are all in a part of it.
+# Smallest probability that the sources of a whole stack are confined to a part of it.
 _UNLIKELY = 1e-3
 _SAMPLE = 1000
 
 
 class PixelsAndSky:
     """
-    Where sources are on a KS4 stack: by their pixels, and by the sky.
+    The positions of sources on a KS4 stack, from pixel and from sky coordinates.
 
     Parameters
     ----------
@@ -33,17 +34,25 @@ class PixelsAndSky:
     frame : `~ks4_ccd.ks4.frame.StackFrame`
         The frame of the stack.
     is_sized : bool, optional
-        Whether the size of the stack that the catalog is of is known.
+        Whether the size of the catalog's stack is known.
 
     Notes
     -----
-    A thousand sources show as much as a million. Those without one of the
-    positions are left out.
+    About a thousand of the sources that have both positions are compared.
     """
 
-    def __init__(self, x, y, ra, dec, frame, *, is_sized=False):
+    def __init__(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        ra: np.ndarray,
+        dec: np.ndarray,
+        frame: StackFrame,
+        *,
+        is_sized: bool = False,
+    ) -> None:
         self.frame, self._is_sized = frame, is_sized
-        # Chosen among those that have positions: any pattern of the others is possible.
+        # A sample of those that have positions: the others may follow any pattern.
         on_sky = np.isfinite(ra) & np.isfinite(dec)
         rows = _some_of(on_sky)
         self._sky = np.stack([ra[rows], dec[rows]], axis=1)
@@ -58,12 +67,12 @@ class PixelsAndSky:
         return len(self.own)
 
     @property
-    def is_in_field(self):
-        """Whether most of the sources that have a sky position are in the field."""
+    def is_in_field(self) -> bool:
+        """Whether most sources with a sky position are in the field."""
         sky, near = self._near()
-        return np.count_nonzero(near) >= len(sky) / 2
+        return bool(np.count_nonzero(near) >= len(sky) / 2)
 
-    def check_field(self):
+    def check_field(self) -> None:
         """
         Refuse a catalog whose sources are not in the field.
 
@@ -78,7 +87,7 @@ class PixelsAndSky:
         ra, dec = sky[np.flatnonzero(~near)[0]]
         center = self.frame.center
         msg = (
-            f"the sources are not in field {self.frame.field} that the map is of: "
+            f"the sources are not in field {self.frame.field} of the map: "
             f"one is at {ra:.4f} {dec:+.4f} deg, the field's centre at "
             f"{center.ra.deg:.4f} {center.dec.deg:+.4f}"
         )
@@ -88,9 +97,9 @@ class PixelsAndSky:
         sky = self._sky[np.isfinite(self._sky).all(axis=1)]
         return sky, self.frame.is_near_stack(*self.frame.pixels(*sky.T))
 
-    def distances(self, origin):
+    def distances(self, origin: tuple[float, float]) -> np.ndarray:
         """
-        Return how far pixel positions are from those on the sky, in pixels.
+        Return the distances of both positions on the stack, in pixels.
 
         Parameters
         ----------
@@ -99,13 +108,13 @@ class PixelsAndSky:
         """
         return np.hypot(*(self.there - self.own - origin).T)
 
-    def agree(self, origin):
-        """Return whether both kinds of positions agree, with an origin."""
-        return not len(self) or np.median(self.distances(origin)) <= _TOLERANCE
+    def agree(self, origin: tuple[float, float]) -> bool:
+        """Return whether both positions agree for an origin."""
+        return not len(self) or bool(np.median(self.distances(origin)) <= _TOLERANCE)
 
     @property
-    def shift(self):
-        """The ``(x, y)`` that all sources are shifted by, `None` if they are not."""
+    def shift(self) -> tuple[float, float] | None:
+        """The common shift ``(x, y)`` of all sources, `None` without one."""
         if len(self) < _FEWEST:
             return None
         shift = np.median(self.there - self.own, axis=0)
@@ -113,15 +122,16 @@ class PixelsAndSky:
         alike = np.count_nonzero(distances <= _TOLERANCE) >= (1 - _FEW) * len(self)
         if not alike or np.median(distances) > _SCATTER:
             return None
-        return tuple(np.rint(shift).tolist())
+        x, y = np.rint(shift).tolist()
+        return x, y
 
     @property
-    def origin(self):
+    def origin(self) -> tuple[float, float] | None:
         """
-        The origin that the sky positions determine, `None` if they do not.
+        The origin of the image according to the sky positions, or `None`.
 
-        They do if all sources are shifted alike and lie on the stack then,
-        and if the image cannot be a whole stack of another size.
+        It is determined if all sources have a common shift that brings them onto
+        the stack, and if the image cannot be a whole stack of another size.
         """
         shift = self.shift
         if shift is None or self.other_stack is not None:
@@ -134,13 +144,13 @@ class PixelsAndSky:
         return shift if few else None
 
     @property
-    def other_stack(self):
+    def other_stack(self) -> tuple[int, int] | None:
         """
         The shape ``(rows, columns)`` of another stack that the image may be.
 
         The centre of the field is in the middle of a whole stack of any size.
-        `None` if the sources reach farther than that, or not as far as those
-        of a whole stack do.
+        `None` if the sources extend beyond that stack, or less far than those of
+        a whole stack.
         """
         shift = self.shift
         if shift is None or self._is_sized:
@@ -157,8 +167,8 @@ class PixelsAndSky:
             return None
         return rows, columns
 
-    def described(self, origin):
-        """Return in words how far apart both kinds of positions are."""
+    def described(self, origin: tuple[float, float]) -> str:
+        """Describe the difference of both positions, for a message."""
         distances = self.distances(origin)
         # A typical source, not the worst one.
         row = np.argsort(distances)[len(distances) // 2]
@@ -170,13 +180,13 @@ class PixelsAndSky:
             f"({by_sky[0]:.1f}, {by_sky[1]:.1f}) by its sky position"
         )
 
-    def far_apart(self, origin):
-        """Return how many sources are exceptions, 0 if they are a few of many."""
+    def far_apart(self, origin: tuple[float, float]) -> int:
+        """Return the number of outliers, 0 if they are a small fraction."""
         off = np.count_nonzero(self.distances(origin) > _TOLERANCE)
         return int(off) if off > _FEW * len(self) else 0
 
 
-def _some_of(chosen):
-    """Return the rows of a mask, or some thousand of them."""
+def _some_of(chosen: np.ndarray) -> np.ndarray:
+    """Return the rows of a mask, at most about two thousand."""
     rows = np.flatnonzero(chosen)
     return rows[:: max(1, len(rows) // _SAMPLE)]

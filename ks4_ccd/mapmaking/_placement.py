@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Check that stars lie on the stack that a map is made of."""
+"""Check that the pixel positions of stars are those of the stack of a field."""
 
 from ks4_ccd.catalogs.placement import PixelsAndSky
 from ks4_ccd.exceptions import GeometryError
@@ -18,7 +18,7 @@ def check_placement(stars, grid, field):
     grid : `~ks4_ccd.MapGrid`
         The grid of the map.
     field : str, int or `None`
-        The field of the map. Only of KS4 fields it is known where they are.
+        The field of the map. Only KS4 fields have a known position.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def check_placement(stars, grid, field):
     frame, sky = StackFrame.of(field, grid), stars.sky
     if frame is None or sky is None:
         return
-    positions = PixelsAndSky(stars.x, stars.y, *sky, frame)
+    positions = PixelsAndSky(stars.x, stars.y, sky[0], sky[1], frame)
     positions.check_field()
     if positions.agree((0, 0)):
         return
@@ -45,9 +45,9 @@ def check_placement(stars, grid, field):
     elif shift is not None:
         x, y = shift
         advice = (
-            f"all stars are shifted by ({x:g}, {y:g}) pixels, as those of a cut-out "
-            "are: count pixel positions from the first pixel of the whole stack, and "
-            "give its image_shape (--image-size)"
+            f"all stars are shifted by ({x:g}, {y:g}) pixels, as in a cut-out: count "
+            "pixel positions from the first pixel of the whole stack, and give its "
+            "image_shape (--image-size)"
         )
     else:
         advice = (
@@ -57,6 +57,6 @@ def check_placement(stars, grid, field):
     msg = (
         "pixel positions and sky positions of the stars contradict each other for a "
         f"stack of {columns} x {rows} pixels: {positions.described((0, 0))}; {advice}. "
-        "A map of an image of its own is made without field="
+        "Omit field= to make a map of another image"
     )
     raise GeometryError(msg)

@@ -6,18 +6,21 @@ A star may be a member of many cells: the windows of the astrometric maps
 are wider than their cells and overlap. Nothing here loops over cells.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.maps.grid import MapGrid
 
 __all__ = ["CellStatistics", "cell_members", "cell_statistics", "clipped_statistics"]
 
 
 class CellStatistics(NamedTuple):
     """
-    What is left in each cell after clipping.
+    Statistics of each cell after clipping.
 
     Attributes
     ----------
@@ -31,12 +34,19 @@ class CellStatistics(NamedTuple):
 
     median: np.ndarray
     scatter: np.ndarray
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]  # hides tuple.count
 
 
-def cell_members(x, y, grid, *, padding=0.0, outside="drop"):
+def cell_members(
+    x: ArrayLike,
+    y: ArrayLike,
+    grid: MapGrid,
+    *,
+    padding: float | Sequence[float] = 0.0,
+    outside: str = "drop",
+) -> tuple[np.ndarray, np.ndarray]:
     """
-    List which star is a member of which cell.
+    List the members of each cell.
 
     Parameters
     ----------
@@ -48,14 +58,14 @@ def cell_members(x, y, grid, *, padding=0.0, outside="drop"):
         How far the window of a cell reaches beyond it on every side, in
         pixels (along x and y): 400 for windows of 1000 around cells of 200.
     outside : {"drop", "clip"}, optional
-        Stars outside of the grid: ``"drop"`` leaves them where they are, so
-        that only padded windows see them, as the published loop did;
-        ``"clip"`` moves them into the outermost cell.
+        Stars outside of the grid: ``"drop"`` leaves them outside, so that only
+        padded windows contain them, as in the pipeline; ``"clip"`` moves them
+        into the outermost cell.
 
     Returns
     -------
     star, cell : 1D `~numpy.ndarray` of int
-        One row a membership: the index of the star, and that of the cell
+        One row per membership: the index of the star, and that of the cell
         in the flattened ``[x_bin, y_bin]`` array. Stars with a coordinate
         that is not finite have none. The stars come in ascending order.
 
@@ -83,16 +93,16 @@ def cell_members(x, y, grid, *, padding=0.0, outside="drop"):
     if x.ndim != 1:
         msg = f"x and y must be one-dimensional, got the shape {x.shape}"
         raise GeometryError(msg)
-    padding = np.broadcast_to(np.asarray(padding, float), 2)
-    if not (padding >= 0).all():
-        msg = f"padding must not be negative, got {padding.tolist()}"
+    reach = np.broadcast_to(np.asarray(padding, float), 2)
+    if not (reach >= 0).all():
+        msg = f"padding must not be negative, got {reach.tolist()}"
         raise GeometryError(msg)
 
     known = np.isfinite(x) & np.isfinite(y)
     first, number = [], []
     for axis, position in enumerate((x, y)):
         lowest, highest = grid.windows_of(
-            axis, np.where(known, position, 0.0), padding[axis], outside=outside
+            axis, np.where(known, position, 0.0), reach[axis], outside=outside
         )
         first.append(lowest)
         number.append(np.maximum(highest - lowest + 1, 0))
@@ -106,9 +116,11 @@ def cell_members(x, y, grid, *, padding=0.0, outside="drop"):
     return star, i * grid.shape[1] + j
 
 
-def clipped_statistics(cell, values, n_cells, *, sigma=2.0):
+def clipped_statistics(
+    cell: ArrayLike, values: ArrayLike, n_cells: int, *, sigma: float | None = 2.0
+) -> CellStatistics:
     """
-    Clip the members of every cell about their median until none goes.
+    Clip the members of each cell about their median until none is rejected.
 
     Parameters
     ----------
@@ -131,8 +143,8 @@ def clipped_statistics(cell, values, n_cells, *, sigma=2.0):
     Notes
     -----
     The result is that of ``astropy.stats.sigma_clip(values, sigma=sigma,
-    maxiters=None)`` in each cell, to rounding: the limits at which nothing
-    goes any more hold for all members, as they do there.
+    maxiters=None)`` in each cell, to rounding: the final limits apply to all
+    members, as they do there.
 
     Examples
     --------
@@ -168,7 +180,16 @@ def clipped_statistics(cell, values, n_cells, *, sigma=2.0):
     return _statistics(cell, values, n_cells)
 
 
-def cell_statistics(x, y, values, grid, *, padding=0.0, sigma=2.0, outside="drop"):
+def cell_statistics(
+    x: ArrayLike,
+    y: ArrayLike,
+    values: ArrayLike,
+    grid: MapGrid,
+    *,
+    padding: float | Sequence[float] = 0.0,
+    sigma: float | None = 2.0,
+    outside: str = "drop",
+) -> CellStatistics:
     """
     Return the clipped median, scatter and count of the stars in each cell.
 
@@ -177,7 +198,7 @@ def cell_statistics(x, y, values, grid, *, padding=0.0, sigma=2.0, outside="drop
     x, y : array_like
         Pixel coordinates of the stars, 0-based.
     values : array_like
-        One value a star; those that are not finite are left out.
+        One value per star; those that are not finite are left out.
     grid : `~ks4_ccd.MapGrid`
         The cells.
     padding : float or (float, float), optional
@@ -186,7 +207,7 @@ def cell_statistics(x, y, values, grid, *, padding=0.0, sigma=2.0, outside="drop
         The clipping limit in standard deviations, 1 or more; `None` clips
         nothing.
     outside : {"drop", "clip"}, optional
-        What is done with stars outside of the grid; see `cell_members`.
+        The treatment of stars outside of the grid; see `cell_members`.
 
     Returns
     -------
@@ -204,7 +225,7 @@ def cell_statistics(x, y, values, grid, *, padding=0.0, sigma=2.0, outside="drop
     """
     values = np.asarray(values, float)
     if values.shape != np.shape(x):
-        msg = f"values have the shape {values.shape}, the stars {np.shape(x)}"
+        msg = f"values must have the shape of x, {np.shape(x)}, got {values.shape}"
         raise GeometryError(msg)
     # Sorted once here, not once for each cell that a star is a member of.
     order = np.argsort(values, kind="stable")

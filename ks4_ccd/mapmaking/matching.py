@@ -1,19 +1,29 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Match sources with reference stars: the star table of the maps."""
+"""Match sources with reference stars."""
 
+import os
 import warnings
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Column, Table
+from astropy.time import Time
 
+from ks4_ccd.catalogs.columns import SourceColumns
 from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.files.magnitudes import MATCHED
 from ks4_ccd.files.tables import read_table
-from ks4_ccd.mapmaking.reference import bands_of, decimal_year, moved, read_reference
+from ks4_ccd.mapmaking.reference import (
+    ReferenceColumns,
+    bands_of,
+    decimal_year,
+    moved,
+    read_reference,
+)
 
 __all__ = ["match_catalogs"]
 
@@ -21,53 +31,52 @@ _MOTION = ("pmRA", "pmDE", "Epoch")
 
 
 def match_catalogs(
-    sources,
-    reference,
-    radius=2 * u.arcsec,
+    sources: Table | str | os.PathLike,
+    reference: Table | str | os.PathLike,
+    radius: u.Quantity | float = 2 * u.arcsec,
     *,
-    band=None,
-    columns="sextractor",
-    apertures=None,
-    reference_columns="auto",
-    mutual=False,
-    epoch=None,
-    mag_zeropoint=None,
-):
+    band: str | None = None,
+    columns: str | SourceColumns | Mapping = "sextractor",
+    apertures: Sequence[str] | None = None,
+    reference_columns: str | ReferenceColumns | Mapping = "auto",
+    mutual: bool = False,
+    epoch: Time | float | str | None = None,
+    mag_zeropoint: float | None = None,
+) -> Table:
     """
-    Find the reference star of each source.
+    Match the sources of an image with reference stars.
 
     Parameters
     ----------
     sources : `~astropy.table.Table`, str or path-like
-        The source catalog of an image, or the file that it is in. It is not
-        changed.
+        The source catalog of an image, or its file. It is not changed.
     reference : `~astropy.table.Table`, str or path-like
-        The reference catalog, likewise.
+        The reference catalog, or its file. It is not changed.
     radius : `~astropy.units.Quantity` or float, optional
-        A source and its star are less than this apart; a number is in
-        arcsec. By default that of DR1.
+        The separation of a source and its star is smaller than this; a number
+        is in arcsec. The default is that of DR1.
     band : {"B", "V", "R", "I"} or str, optional
         Only stars with a usable magnitude of this band (``flag_R`` 1 and a
-        finite ``Rmag``) take part, as in DR1. By default all stars do.
+        finite ``Rmag``) are matched, as in DR1. By default all stars are.
     columns : str, `~ks4_ccd.SourceColumns` or dict, optional
         The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
-        The names of the apertures in its vector column: checked here, so
-        that a mistake is found before maps are built.
-    reference_columns : {"auto", "gaiaxp", "plain"} or dict, optional
-        Which columns of the reference hold what: see
-        `~ks4_ccd.read_reference`.
+        The names of the apertures in its vector column, checked before any map
+        is built.
+    reference_columns : {"auto", "gaiaxp", "plain"}, `~ks4_ccd.ReferenceColumns` \
+or dict, optional
+        The columns of the reference: see `~ks4_ccd.read_reference`.
     mutual : bool, optional
-        Whether the source must also be the nearest one of its star. Then no
-        star comes twice: of several sources at the same place, one is kept.
+        Whether the source must also be the nearest source to its star. Each star
+        is then matched at most once: of coincident sources, one is kept.
     epoch : `~astropy.time.Time`, float or str, optional
         The time of the image: a time, a decimal year, or the value of
-        DATE-OBS. The stars are moved there by their proper motions; those
-        without stay where they are.
+        DATE-OBS. Proper motions are applied up to this time; stars without a
+        proper motion do not move.
     mag_zeropoint : float, optional
         The zero point that the magnitudes of the sources contain (SExtractor's
-        MAG_ZEROPOINT). They stay unchanged: it is recorded in ``meta``, from
-        where the builders of maps take it and subtract it.
+        MAG_ZEROPOINT). The magnitudes stay unchanged: the zero point is recorded
+        in ``meta``, and subtracted when maps are built.
 
     Returns
     -------
@@ -77,15 +86,15 @@ def match_catalogs(
         at ``epoch``), ``Rmag``, ``e_Rmag`` (mag) and ``flag_R`` for each band;
         ``sep`` (deg), the separation; ``dra``, ``ddec`` (arcsec), the
         position of the star minus that of the source along RA cos(Dec) and
-        Dec, that is the correction to add. ``meta`` holds ``MATCHRAD``
-        (arcsec), ``MATCHSRC``, ``MATCHREF`` and ``MATCHNUM`` (the numbers of
-        sources, stars that took part, and matches) and, if given,
+        Dec, which is the correction of the source's position. ``meta`` records
+        ``MATCHRAD`` (arcsec), ``MATCHSRC``, ``MATCHREF`` and ``MATCHNUM`` (the
+        numbers of sources, stars and matches) and, if given,
         ``MATCHBND``, ``MATCHEPO`` (yr) and ``MATCHMZP`` (mag).
 
     Raises
     ------
     KS4Error
-        If no source has a star, columns or the band are missing, a catalog
+        If no source has a match, columns or the band are missing, a catalog
         is empty or cannot be read, an argument is not allowed, ``epoch`` is
         given for a reference without proper motions, or ``mag_zeropoint`` for
         fluxes.
@@ -93,17 +102,17 @@ def match_catalogs(
     Warns
     -----
     KS4Warning
-        If the reference has proper motions and ``epoch`` is not given: the
-        positions of its stars are then those of its own epoch.
+        If the reference has proper motions and ``epoch`` is not given: its
+        stars are then matched at the epoch of the reference.
 
     See Also
     --------
-    ks4_ccd.read_reference : The reference by itself.
+    ks4_ccd.read_reference : read a reference catalog
 
     Notes
     -----
-    Sources and stars without a position match nothing. A source that the
-    catalog has twice matches twice unless ``mutual``.
+    Sources and stars without a position are not matched. A source that is listed
+    twice is matched twice, unless ``mutual``.
 
     Examples
     --------
@@ -128,22 +137,23 @@ def match_catalogs(
     else:
         _warn_of_motion(stars)
     stars.remove_columns([name for name in _MOTION if name in stars.colnames])
-    _refuse_taken_names(sources, stars)
-    rows, places = _with_positions(*catalog.sky(), "the source catalog")
-    stars = _taking_part(stars, band)
-    used, star_places = _with_positions(
+    _refuse_existing_names(sources, stars)
+    ra, dec = catalog.sky()
+    rows, positions = _with_positions(ra, dec, "the source catalog")
+    stars = _usable(stars, band)
+    used, star_positions = _with_positions(
         stars["RAJ2000"].value, stars["DEJ2000"].value, "the reference"
     )
 
-    nearest, separation, _ = places.match_to_catalog_sky(star_places)
+    nearest, separation, _ = positions.match_to_catalog_sky(star_positions)
     near = separation.arcsec < radius
     if not near.any():
-        raise KS4Error(_no_match(places, star_places, separation, radius))
+        raise KS4Error(_no_match(positions, star_positions, separation, radius))
     if mutual:
-        source_of, _, _ = star_places.match_to_catalog_sky(places)
+        source_of, _, _ = star_positions.match_to_catalog_sky(positions)
         near &= source_of[nearest] == np.arange(len(nearest))
     matches = np.flatnonzero(near)
-    pairs = places[matches], star_places[nearest[matches]]
+    pairs = positions[matches], star_positions[nearest[matches]]
 
     matched = sources[rows[matches]]
     star_rows = used[nearest[matches]]
@@ -165,7 +175,7 @@ def match_catalogs(
     return matched
 
 
-def _in_arcsec(radius):
+def _in_arcsec(radius: u.Quantity | float) -> float:
     msg = f"radius must be an angle above 0 (a number is in arcsec), got {radius!r}"
     try:
         value = u.Quantity(radius)
@@ -179,33 +189,34 @@ def _in_arcsec(radius):
     return value
 
 
-def _at_epoch(stars, epoch):
-    # Going on without would leave the motion since then in the offsets.
+def _at_epoch(stars: Table, epoch: float) -> Table:
+    # Otherwise the motion since the epoch of the reference would be in the offsets.
     if "pmRA" not in stars.colnames:
         msg = (
-            f"epoch={epoch:g} needs proper motions, and the reference has none: name "
-            "their columns with reference_columns={'pm_ra': ..., 'pm_dec': ...}, or "
-            "leave epoch out to match at the epoch of the reference"
+            f"epoch={epoch:g} requires proper motions, and the reference has none: "
+            "specify their columns with reference_columns={'pm_ra': ..., 'pm_dec': "
+            "...}, or omit epoch to match at the epoch of the reference"
         )
         raise KS4Error(msg)
     if "Epoch" not in stars.colnames or (
         len(stars) and not np.isfinite(stars["Epoch"]).any()
     ):
         msg = (
-            "the epoch of the reference is not known: name its column or the year "
+            "the reference does not record its epoch: specify a column or the year "
             "with reference_columns={'epoch': 2016.0} (that of Gaia DR3; 2015.5 for "
             "DR2; 2000.0 for RAJ2000 and DEJ2000 of VizieR)"
         )
         raise KS4Error(msg)
     names = ("RAJ2000", "DEJ2000", "pmRA", "pmDE")
     years = epoch - stars["Epoch"].value
-    ra, dec = moved(*(stars[name].value for name in names), years)
+    ra, dec, pm_ra, pm_dec = (stars[name].value for name in names)
+    ra, dec = moved(ra, dec, pm_ra, pm_dec, years)
     stars["RAJ2000"][:], stars["DEJ2000"][:] = ra, dec
     return stars
 
 
-def _warn_of_motion(stars):
-    """Warn of the motion since the epoch of the reference, by its size."""
+def _warn_of_motion(stars: Table) -> None:
+    """Warn of the size of proper motions that are not applied."""
     if "pmRA" not in stars.colnames:
         return
     motion = np.array([stars[name].value for name in ("pmRA", "pmDE")])
@@ -214,20 +225,20 @@ def _warn_of_motion(stars):
         return
     east, north = motion.mean(axis=1)
     msg = (
-        "the reference has proper motions, and no epoch to move its stars to was "
-        f"given: they move by {np.median(np.hypot(*motion)):.3g} mas a year in the "
-        f"median, on average by ({east:+.3g}, {north:+.3g}) mas a year along RA and "
-        "Dec; give epoch= (--epoch), the time of the image"
+        "the reference has proper motions, but they are not applied without the "
+        f"epoch of the image: their median is {np.median(np.hypot(*motion)):.3g} "
+        f"mas/yr, their mean ({east:+.3g}, {north:+.3g}) mas/yr along RA and Dec; give "
+        "epoch= (--epoch), the time of the image"
     )
     warnings.warn(msg, KS4Warning, stacklevel=3)
 
 
-def _taking_part(stars, band):
+def _usable(stars: Table, band: str | None) -> Table:
     if band is None:
         return stars
     if band not in bands_of(stars):
         msg = (
-            f"the reference has no magnitudes of band {band!r}, but of "
+            f"expected magnitudes of band {band!r} in the reference, found bands "
             f"{', '.join(bands_of(stars)) or 'none'}"
         )
         raise KS4Error(msg)
@@ -241,18 +252,20 @@ def _taking_part(stars, band):
     return stars[np.asarray(usable)]
 
 
-def _refuse_taken_names(sources, stars):
+def _refuse_existing_names(sources: Table, stars: Table) -> None:
     new = (*stars.colnames, "sep", "dra", "ddec")
     taken = [name for name in new if name in sources.colnames]
     if taken:
         msg = (
-            f"the source catalog has columns {', '.join(taken)} already, which the "
-            "match would write: remove or rename them"
+            f"the source catalog already has columns that the match adds, "
+            f"{', '.join(taken)}: remove or rename them"
         )
         raise KS4Error(msg)
 
 
-def _with_positions(ra, dec, what):
+def _with_positions(
+    ra: np.ndarray, dec: np.ndarray, what: str
+) -> tuple[np.ndarray, SkyCoord]:
     """Return the rows that have a position, and these positions."""
     if not len(ra):
         msg = f"{what} is empty"
@@ -270,9 +283,11 @@ def _with_positions(ra, dec, what):
     return rows, SkyCoord(ra[rows], dec[rows], unit="deg")
 
 
-def _no_match(places, star_places, separation, radius):
-    """Return what to say when no source has a star."""
-    centers, extents = zip(*map(_center_and_extent, (places, star_places)), strict=True)
+def _no_match(positions, star_positions, separation, radius) -> str:
+    """Return the message of a match without a pair."""
+    centers, extents = zip(
+        *map(_center_and_extent, (positions, star_positions)), strict=True
+    )
     named = [center.to_string(precision=4) for center in centers]
     distance = np.median(separation.arcsec)
     far = centers[0].separation(centers[1]).deg > sum(extents)
@@ -282,19 +297,19 @@ def _no_match(places, star_places, separation, radius):
         else "pass a larger radius if the positions are that uncertain"
     )
     return (
-        f"no source has a reference star within {radius:g} arcsec: in the median the "
-        f"nearest is {_readable(distance)} away. The sources are around {named[0]} "
-        f"deg, the reference stars around {named[1]} deg: {advice}"
+        f"no source has a reference star within {radius:g} arcsec: the median distance "
+        f"of the nearest star is {_readable(distance)}. The sources are around "
+        f"{named[0]} deg, the reference stars around {named[1]} deg: {advice}"
     )
 
 
-def _center_and_extent(places):
-    # The mean direction: RA across 0 and the poles need no care.
-    mean = places.cartesian.mean()
+def _center_and_extent(positions: SkyCoord) -> tuple[SkyCoord, float]:
+    # The mean direction, which is valid across RA 0 and at the poles.
+    mean = positions.cartesian.mean()
     center = SkyCoord(mean, representation_type="cartesian", frame="icrs")
     center = SkyCoord(center.spherical.lon, center.spherical.lat)
-    return center, center.separation(places).deg.max()
+    return center, center.separation(positions).deg.max()
 
 
-def _readable(arcsec):
+def _readable(arcsec: float) -> str:
     return f"{arcsec:.3g} arcsec" if arcsec < 3600 else f"{arcsec / 3600:.3g} deg"

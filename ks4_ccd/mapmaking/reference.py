@@ -1,11 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Reference catalogs of any origin, converted to the pipeline's own columns.
+Read reference catalogs into the columns of the KS4 pipeline.
 
-The names of columns in reference catalogs are defined here, and the colour terms
-by which the synthetic magnitudes of Gaia XP spectra become those of KS4.
+The module defines the column names of reference catalogs, and the colour terms that
+convert synthetic magnitudes of Gaia XP spectra to the KS4 system.
 """
 
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from astropy.table import Column, Table
 from astropy.time import Time
 
 from ks4_ccd.catalogs.columns import (
+    Names,
     column_in,
     magnitude_column,
     plain_column,
@@ -37,7 +39,7 @@ __all__ = [
 ]
 
 # m = XP_1 - factor (XP_2 - XP_3): `pipe/KMTNet_REF_functions.py` of the KMTNet_ToO
-# pipeline. V and I are taken as they are.
+# pipeline. V and I need no colour term.
 COLOUR_TERMS = {
     "B": ("B", 0.30, "B", "V"),
     "V": ("V", 0.0, "V", "V"),
@@ -48,6 +50,8 @@ COLOUR_TERMS = {
 _PRESETS = ("auto", "gaiaxp", "plain")
 _MAGNITUDE = re.compile("([A-Za-z][A-Za-z0-9]*)mag")
 _MOTION_UNIT = u.mas / u.yr
+# Years outside of which an epoch is a Julian date or a mistake.
+EPOCHS = (1800.0, 2200.0)
 # Positions, the first pair that a table has. VizieR gives Gaia's at the epoch of the
 # catalog, and moved to the year 2000 beside them.
 _J2000 = ("RAJ2000", "DEJ2000")
@@ -66,77 +70,95 @@ _G = ("Gmag", "phot_g_mean_mag")
 @dataclass(frozen=True)
 class ReferenceColumns:
     """
-    Which columns of a plain reference catalog hold what.
+    Names of the columns of a reference catalog.
 
-    Where a tuple of names is given, the first that the catalog has is used; of
-    ``ra`` and ``dec``, the first pair that it has.
+    Where a tuple of names is given, the first one in the catalog is used; of
+    ``ra`` and ``dec``, the first pair in the catalog.
 
     Parameters
     ----------
     ra, dec : str or tuple of str, optional
-        ICRS positions, in degrees if they have no unit. Of the default pairs
-        RA_ICRS and DE_ICRS come first, but for an ``epoch`` of 2000 RAJ2000 and
-        DEJ2000: VizieR gives those of Gaia at the epoch of the catalog, these
-        moved to the year 2000.
+        ICRS positions, in degrees if they have no unit. The first default pair
+        is RA_ICRS and DE_ICRS, but RAJ2000 and DEJ2000 for an ``epoch`` of 2000:
+        in VizieR tables of Gaia the former are at the epoch of the catalog, the
+        latter propagated to the year 2000.
     magnitudes : dict, optional
-        Columns by band, such as ``{"V": "V_AB"}``; by default all that are
-        called ``Vmag`` or alike, and ``phot_g_mean_mag`` of Gaia as G.
+        Columns by band, such as ``{"V": "V_AB"}``; by default all columns named
+        like ``Vmag``, and ``phot_g_mean_mag`` of Gaia as G.
     errors, flags : dict, optional
         Columns by band; by default ``e_Vmag``, and ``flag_V``, ``XP_Vflag`` or
-        ``GAIA_Vflag``, if they exist. A flag is 1 for a star that may be used.
+        ``GAIA_Vflag``, if they exist. The flag of a usable star is 1.
     pm_ra, pm_dec : str or tuple of str, optional
-        Proper motion, that in RA times cos(Dec), in mas/yr if without a unit.
+        Proper motions, that in RA multiplied by cos(Dec), in mas/yr if they
+        have no unit.
     epoch : str, tuple of str or float, optional
         The epoch of the positions: a column of decimal years, or one year
-        for all.
+        for all stars.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> from ks4_ccd import ReferenceColumns, read_reference
+    >>> table = Table({"alpha": [10.0], "delta": [-62.0], "V_AB": [16.2]})
+    >>> columns = ReferenceColumns(
+    ...     ra="alpha", dec="delta", magnitudes={"V": "V_AB"}
+    ... )
+    >>> print(read_reference(table, columns))
+    RAJ2000 DEJ2000 Vmag e_Vmag flag_V
+      deg     deg   mag   mag
+    ------- ------- ---- ------ ------
+       10.0   -62.0 16.2    nan      1
     """
 
-    ra: str | tuple = _USUAL_RA
-    dec: str | tuple = _USUAL_DEC
-    magnitudes: Mapping | None = None
-    errors: Mapping = field(default_factory=dict)
-    flags: Mapping = field(default_factory=dict)
-    pm_ra: str | tuple = ("pmRA", "pmra")
-    pm_dec: str | tuple = ("pmDE", "pmDEC", "pmdec")
-    epoch: str | tuple | float = ("Epoch", "ref_epoch")
+    ra: Names = _USUAL_RA
+    dec: Names = _USUAL_DEC
+    magnitudes: Mapping[str, str] | None = None
+    errors: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+    pm_ra: Names = ("pmRA", "pmra")
+    pm_dec: Names = ("pmDE", "pmDEC", "pmdec")
+    epoch: Names | float = ("Epoch", "ref_epoch")
 
 
 _GAIAXP = ReferenceColumns(ra="RA", dec="DEC")
 
 
-def read_reference(reference, columns="auto"):
+def read_reference(
+    reference: Table | str | os.PathLike,
+    columns: str | ReferenceColumns | Mapping = "auto",
+) -> Table:
     """
-    Return a reference catalog with the pipeline's own columns.
+    Read a reference catalog into the columns of the KS4 pipeline.
 
     Parameters
     ----------
     reference : `~astropy.table.Table`, str or path-like
-        The catalog, or the file that it is in. It is not changed.
+        The catalog, or its file. It is not changed.
     columns : {"auto", "gaiaxp", "plain"}, `ReferenceColumns` or dict, optional
         ``"gaiaxp"``: the synthetic photometry of Gaia XP spectra as the
         pipeline stores it (``RA``, ``DEC``, ``XP_V``, ``XP_eV``,
         ``XP_Vflag`` or ``GAIA_Vflag``...), to which the published terms of B
         and R are applied. ``"plain"``: positions in ``RA_ICRS``, ``DE_ICRS`` or
-        other usual names, magnitudes in ``Vmag`` or alike. ``"auto"``: the first
-        if all magnitudes of BVRI come from such columns, else the second. A
-        dict has the parameters of `ReferenceColumns`; magnitudes that it leaves
-        out are found as with ``"auto"``, other columns as with ``"plain"``.
+        other usual names, magnitudes in columns named like ``Vmag``. ``"auto"``:
+        the former if all magnitudes of BVRI are in such columns, else the latter.
+        A dict has the parameters of `ReferenceColumns`; magnitudes missing from
+        it are found as with ``"auto"``, other columns as with ``"plain"``.
 
     Returns
     -------
     standard : `~astropy.table.Table`
         ``RAJ2000``, ``DEJ2000`` (deg, at the epoch of the catalog); for each
         band ``Vmag``, ``e_Vmag`` (mag; NaN where unknown) and ``flag_V``
-        (1: may be used; where the catalog has no flags, every finite
-        magnitude may). Magnitudes and errors of 90 or more in absolute value
+        (1 for a usable magnitude; without flags in the catalog, that is
+        every finite one). Magnitudes and errors of 90 or more in absolute value
         (99, -99, 999...) are NaN. If there are proper motions, ``pmRA``,
-        ``pmDE`` (mas/yr), and ``Epoch`` (yr) if that is known.
+        ``pmDE`` (mas/yr), and ``Epoch`` (yr) if the catalog records it.
 
     Raises
     ------
     KS4Error
-        If the file cannot be read, or columns are missing or hold something
-        else.
+        If the file cannot be read, or columns are missing or do not contain
+        numbers in the expected units.
 
     Notes
     -----
@@ -175,12 +197,12 @@ def read_reference(reference, columns="auto"):
     return _read_plain(reference, columns)
 
 
-def bands_of(standard):
-    """Return the bands of what `read_reference` returns."""
+def bands_of(standard: Table) -> list[str]:
+    """Return the bands of a table that `read_reference` returned."""
     return [match[1] for match in map(_MAGNITUDE.fullmatch, standard.colnames) if match]
 
 
-def _columns_of(names):
+def _columns_of(names: Mapping) -> ReferenceColumns:
     known = [part.name for part in fields(ReferenceColumns)]
     unknown = set(names) - set(known)
     if unknown:
@@ -192,13 +214,13 @@ def _columns_of(names):
     return ReferenceColumns(**names)
 
 
-def _is_gaiaxp(table, columns):
-    """Return whether magnitudes are those of XP spectra, without colour terms."""
+def _is_gaiaxp(table: Table, columns: str | ReferenceColumns) -> bool:
+    """Return whether magnitudes are those of XP spectra, before colour terms."""
     named = ("magnitudes", "errors", "flags")
     if any(getattr(columns, name, None) for name in named):
         return False
-    # The pipeline's own queries leave XP_B and XP_R beside the Bmag and Rmag that
-    # they have made of them.
+    # The queries of the pipeline keep XP_B and XP_R beside the Bmag and Rmag that
+    # they compute from them.
     names = set(table.colnames)
     raw = {
         band
@@ -209,7 +231,7 @@ def _is_gaiaxp(table, columns):
     return bool(raw) and made <= raw
 
 
-def _read_gaiaxp(table, columns):
+def _read_gaiaxp(table: Table, columns: ReferenceColumns) -> Table:
     xp = {}
     for band in COLOUR_TERMS:
         if f"XP_{band}" in table.colnames:
@@ -234,7 +256,7 @@ def _read_gaiaxp(table, columns):
     return standard
 
 
-def _read_plain(table, columns):
+def _read_plain(table: Table, columns: ReferenceColumns) -> Table:
     ra, dec = _positions(table, *_position_names(table, columns))
     named = columns.magnitudes
     if named is None:
@@ -336,7 +358,7 @@ def _add_motion(standard, table, columns):
 
 
 def _epoch(table, columns):
-    """Return the epoch of each position, `None` if it is not known."""
+    """Return the epoch of each position, `None` if it is unknown."""
     epoch = columns.epoch
     if epoch == ReferenceColumns.epoch and not _has_any(table, epoch):
         return None
@@ -358,26 +380,21 @@ def _years(table, epoch):
         years = column_in(table, name, u.yr)
     wrong = years[(years < EPOCHS[0]) | (years > EPOCHS[1])]
     if len(wrong):
-        msg = f"column {name} must hold decimal years, got {wrong[0]:g}"
+        msg = f"column {name}: expected decimal years, found {wrong[0]:g}"
         raise KS4Error(msg)
     return years
 
 
-# Years outside of which an epoch is a Julian date or a mistake.
-EPOCHS = (1800.0, 2200.0)
-
-
-def decimal_year(name, epoch):
+def decimal_year(name: str, epoch: Time | float | str) -> float:
     """
     Return an epoch as a decimal year, or raise `KS4Error`.
 
     Parameters
     ----------
     name : str
-        What to call the argument.
+        The name of the argument in messages.
     epoch : `~astropy.time.Time`, float or str
-        A time; a decimal year; or what a header says, such as the value of
-        DATE-OBS.
+        A time, a decimal year, or the value of a keyword such as DATE-OBS.
 
     Returns
     -------
@@ -407,24 +424,31 @@ def _as_year(epoch):
     if isinstance(epoch, u.Quantity):
         return epoch.to_value(u.yr)
     with warnings.catch_warnings():
-        # ERFA doubts UTC before 1960 and in the years to come.
+        # ERFA warns of UTC before 1960 and in the future.
         warnings.simplefilter("ignore")
         return Time(epoch).jyear
 
 
-def moved(ra, dec, pm_ra, pm_dec, years):
+def moved(
+    ra: np.ndarray,
+    dec: np.ndarray,
+    pm_ra: np.ndarray,
+    pm_dec: np.ndarray,
+    years: float | np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """
-    Return where stars are some years later.
+    Apply proper motions to positions.
 
     Parameters
     ----------
     ra, dec : 1D `~numpy.ndarray`
         In degrees.
     pm_ra, pm_dec : 1D `~numpy.ndarray`
-        Proper motion in mas/yr, that in RA times cos(Dec). Stars without a
-        finite one stay where they are.
+        Proper motions in mas/yr, that in RA multiplied by cos(Dec). Stars
+        without a finite proper motion do not move.
     years : float or 1D `~numpy.ndarray`
-        Not finite where unknown: such stars stay, too.
+        The time since the epoch of the positions; stars with a value that is
+        not finite do not move.
 
     Returns
     -------
@@ -432,8 +456,8 @@ def moved(ra, dec, pm_ra, pm_dec, years):
 
     Notes
     -----
-    The star moves on a straight line in space; neither its parallax nor its
-    motion along the line of sight counts. Right at the poles, too.
+    The star moves on a straight line in space, without parallax and radial
+    velocity. This holds at the poles as well.
     """
     east, north = (np.radians(pm * years / 3.6e6) for pm in (pm_ra, pm_dec))
     known = np.isfinite(east) & np.isfinite(north) & ((east != 0) | (north != 0))

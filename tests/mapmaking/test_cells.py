@@ -179,7 +179,9 @@ def test_bad_options(keywords, error, culprit):
 
 def test_lengths_must_agree():
     """Every star has one value."""
-    with pytest.raises(GeometryError, match=r"values have the shape \(2,\)"):
+    with pytest.raises(
+        GeometryError, match=r"values must have the shape of x, \(1,\), got \(2,\)"
+    ):
         cell_statistics([5.0], [5.0], [30.0, 30.1], GRID)
 
 

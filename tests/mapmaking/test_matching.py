@@ -362,7 +362,7 @@ def test_epoch_without_proper_motion(stars):
     with pytest.raises(KS4Error, match="the reference has none.*'pm_ra'"):
         match_catalogs(sources_at(stars), reference_at(stars), epoch=2020)
     reference = reference_at(stars, pmRA=1.0, pmDE=1.0)
-    with pytest.raises(KS4Error, match="epoch of the reference is not known"):
+    with pytest.raises(KS4Error, match="reference does not record its epoch"):
         match_catalogs(sources_at(stars), reference, epoch=2020)
 
 
@@ -384,7 +384,7 @@ def test_inputs_are_untouched(stars):
 def test_no_match_at_all(stars):
     """The message tells how far away the nearest stars are."""
     off = stars.directional_offset_by(90 * u.deg, 7 * u.arcsec)
-    with pytest.raises(KS4Error, match="within 2 arcsec.*7 arcsec away.*larger radius"):
+    with pytest.raises(KS4Error, match="within 2 arcsec.*is 7 arcsec.*larger radius"):
         match_catalogs(sources_at(off), reference_at(stars))
 
 
@@ -401,7 +401,7 @@ def test_catalogs_of_two_fields(stars):
 
 def test_reference_without_the_band(stars):
     """The bands that the reference has are named."""
-    with pytest.raises(KS4Error, match="no magnitudes of band 'R', but of V"):
+    with pytest.raises(KS4Error, match="magnitudes of band 'R' .* found bands V"):
         match_catalogs(sources_at(stars), reference_at(stars), band="R")
     reference = reference_at(stars, flag_V=0)
     with pytest.raises(KS4Error, match="none of the 300 stars .* band V with the flag"):
@@ -411,7 +411,7 @@ def test_reference_without_the_band(stars):
 def test_taken_names(stars):
     """A catalog that is matched already is not matched over."""
     matched = match_catalogs(sources_at(stars), reference_at(stars))
-    with pytest.raises(KS4Error, match="columns RAJ2000, DEJ2000, Vmag.* already"):
+    with pytest.raises(KS4Error, match="already has columns .* RAJ2000, DEJ2000, Vmag"):
         match_catalogs(matched, reference_at(stars))
 
 
@@ -465,9 +465,7 @@ def test_motions_without_an_epoch(stars):
     pm = {"pmRA": np.full(300, 4.0), "pmDE": np.full(300, -3.0)}
     pm["pmRA"][:5] = np.nan
     reference = reference_at(stars, **pm)
-    culprit = (
-        r"move by 5 mas a year in the median, on average by \(\+4, -3\) mas .* epoch="
-    )
+    culprit = r"median is 5 mas.yr, their mean \(\+4, -3\) mas.yr .* epoch="
     with pytest.warns(KS4Warning, match=culprit):
         matched = match_catalogs(sources_at(stars), reference)
     assert_allclose(matched["sep"], 0, atol=1e-9)
@@ -498,12 +496,12 @@ def test_positions_of_vizier():
             source, gaia, radius=5, epoch=2018, reference_columns={"epoch": year}
         )
         assert_allclose(matched["dra"], 0, atol=1e-6)
-    with pytest.warns(KS4Warning, match="move by 100 mas"):
+    with pytest.warns(KS4Warning, match="median is 100 mas"):
         matched = match_catalogs(source, gaia, radius=5)
     assert_allclose(matched["dra"], -0.2, atol=1e-6)
     gaia["Epoch"] = np.nan
     for _ in range(2):
-        with pytest.raises(KS4Error, match="epoch of the reference is not known"):
+        with pytest.raises(KS4Error, match="reference does not record its epoch"):
             match_catalogs(source, gaia, epoch=2018)
         gaia = gaia[[name for name in gaia.colnames if name != "Epoch"]]
 

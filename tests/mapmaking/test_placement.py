@@ -42,7 +42,7 @@ def test_stars_of_a_cutout(simulated):
     cut["X_IMAGE"] -= 260
     cut["Y_IMAGE"] -= 210
     options = {"band": "R", "shape": (5, 4)}
-    with pytest.raises(GeometryError, match=r"shifted by \(130, 105\).*without field="):
+    with pytest.raises(GeometryError, match=r"shifted by \(130, 105\).*Omit field="):
         build_zeropoint_map(cut, (190, 240), field="0403", **options)
     build_zeropoint_map(cut, (190, 240), **options)
 
