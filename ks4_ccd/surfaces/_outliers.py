@@ -112,7 +112,11 @@ def star_sigma(
         # found last, for with its own value low ones would count too much.
         expected = np.full(n_bins, np.median(variance))
         for _ in range(_ROUNDS):
-            found, _ = nnls(columns / expected[:, None], variance / expected)
+            weighted = columns / expected[:, None]
+            # Columns of very different sizes make nnls of scipy 1.14 fail.
+            size = np.maximum(np.linalg.norm(weighted, axis=0), np.finfo(float).tiny)
+            found, _ = nnls(weighted / size, variance / expected)
+            found /= size
             expected = np.maximum(columns @ found, least)
         factor, floor = found
     return np.sqrt(np.maximum(factor * errors**2 + floor, least))
