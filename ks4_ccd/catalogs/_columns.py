@@ -1,18 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""New and replaced columns of a calibrated catalog, in a table of the same kind."""
+"""Add and replace columns of a catalog, in a table of the same class."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-from astropy.table import Column, MaskedColumn
+from astropy.table import Column, MaskedColumn, Table
 
 __all__ = ["NewColumn", "ResultTable"]
 
 
 class NewColumn(NamedTuple):
     """
-    A column to be.
+    A column to add.
 
     Attributes
     ----------
@@ -45,13 +46,13 @@ class ResultTable:
         The copy.
     """
 
-    def __init__(self, table):
-        # As its copy() does it, which forgets that all columns are masked ones.
+    def __init__(self, table: Table) -> None:
+        # As its copy() does, but that loses that all columns are masked ones.
         self.table = table.__class__(table, copy=True, masked=table.masked or None)
 
-    def put(self, new, place=None):
+    def put(self, new: NewColumn, place: tuple[str, int | None] | None = None) -> None:
         """
-        Put a column where one of its name is, or another, or at the end.
+        Put a column in place of the one of its name, before another, or at the end.
 
         Parameters
         ----------
@@ -70,30 +71,30 @@ class ResultTable:
             index = None if place is None else names.index(place[0])
             self.table.add_column(column, index=index, copy=False)
 
-    def replace_values(self, name, values):
-        """Give a column other values, or put another mixin in its place."""
+    def replace_values(self, name: str, values: np.ndarray) -> None:
+        """Replace the values of a column, or the column by another mixin."""
         with self._without_indices([name]):
             if isinstance(values, np.ndarray):
                 values = values.astype(self.table[name].dtype, copy=False)
                 column = self.table[name].copy()
-                # A view: the mask, if there is one, stays as it is.
+                # A view: a mask stays unchanged.
                 getattr(column, "unmasked", column).view(np.ndarray)[...] = values
             else:
                 column = values
                 column.info = self.table[name].info
             self.table.replace_column(name, column, copy=False)
 
-    def drop_used(self, places):
+    def drop_used(self, places: Mapping[str, tuple[str, int | None]]) -> None:
         """
-        Take out the columns all of whose elements are in new columns now.
+        Remove the columns all of whose elements are in new columns.
 
         Parameters
         ----------
         places : dict
-            Of new columns, by their names, the column and element that each
-            was made from.
+            The column and element that each new column was made from, by the
+            name of the new column.
         """
-        used = {}
+        used: dict[str, set[int | None]] = {}
         for new_name, (name, element) in places.items():
             if name != new_name:
                 used.setdefault(name, set()).add(element)
@@ -107,8 +108,8 @@ class ResultTable:
                     self.table.remove_column(name)
 
     @contextmanager
-    def _without_indices(self, names):
-        """Let go of indices that stand in the way, and make them again."""
+    def _without_indices(self, names: Sequence[str]) -> Iterator[None]:
+        """Remove the indices of columns, and restore them afterwards."""
         indices = [
             ([column.info.name for column in index.columns], index.data.unique)
             for index in self.table.indices
@@ -125,8 +126,8 @@ class ResultTable:
             self.table.primary_key = primary_key
 
 
-def _as_column(new, old):
-    """Return a `NewColumn` as a column, masked where it has to be or ``old`` was."""
+def _as_column(new: NewColumn, old: Column | None) -> Column:
+    """Return a column, a masked one if ``old`` is or values are masked."""
     options = {
         "name": new.name,
         "unit": new.unit,

@@ -1,14 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The magnitudes of a catalog in one aperture, calibrated."""
+"""Calibrate the magnitudes of a catalog in one aperture."""
 
 import math
 import warnings
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from astropy import units as u
 
 from ks4_ccd.catalogs._columns import NewColumn
+from ks4_ccd.catalogs._values import AtSources
 from ks4_ccd.catalogs.columns import counts_column
+from ks4_ccd.catalogs.sources import Place, Sources
 from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     KS4Warning,
@@ -28,22 +31,24 @@ _SAMPLE = 10_000
 
 class Magnitudes:
     """
-    The calibrated magnitudes in an aperture, with errors.
+    The calibrated magnitudes in an aperture, with uncertainties.
 
     Parameters
     ----------
     sources : `~ks4_ccd.catalogs.sources.Sources`
     aperture : str
     at : `~ks4_ccd.catalogs._values.AtSources`
-        What the aperture's map says at the sources.
+        The aperture's map, sampled at the sources.
     unusable : 1D `~numpy.ndarray` of bool
         Sources that are not calibrated, because they have no position.
     masked : 1D `~numpy.ndarray` of bool
         Sources whose result is masked, those among them.
-    error_kind : {"scatter", "median"} or `None`
-        What the error of the map is; `None` leaves it out.
+    error_kind : {"scatter", "median"}
+        The kind of uncertainty that the map was sampled for.
+    propagated : bool
+        Whether it is included in the uncertainties of magnitudes.
     unit : `~astropy.units.UnitBase`, optional
-        The unit of images that the map holds for.
+        The unit of the images that the map applies to.
 
     Attributes
     ----------
@@ -52,11 +57,22 @@ class Magnitudes:
         Which sources have no magnitude in the catalog.
     """
 
-    def __init__(self, sources, aperture, at, unusable, masked, error_kind, unit=u.adu):
+    def __init__(
+        self,
+        sources: Sources,
+        aperture: str,
+        at: AtSources,
+        unusable: np.ndarray,
+        masked: np.ndarray,
+        error_kind: str,
+        propagated: bool,
+        unit: u.UnitBase = u.adu,
+    ) -> None:
         self.aperture = aperture
         self._sources = sources
         self._at = at
         self._error_kind = error_kind
+        self._zp_error = at.error if propagated else None
         self._unit = unit
         self._place = sources.place_of(aperture)
         self._error_place = sources.place_of_error(aperture)
@@ -65,54 +81,53 @@ class Magnitudes:
         self.missing = ~np.isfinite(magnitude)
         self._masked = masked
         self._unusable = unusable
-        # What has no value is not left under the mask for somebody to find.
+        # Values without a calibration are not kept under the mask.
         magnitude[self.missing | unusable] = np.nan
         magnitude += at.value
         self._magnitude = magnitude
-        self._error = None
+        self._error: np.ndarray | None = None
         if self._error_place is not None:
             self._error = sources.magnitude_errors(aperture, unit)
             self._error[np.isnan(magnitude)] = np.nan
-            if error_kind is not None:
-                np.hypot(self._error, at.error, out=self._error)
+            if self._zp_error is not None:
+                np.hypot(self._error, self._zp_error, out=self._error)
 
-    def medians(self, every=1):
+    def medians(self, every: int = 1) -> tuple[float, float]:
         """Return the median calibrated magnitude, and zero point, of some sources."""
         magnitude, zeropoint = self._magnitude[::every], self._at.value[::every]
         used = np.isfinite(magnitude) & ~self._masked[::every]
         if not used.any():
             return np.nan, np.nan
-        return np.median(magnitude[used]), np.median(zeropoint[used])
+        return float(np.median(magnitude[used])), float(np.median(zeropoint[used]))
 
-    def columns(self):
-        """Yield the columns of magnitude and error, and what they are made from."""
+    def columns(self) -> Iterator[tuple[NewColumn, Place | None]]:
+        """Yield the columns of magnitude and uncertainty, and their sources."""
         name = self.aperture
-        places = self._place, self._error_place
+        places: tuple[Place | None, Place | None] = self._place, self._error_place
         if self._sources.columns.fluxes:
             places = None, None
         what = f"AB magnitude, aperture {name}"
         yield self._column(f"MAG_{name}", self._magnitude, "mag", what), places[0]
         if self._error is not None:
-            how = "including" if self._error_kind else "without"
+            how = "without" if self._zp_error is None else "including"
             what = f"error of MAG_{name}, {how} that of the zero point"
             yield self._column(f"MAGERR_{name}", self._error, "mag", what), places[1]
 
-    def zeropoint_columns(self):
-        """Yield the columns of the zero point, its error and its stars."""
+    def zeropoint_columns(self) -> Iterator[NewColumn]:
+        """Yield the columns of the zero point, its uncertainty and its stars."""
         name, at, mask = self.aperture, self._at, self._masked
         what = f"AB zero point of MAG_{name}"
         yield NewColumn(f"ZP_{name}", at.value, "mag", what, mask)
         if at.error is not None:
-            kind = self._error_kind or "scatter"
-            what = f"error of ZP_{name}: {ERROR_KINDS[kind].description}"
+            what = f"error of ZP_{name}: {ERROR_KINDS[self._error_kind].description}"
             yield NewColumn(f"ZPERR_{name}", at.error, "mag", what, mask)
         if at.count is not None:
             count = np.where(self._unusable, 0, at.count)
             what = f"stars of the source's cell behind ZP_{name}"
             yield NewColumn(f"NUMPHOTO_{name}", count, None, what)
 
-    def flux_columns(self):
-        """Yield the columns of the flux and its error, from counts if there are."""
+    def flux_columns(self) -> Iterator[NewColumn]:
+        """Yield the columns of the flux and its uncertainty, from counts if given."""
         if self._sources.columns.fluxes:
             flux, error = self._from_counts()
         else:
@@ -126,28 +141,32 @@ class Magnitudes:
             what = f"error of FLUX_{name}"
             yield self._column(f"FLUXERR_{name}", error, "nJy", what)
 
-    def _from_counts(self):
+    def _from_counts(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Return fluxes, which negative counts have as well, and their errors."""
         table, at = self._sources.table, self._at
         factor = 10 ** (-0.4 * (at.value - _NANOJANSKY))
         factor[self._unusable] = np.nan
-        flux = counts_column(table, *self._place, self._unit) * factor
+        name, element = self._place
+        flux = counts_column(table, name, element, self._unit) * factor
         if self._error_place is None:
             return flux, None
-        error = counts_column(table, *self._error_place, self._unit) * factor
-        if self._error_kind is not None:
-            np.hypot(error, _LN_FACTOR * flux * at.error, out=error)
+        name, element = self._error_place
+        error = counts_column(table, name, element, self._unit) * factor
+        if self._zp_error is not None:
+            np.hypot(error, _LN_FACTOR * flux * self._zp_error, out=error)
         return flux, error
 
-    def _column(self, name, values, unit, description):
-        """Return a column, masked where it has no value or must not have one."""
+    def _column(
+        self, name: str, values: np.ndarray, unit: str, description: str
+    ) -> NewColumn:
+        """Return a column, masked where a source is not calibrated."""
         with np.errstate(over="ignore"):
             values = values.astype(self._dtype)
         mask = self._masked | ~np.isfinite(values)
         return NewColumn(name, values, unit, description, mask)
 
 
-def warn_missing(magnitudes):
+def warn_missing(magnitudes: Iterable[Magnitudes]) -> None:
     """Warn of apertures in which no source has a magnitude."""
     empty = [m.aperture for m in magnitudes if m.missing.size and m.missing.all()]
     if empty:
@@ -158,7 +177,7 @@ def warn_missing(magnitudes):
         warnings.warn(msg, KS4Warning, stacklevel=3)
 
 
-def refuse_impossible(magnitudes, sources):
+def refuse_impossible(magnitudes: Iterable[Magnitudes], sources: Sources) -> None:
     """
     Refuse magnitudes that no catalog has.
 

@@ -1,12 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Which maps calibrate a catalog: found in a library, or given, and compared."""
+"""Find the maps that calibrate a catalog, and compare them with it."""
 
+import os
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ks4_ccd.astrometry.placement import check_belongs
+from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import (
     KS4Error,
     KS4Warning,
@@ -17,11 +19,15 @@ from ks4_ccd.ks4.header import band_of, field_in, frame_shape, says
 from ks4_ccd.ks4.names import APERTURES
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import MisalignmentMap
 from ks4_ccd.maps.offset import OffsetMap, require_offsets
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry.options import require_zeropoints
 
 __all__ = ["CatalogMaps", "find_maps"]
+
+_Map = TypeVar("_Map", bound=CalibrationMap)
 
 _IGNORE = "ignore"
 _KINDS = {MisalignmentMap: "misalignment", OffsetMap: "offsets"}
@@ -39,35 +45,45 @@ class CatalogMaps(NamedTuple):
     offsets : `~ks4_ccd.OffsetMap` or `None`
     """
 
-    zeropoints: dict
+    zeropoints: dict[str, ZeroPointMap]
     misalignment: MisalignmentMap | None = None
     offsets: OffsetMap | None = None
 
     @property
-    def key(self):
+    def key(self) -> MapKey | None:
         """The key of a zero-point map, `None` if none has one."""
         return next((m.key for m in self.zeropoints.values() if m.key), None)
 
 
 class _Wanted(NamedTuple):
-    """What the maps of a library are looked up by."""
+    """The names by which maps are looked up in a library."""
 
-    field: str
+    field: str | int
     band: str
     mode: str
-    image_shape: tuple | None
+    image_shape: tuple[int, int] | None
 
-    def find(self, load, *more):
+    def find(self, load: Callable[..., _Map], *more: str) -> _Map | None:
         """Return the map that a method of a library loads, `None` without one."""
+        names = self.field, self.band, self.mode, *more
         try:
-            return load(*self[:3], *more, image_shape=self.image_shape)
+            return load(*names, image_shape=self.image_shape)
         except MapNotFoundError:
             return None
 
 
 def find_maps(
-    given, sources, *, field, band, mode, misalignment, offsets, smooth, use_offsets
-):
+    given: object,
+    sources: Sources,
+    *,
+    field: str | int | None,
+    band: str | None,
+    mode: str,
+    misalignment: MisalignmentMap | None,
+    offsets: OffsetMap | MapLibrary | str | os.PathLike | None,
+    smooth: float | None,
+    use_offsets: bool,
+) -> CatalogMaps:
     """
     Return the maps that calibrate a catalog.
 
@@ -121,8 +137,8 @@ def find_maps(
     return found
 
 
-def _are_maps(given):
-    """Return whether these are maps, not what names a library."""
+def _are_maps(given: object) -> bool:
+    """Return whether these are maps, not a library or paths."""
     if isinstance(given, Mapping | CalibrationMap):
         return True
     # A path among maps is an error that the sorting reports.
@@ -131,37 +147,40 @@ def _are_maps(given):
     )
 
 
-def _sorted_out(maps, apertures):
-    """Return maps by what they are for."""
+def _sorted_out(maps: Any, apertures: Sequence[str]) -> CatalogMaps:
+    """Return maps by aperture and kind."""
     if isinstance(maps, Mapping):
-        zeropoints = {name: require_zeropoints(zpmap) for name, zpmap in maps.items()}
-        return CatalogMaps(_of_the_catalog(zeropoints, apertures))
-    by_name = {}
+        given = {name: require_zeropoints(zpmap) for name, zpmap in maps.items()}
+        return CatalogMaps(_of_the_catalog(given, apertures))
+    zeropoints: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     for map_ in [maps] if isinstance(maps, CalibrationMap) else maps:
         name = _KINDS.get(type(map_))
+        chosen = zeropoints if name is None else others
         if name is None:
             name = _aperture_of(require_zeropoints(map_), apertures)
-        if name in by_name:
-            msg = f"two maps are given for {name}: one is enough"
+        if name in chosen:
+            msg = f"expected one map for {name}, found two"
             raise KS4Error(msg)
-        by_name[name] = map_
-    others = {name: by_name.pop(name, None) for name in _KINDS.values()}
-    return CatalogMaps(_of_the_catalog(by_name, apertures), **others)
+        chosen[name] = map_
+    return CatalogMaps(_of_the_catalog(zeropoints, apertures), **others)
 
 
-def _aperture_of(zpmap, apertures):
-    if zpmap.key is not None:
+def _aperture_of(zpmap: ZeroPointMap, apertures: Sequence[str]) -> str:
+    if zpmap.key is not None and zpmap.key.aperture is not None:
         return zpmap.key.aperture
     if len(apertures) == 1:
         return apertures[0]
     msg = (
-        f"{zpmap!r} has no key that tells its aperture: give a dict, such as "
+        f"{zpmap!r} has no key with its aperture: give a dict, such as "
         f"{{{(apertures or APERTURES)[-1]!r}: zpmap}}"
     )
     raise KS4Error(msg)
 
 
-def _of_the_catalog(zeropoints, apertures):
+def _of_the_catalog(
+    zeropoints: Mapping[str, ZeroPointMap], apertures: Sequence[str]
+) -> dict[str, ZeroPointMap]:
     """Return the maps of apertures that the catalog has, in its order."""
     chosen = {a: zeropoints[a] for a in apertures if a in zeropoints}
     if not chosen:
@@ -174,7 +193,9 @@ def _of_the_catalog(zeropoints, apertures):
     return chosen
 
 
-def _wanted(meta, field, band, mode):
+def _wanted(
+    meta: Mapping, field: str | int | None, band: str | None, mode: str
+) -> _Wanted:
     missing = {}
     if field is None and not says(meta, "FIELD1", "FIELD2"):
         missing["field="] = "FIELD1"
@@ -183,7 +204,7 @@ def _wanted(meta, field, band, mode):
     if missing:
         options, keywords = " and ".join(missing), " and ".join(missing.values())
         msg = (
-            f"the catalog does not say which maps it needs: give {options}, or set "
+            f"the catalog does not specify which maps it needs: give {options}, or set "
             f"{keywords} in its meta"
         )
         raise MapMismatchError(msg)
@@ -195,15 +216,15 @@ def _wanted(meta, field, band, mode):
     )
 
 
-def _from_library(given, sources, wanted):
+def _from_library(given: Any, sources: Sources, wanted: _Wanted) -> CatalogMaps:
     is_open = isinstance(given, MapLibrary)
     with nullcontext(given) if is_open else MapLibrary(given) as library:
         named = [a for a in sources.apertures if a in APERTURES]
-        zeropoints = {a: wanted.find(library.zeropoint, a) for a in named}
-        zeropoints = {a: zpmap for a, zpmap in zeropoints.items() if zpmap}
+        found = {a: wanted.find(library.zeropoint, a) for a in named}
+        zeropoints = {a: zpmap for a, zpmap in found.items() if zpmap is not None}
         if not zeropoints and named:
-            # Its message tells what there is.
-            library.zeropoint(*wanted[:3], named[0])
+            # The message lists the maps that exist.
+            library.zeropoint(wanted.field, wanted.band, wanted.mode, named[0])
         return CatalogMaps(
             _of_the_catalog(zeropoints, sources.apertures),
             wanted.find(library.misalignment),
@@ -211,29 +232,31 @@ def _from_library(given, sources, wanted):
         )
 
 
-def _find_offsets(offsets, wanted):
+def _find_offsets(offsets: Any, wanted: Callable[[], _Wanted]) -> OffsetMap:
     if isinstance(offsets, CalibrationMap):
         return require_offsets(offsets)
     is_open = isinstance(offsets, MapLibrary)
     with nullcontext(offsets) if is_open else MapLibrary(offsets) as library:
-        *words, image_shape = wanted()
-        return library.offset(*words, image_shape=image_shape)
+        field, band, mode, image_shape = wanted()
+        return library.offset(field, band, mode, image_shape=image_shape)
 
 
-def _require_misalignment(map_):
+def _require_misalignment(map_: object) -> MisalignmentMap:
     if not isinstance(map_, MisalignmentMap):
         msg = f"misalignment must be a MisalignmentMap, got {type(map_).__name__}"
         raise KS4Error(msg)
     return map_
 
 
-def _refuse_contradictions(found, meta, field, band):
-    said = {"FIELD1": field, "FILTER": band}
+def _refuse_contradictions(
+    found: CatalogMaps, meta: Mapping, field: str | int | None, band: str | None
+) -> None:
+    given = {"FIELD1": field, "FILTER": band}
     others = [map_ for map_ in (found.misalignment, found.offsets) if map_]
     first = next(iter(found.zeropoints.values()))
     frame = first.grid.image_shape, first.grid.origin
     for map_ in [*found.zeropoints.values(), *others]:
-        for header in (meta, said):
+        for header in (meta, given):
             check_belongs(header, map_.key)
         if (map_.grid.image_shape, map_.grid.origin) != frame:
             msg = (
@@ -252,11 +275,11 @@ def _refuse_contradictions(found, meta, field, band):
                 raise MapMismatchError(msg)
 
 
-def _warn_without_map(apertures, zeropoints):
+def _warn_without_map(apertures: Sequence[str], zeropoints: Collection[str]) -> None:
     without = [aperture for aperture in apertures if aperture not in zeropoints]
     if without:
         msg = (
-            f"there is no map for the apertures {', '.join(without)} of the catalog: "
-            "their magnitudes are left as they are"
+            f"no map exists for the apertures {', '.join(without)} of the catalog: "
+            "their magnitudes are left unchanged"
         )
         warnings.warn(msg, KS4Warning, stacklevel=4)

@@ -1,11 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Positions of the sources of a catalog: on the map, and on the sky."""
+"""Place the sources of a catalog on the map, and correct their sky positions."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.nddata import Cutout2D
 
 from ks4_ccd.astrometry.placement import (
     check_inside,
@@ -17,15 +19,25 @@ from ks4_ccd.astrometry.placement import (
 )
 from ks4_ccd.catalogs.columns import column_in, unit_of
 from ks4_ccd.catalogs.placement import PixelsAndSky
+from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import GeometryError, KS4Warning
 from ks4_ccd.ks4.frame import StackFrame
 from ks4_ccd.ks4.header import frame_shape
 from ks4_ccd.ks4.tangent import unproject
+from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.offset import OffsetMap
 
 __all__ = ["corrected_columns", "has_sky", "is_off_image", "positions_on_map"]
 
 
-def positions_on_map(sources, grid, origin, field, *, is_keyed):
+def positions_on_map(
+    sources: Sources,
+    grid: MapGrid,
+    origin: tuple[float, float] | Cutout2D | None,
+    field: str | int | None,
+    *,
+    is_keyed: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Return where sources are on the grid of a map.
 
@@ -76,7 +88,7 @@ def positions_on_map(sources, grid, origin, field, *, is_keyed):
     frame = StackFrame.of(field, grid)
     if frame is not None:
         is_given = origin is not None
-        if is_keyed and hasattr(origin, "wcs"):
+        if is_keyed and isinstance(origin, Cutout2D):
             refuse_contradiction(origin.wcs, origin.shape, frame, place, by)
         place, by = _verified(sources, x, y, frame, place, by, is_given, is_keyed)
     if place != (0, 0):
@@ -88,16 +100,26 @@ def positions_on_map(sources, grid, origin, field, *, is_keyed):
     return x, y, known
 
 
-def _verified(sources, x, y, frame, place, by, is_given, is_keyed):
+def _verified(
+    sources: Sources,
+    x: np.ndarray,
+    y: np.ndarray,
+    frame: StackFrame,
+    place: tuple[float, float],
+    by: str,
+    is_given: bool,
+    is_keyed: bool,
+) -> tuple[tuple[float, float], str]:
     """Return the placement that the sky positions confirm, or that they give."""
     positions = None
     if has_sky(sources):
         is_sized = frame_shape(sources.table.meta) is not None
-        positions = PixelsAndSky(x, y, *sources.sky(), frame, is_sized=is_sized)
+        ra, dec = sources.sky()
+        positions = PixelsAndSky(x, y, ra, dec, frame, is_sized=is_sized)
         if is_keyed:
             positions.check_field()
         elif not positions.is_in_field:
-            # FIELD1 of another survey, perhaps: nothing is known of where it is.
+            # Possibly FIELD1 of another survey, whose tiling is unknown.
             return place, by
     if not positions:
         if len(x) and not is_given:
@@ -128,14 +150,14 @@ def _verified(sources, x, y, frame, place, by, is_given, is_keyed):
     return found, "the sky positions of its sources"
 
 
-def _contradiction(positions, place, by):
+def _contradiction(positions: PixelsAndSky, place: tuple[float, float], by: str) -> str:
     msg = (
         "pixel positions and sky positions of the sources contradict each other. "
         f"Placed by {by}, {positions.described(place)}. "
     )
     rows, columns = positions.frame.grid.image_shape
     other, shift = positions.other_stack, positions.shift
-    if other is not None:
+    if other is not None and shift is not None:
         return msg + (
             f"The catalog may be of a whole stack of {other[1]} x {other[0]} pixels, "
             f"the map covers {columns} x {rows}: give the library image_shape={other} "
@@ -156,22 +178,29 @@ def _contradiction(positions, place, by):
     )
 
 
-def _warn(message):
+def _warn(message: str) -> None:
     # The call of calibrate_catalog.
     warnings.warn(message, KS4Warning, stacklevel=5)
 
 
-def _shown(place):
+def _shown(place: tuple[float, float]) -> str:
     return f"({place[0]:g}, {place[1]:g})"
 
 
-def is_off_image(x, y, grid):
+def is_off_image(x: np.ndarray, y: np.ndarray, grid: MapGrid) -> np.ndarray:
     """Return which positions are beyond the outermost pixels of the map's image."""
     # Cells begin half a pixel before the image: at X_IMAGE = 0, not 0.5.
-    return ~grid.contains(x - 0.5, y - 0.5)
+    return np.logical_not(grid.contains(x - 0.5, y - 0.5))
 
 
-def corrected_columns(sources, offsets, x, y, known, method):
+def corrected_columns(
+    sources: Sources,
+    offsets: OffsetMap,
+    x: np.ndarray,
+    y: np.ndarray,
+    known: np.ndarray,
+    method: str,
+) -> dict[str, np.ndarray | SkyCoord]:
     """
     Return the columns of the sky coordinates, corrected.
 
@@ -210,7 +239,7 @@ def corrected_columns(sources, offsets, x, y, known, method):
         if name in names and isinstance(table[name], SkyCoord)
     ]
     if not pairs and not frames:
-        # Its message names what was expected.
+        # The message names the columns that were expected.
         sources.column("ra" if sources.columns.ra else "sky")
     dra, ddec = (
         np.where(known, np.radians(offset / 3600), 0)
@@ -230,11 +259,11 @@ def corrected_columns(sources, offsets, x, y, known, method):
     return columns
 
 
-def _names(names):
+def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())
 
 
-def has_sky(sources):
+def has_sky(sources: Sources) -> bool:
     """Return whether a catalog has sky coordinates."""
     # photutils writes a column of None if the image had no WCS.
     coordinates = sources.has("sky") and sources.table[sources.column("sky")]

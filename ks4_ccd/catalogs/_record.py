@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The record of a calibration in the meta of a catalog."""
+"""Record a calibration in the meta of a catalog, and refuse a second one."""
 
+from collections.abc import Iterable, Mapping, MutableMapping
 from importlib.metadata import version
 
 from astropy import units as u
@@ -10,6 +11,7 @@ from ks4_ccd.astrometry.offset_record import (
     record_sources,
 )
 from ks4_ccd.catalogs.columns import unit_of
+from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import AlreadyCalibratedError
 from ks4_ccd.files.magnitudes import (
     CONTAINED,
@@ -20,6 +22,8 @@ from ks4_ccd.files.magnitudes import (
 from ks4_ccd.ks4.calibrated import calibration_in, next_time
 from ks4_ccd.ks4.record import doi_of
 from ks4_ccd.maps.identity import checksum_of
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = ["refuse_second", "refuse_second_correction", "write"]
 
@@ -28,9 +32,9 @@ _MAP, _TIMES = "KS4ZPMAP", "KS4ZPNUM"
 _OFFSET_MAP = "KS4OFMAP"
 
 
-def refuse_second(sources, recalibrate):
+def refuse_second(sources: Sources, recalibrate: bool) -> None:
     """
-    Raise if a catalog has been calibrated, unless its image is meant.
+    Refuse a catalog that has been calibrated.
 
     Parameters
     ----------
@@ -78,7 +82,7 @@ def refuse_second(sources, recalibrate):
     raise AlreadyCalibratedError(msg)
 
 
-def _is_physical(unit):
+def _is_physical(unit: object) -> bool:
     """Return whether a unit is that of a physical flux, or of its magnitude."""
     if isinstance(unit, u.MagUnit):
         unit = unit.physical_unit
@@ -87,11 +91,11 @@ def _is_physical(unit):
     try:
         return bool({u.kg, u.mgy} & set(unit.decompose().bases))
     except ValueError:
-        # A unit that astropy does not know.
+        # Not a valid astropy unit.
         return False
 
 
-def refuse_second_correction(meta):
+def refuse_second_correction(meta: Mapping) -> None:
     """Raise `AlreadyCalibratedError` if positions were corrected."""
     if is_corrected(meta):
         msg = (
@@ -101,7 +105,14 @@ def refuse_second_correction(meta):
         raise AlreadyCalibratedError(msg)
 
 
-def write(meta, maps, method, error_kind, offsets, contained):
+def write(
+    meta: MutableMapping,
+    maps: Iterable[ZeroPointMap],
+    method: str,
+    error_kind: str | None,
+    offsets: OffsetMap | None,
+    contained: float | None,
+) -> None:
     """
     Record in the meta of a table, in place, that it was calibrated.
 
@@ -111,7 +122,7 @@ def write(meta, maps, method, error_kind, offsets, contained):
     maps : iterable of `~ks4_ccd.ZeroPointMap`
     method : str
     error_kind : str or `None`
-        Which errors of the maps went into those of the magnitudes.
+        The uncertainty of the maps that was propagated into the magnitudes.
     offsets : `~ks4_ccd.OffsetMap` or `None`
         The map that positions were corrected by.
     contained : float or `None`
@@ -122,7 +133,7 @@ def write(meta, maps, method, error_kind, offsets, contained):
     meta[_MAP] = ", ".join(zpmap.name for zpmap in maps)
     meta["KS4ZPSUM"] = ", ".join(checksum_of(zpmap) for zpmap in maps)
     meta.pop("KS4ZPDOI", None)
-    dois = {doi_of(zpmap) for zpmap in maps} - {None}
+    dois = {doi for doi in map(doi_of, maps) if doi}
     if dois:
         meta["KS4ZPDOI"] = ", ".join(dois)
     meta["KS4ZPMTH"] = method
@@ -131,7 +142,7 @@ def write(meta, maps, method, error_kind, offsets, contained):
     meta["KS4ZPVER"] = version("ks4_ccd")
     if contained is not None:
         meta[CONTAINED] = contained
-        # They describe the magnitudes as they were.
+        # They describe the magnitudes before the calibration.
         for keyword in (MATCHED, SEXTRACTOR):
             meta.pop(keyword, None)
     if offsets is not None:

@@ -1,26 +1,28 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-What maps say at the positions of many sources.
+Sample maps at the positions of many sources.
 
 Maps on one grid share a stencil: where a source lies between the cells is
-found once, and a gather takes the values and errors of all maps of a cell,
+computed once, and a gather takes the values and errors of all maps of a cell,
 which lie next to each other, in one go.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.ks4.recipe import METHOD
-from ks4_ccd.maps.grid import corners
+from ks4_ccd.maps.base import ValueMap
+from ks4_ccd.maps.grid import MapGrid, Stencil, corners
 from ks4_ccd.maps.key import EMPTY_MARKS
 from ks4_ccd.maps.node_errors import NodeErrors
 
 __all__ = ["EMPTY", "UNREACHABLE", "AtSources", "sample"]
 
-# Bits: what is the matter with the cell of a source.
+# Bits: quality flags of the cell of a source.
 EMPTY, UNREACHABLE = 1, 2
 
 # Rows whose arrays stay in the cache of a core.
@@ -32,14 +34,14 @@ _LINEAR = 4
 
 class AtSources(NamedTuple):
     """
-    What a map says at sources.
+    Values of a map sampled at sources.
 
     Attributes
     ----------
     value : 1D `~numpy.ndarray`
         In the unit of the map.
     error : 1D `~numpy.ndarray` or `None`
-        The same, `None` if the map does not know it.
+        Its uncertainty, `None` if the map has none.
     count : 1D `~numpy.ndarray` or `None`
         The number of stars in the cell that a source is in.
     flag : 1D `~numpy.ndarray` of int
@@ -49,13 +51,21 @@ class AtSources(NamedTuple):
 
     value: np.ndarray
     error: np.ndarray | None
-    count: np.ndarray | None
+    count: np.ndarray | None  # type: ignore[assignment]  # hides tuple.count
     flag: np.ndarray
 
 
-def sample(maps, x, y, *, method, error_kind, errors_needed):
+def sample(
+    maps: Mapping[str, ValueMap],
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    method: str,
+    error_kind: str,
+    errors_needed: bool,
+) -> dict[str, AtSources]:
     """
-    Return what maps say at positions.
+    Sample maps at positions.
 
     Parameters
     ----------
@@ -64,15 +74,15 @@ def sample(maps, x, y, *, method, error_kind, errors_needed):
     x, y : 1D `~numpy.ndarray`
         0-based pixel coordinates, finite.
     method : {"bilinear", "nearest", "dr1"}
-        ``"dr1"`` takes the arrays at the cell of a source as they are.
+        ``"dr1"`` takes the arrays at the cell of a source unchanged.
     error_kind : {"scatter", "median"}
-        Which error: see `~ks4_ccd.ZeroPointMap.error_at`.
+        The kind of uncertainty: see `~ks4_ccd.ZeroPointMap.error_at`.
     errors_needed : bool
-        Whether it is an error that a map has no errors.
+        Whether a map without uncertainties is an error.
 
     Returns
     -------
-    found : dict
+    sampled : dict
         An `AtSources` by each name.
     """
     names_on = defaultdict(list)
@@ -97,12 +107,18 @@ def sample(maps, x, y, *, method, error_kind, errors_needed):
             cells.add_own((name, "flag"), flag)
         arrays = cells.at(x, y)
         for name in names:
-            parts = {part: arrays.get((name, part)) for part in AtSources._fields}
-            found[name] = AtSources(**parts)
+            found[name] = AtSources(
+                value=arrays[name, "value"],
+                error=arrays.get((name, "error")),
+                count=arrays.get((name, "count")),
+                flag=arrays[name, "flag"],
+            )
     return {name: found[name] for name in maps}
 
 
-def _node_errors(map_, method, error_kind, needed):
+def _node_errors(
+    map_: ValueMap, method: str, error_kind: str, needed: bool
+) -> NodeErrors | None:
     if method == METHOD and error_kind == "scatter" and map_.error is not None:
         return NodeErrors(map_.error)
     try:
@@ -113,30 +129,36 @@ def _node_errors(map_, method, error_kind, needed):
         return None
 
 
+# A map, and an array of it.
+_Name = tuple[str, str]
+
+
 class _Cells:
     """The arrays of several maps on one grid, cell by cell."""
 
-    def __init__(self, grid, method):
+    def __init__(self, grid: MapGrid, method: str) -> None:
         self._grid = grid
         self._method = method
-        self._linear, self._quadratic, self._own = {}, {}, {}
+        self._linear: dict[_Name, np.ndarray] = {}
+        self._quadratic: dict[_Name, NodeErrors] = {}
+        self._own: dict[_Name, np.ndarray] = {}
 
-    def add(self, name, nodes):
+    def add(self, name: _Name, nodes: np.ndarray) -> None:
         """Add an array to interpolate."""
         self._linear[name] = nodes
 
-    def add_errors(self, name, errors):
+    def add_errors(self, name: _Name, errors: NodeErrors) -> None:
         """Add uncertainties to interpolate."""
         if errors.is_linear or self._method == "nearest":
             self._linear[name] = errors.at_centers()
         else:
             self._quadratic[name] = errors
 
-    def add_own(self, name, nodes):
-        """Add an array of which the cell counts that a position is in."""
+    def add_own(self, name: _Name, nodes: np.ndarray) -> None:
+        """Add an array to be taken at the cell that a position is in."""
         self._own[name] = nodes.astype(_count_dtype(nodes))
 
-    def at(self, x, y):
+    def at(self, x: np.ndarray, y: np.ndarray) -> dict[_Name, np.ndarray]:
         """Return the arrays at positions, by their names."""
         arrays = {name: np.empty(x.size) for name in (*self._linear, *self._quadratic)}
         for name, nodes in self._own.items():
@@ -162,7 +184,9 @@ class _Cells:
                 np.take(nodes, cell, out=arrays[name][rows], mode="clip")
         return arrays
 
-    def _stencils(self, x, y):
+    def _stencils(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, list[Stencil]]:
         """Return the cell of each position, and the stencils along x and y."""
         own, stencils = (
             [self._grid.stencil(axis, p, method) for axis, p in enumerate((x, y))]
@@ -172,17 +196,17 @@ class _Cells:
         return i * self._grid.shape[1] + j, stencils
 
 
-def _count_dtype(nodes):
+def _count_dtype(nodes: np.ndarray) -> type[np.number]:
     """Return the dtype for numbers of stars: those of smoothed maps are not whole."""
     return np.int32 if np.array_equal(nodes, np.rint(nodes)) else np.float32
 
 
-def _side_by_side(nodes):
+def _side_by_side(nodes: Iterable[np.ndarray]) -> np.ndarray:
     """Return arrays of cells as one with a row per cell."""
     return np.stack([array.ravel() for array in nodes], axis=1)
 
 
-def _terms_side_by_side(errors):
+def _terms_side_by_side(errors: Iterable[NodeErrors]) -> list[tuple]:
     """Return the terms of the variances of several maps, see `NodeErrors.terms`."""
     terms = zip(*(one.terms() for one in errors), strict=True)
     return [
@@ -190,27 +214,38 @@ def _terms_side_by_side(errors):
     ]
 
 
-def _split(columns, names, arrays, rows):
+def _split(
+    columns: np.ndarray,
+    names: Iterable[_Name],
+    arrays: dict[_Name, np.ndarray],
+    rows: slice,
+) -> None:
     for k, name in enumerate(names):
         arrays[name][rows] = columns[:, k]
 
 
-def _weighted(nodes, around):
-    total = None
+def _weighted(
+    nodes: np.ndarray, around: list[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
+    total: np.ndarray | None = None
     for cell, weight in around:
         part = nodes.take(cell, axis=0, mode="clip")
         if len(around) > 1:
             part *= weight[:, np.newaxis]
         total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
     return total
 
 
-def _weighted_pairs(terms, around):
+def _weighted_pairs(
+    terms: list[tuple], around: list[tuple[np.ndarray, np.ndarray]]
+) -> np.ndarray:
     (cell, _), *_ = around
     weights = [weight for _, weight in around]
-    total = None
+    total: np.ndarray | None = None
     for nodes, k, m in terms:
         part = nodes.take(cell, axis=0, mode="clip")
         part *= (weights[k] * weights[m])[:, np.newaxis]
         total = part if total is None else np.add(total, part, out=total)
+    assert total is not None
     return total

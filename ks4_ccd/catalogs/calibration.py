@@ -1,7 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Maps applied to source catalogs: Table in, Table out."""
+"""Apply maps to source catalogs: Table in, Table out."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
+from astropy.nddata import Cutout2D
+from astropy.table import Table
 
 from ks4_ccd.catalogs import _record as _catalog_record
 from ks4_ccd.catalogs._columns import NewColumn, ResultTable
@@ -10,20 +16,37 @@ from ks4_ccd.catalogs._magnitudes import (
     refuse_impossible,
     warn_missing,
 )
-from ks4_ccd.catalogs._maps import find_maps
+from ks4_ccd.catalogs._maps import CatalogMaps, find_maps
 from ks4_ccd.catalogs._positions import (
     corrected_columns,
     has_sky,
     is_off_image,
     positions_on_map,
 )
-from ks4_ccd.catalogs._values import UNREACHABLE, sample
-from ks4_ccd.catalogs.sources import Sources
+from ks4_ccd.catalogs._values import UNREACHABLE, AtSources, sample
+from ks4_ccd.catalogs.columns import SourceColumns
+from ks4_ccd.catalogs.sources import Place, Sources
 from ks4_ccd.exceptions import MapMismatchError
 from ks4_ccd.ks4.header import field_in, says
+from ks4_ccd.ks4.recipe import METHOD
+from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.misalignment import MisalignmentMap
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry.options import CalibrationOptions, warn_flags
 
 __all__ = ["calibrate_catalog"]
+
+# A library, its path or paths, or the maps themselves.
+Maps = (
+    MapLibrary
+    | str
+    | os.PathLike
+    | CalibrationMap
+    | Mapping[str, ZeroPointMap]
+    | Iterable[CalibrationMap | str | os.PathLike]
+)
 
 # Bits of ZPFLAG beyond those of `_catalog_values`.
 _OFF_IMAGE, _NO_POSITION = 4, 8
@@ -34,26 +57,26 @@ _BITS = (
 
 
 def calibrate_catalog(
-    table,
-    library_or_maps,
+    table: Table,
+    library_or_maps: Maps,
     *,
-    columns="sextractor",
-    apertures=None,
-    field=None,
-    band=None,
-    mode="single",
-    misalignment=None,
-    offsets=None,
-    smooth=None,
-    method="bilinear",
-    zp_error="propagate",
-    error_kind="scatter",
-    uncalibrated="mask",
-    flux=False,
-    origin=None,
-    recalibrate=False,
-    mag_zeropoint=None,
-):
+    columns: str | SourceColumns | Mapping = "sextractor",
+    apertures: Sequence[str] | None = None,
+    field: str | int | None = None,
+    band: str | None = None,
+    mode: str = "single",
+    misalignment: MisalignmentMap | None = None,
+    offsets: OffsetMap | MapLibrary | str | os.PathLike | None = None,
+    smooth: float | None = None,
+    method: str = "bilinear",
+    zp_error: str = "propagate",
+    error_kind: str = "scatter",
+    uncalibrated: str = "mask",
+    flux: bool = False,
+    origin: tuple[float, float] | Cutout2D | None = None,
+    recalibrate: bool = False,
+    mag_zeropoint: float | None = None,
+) -> Table:
     """
     Calibrate the magnitudes of a catalog in all its apertures, and its positions.
 
@@ -74,34 +97,35 @@ def calibrate_catalog(
         The names of the apertures in the vector column (MAG_APER), in its
         order; by default FWHM, APER3, APER5 and APER10 if there are four.
     field : str or int, optional
-        The field; by default what FIELD1 or FIELD2 in the table's meta says.
-    band : {"B", "V", "R", "I"}, optional
-        The filter; by default what FILTER in the table's meta says.
-    mode : {"single", "dual", "Idual"}, optional
-        The mode of the maps that are looked up in a library.
+        The field; by default that of FIELD1 or FIELD2 in the table's meta.
+    band : str, optional
+        The filter; by default that of FILTER in the table's meta.
+    mode : str, optional
+        The mode of the maps that are looked up in a library: ``"single"`` or
+        ``"dual"`` in KS4.
     misalignment : `~ks4_ccd.MisalignmentMap`, optional
-        How good positions are; by default that of the library.
+        The quality of positions; by default that of the library.
     offsets : `~ks4_ccd.OffsetMap`, `~ks4_ccd.MapLibrary`, path-like or "ignore", \
 optional
         Correct positions by this map, or by the one that the library has; by
         default by the one among the maps, or in the library that the others
-        are from, if there is one (not with ``method="dr1"``: the release has
-        none). ``"ignore"`` leaves positions as they are.
+        are from, if there is one (not with ``method="dr1"``: DR1 has
+        none). ``"ignore"`` leaves positions unchanged.
     smooth : float, optional
         Smooth the zero-point maps first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
     method : {"bilinear", "nearest", "dr1"}, optional
         How maps are interpolated: see `ZeroPointMap.at
         <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` takes the arrays at the cell of
-        a source as they are, as the release did for its catalogs: 30 where a
-        cell is empty, and an error of 0 where it is not known.
+        a source unchanged, as DR1 did for its catalogs: 30 where a cell is
+        empty, and an uncertainty of 0 where it is unknown.
     zp_error : {"propagate", "ignore"}, optional
-        Whether the error of the zero point goes into those of magnitudes.
+        Whether the zero-point uncertainty is propagated into those of magnitudes.
     error_kind : {"scatter", "median"}, optional
-        Which error that is: see `ZeroPointMap.error_at
+        The kind of zero-point uncertainty: see `ZeroPointMap.error_at
         <ks4_ccd.ZeroPointMap.error_at>`.
     uncalibrated : {"mask", "fill", "raise"}, optional
-        What becomes of sources whose cell is empty and touches no cell with
+        How sources are treated whose cell is empty and touches no cell with
         stars: their magnitudes are masked, calibrated with the value from
         the nearest cells with stars, or refused.
     flux : bool, optional
@@ -124,7 +148,7 @@ optional
     -------
     calibrated : same class as ``table``
         A copy with, for each aperture AP of the catalog that has a map,
-        MAG_AP and MAGERR_AP (in the place of the instrumental ones; a vector
+        MAG_AP and MAGERR_AP (which replace the instrumental ones; a vector
         is split), ZP_AP, ZPERR_AP and NUMPHOTO_AP, then MISALIGN,
         MISALIGNERR and NUMASTRO if there is a misalignment map, NUMPHOTO
         (of the last aperture: of AUTO if there is AUTO) and ZPFLAG, a sum of
@@ -156,15 +180,15 @@ optional
         If ``offsets`` is a `~ks4_ccd.MisalignmentMap`.
     KS4Error
         If an argument is not one of the allowed values, a column is missing
-        or does not hold what it should, a map lacks the errors that are to be
+        or has no valid content, a map lacks the uncertainties that are to be
         propagated, or SExtractor's SEXMGZPT in the table's meta contradicts
         ``mag_zeropoint``.
 
     Warns
     -----
     KS4Warning
-        If some apertures have no map (they are left as they are), if no
-        source has a magnitude in an aperture, if the release flags the
+        If some apertures have no map (they are left unchanged), if no
+        source has a magnitude in an aperture, if DR1 flags the
         field in its band, or for a KS4 field and without ``origin`` if all
         sources are shifted alike, which are then placed by their sky
         positions, or if there are no sky positions.
@@ -215,7 +239,7 @@ optional
     )
     sources = Sources(table, columns, apertures, mag_zeropoint)
     _catalog_record.refuse_second(sources, recalibrate)
-    unasked = method != "dr1" and not _catalog_record.is_corrected(table.meta)
+    unasked = method != METHOD and not _catalog_record.is_corrected(table.meta)
     maps = find_maps(
         library_or_maps,
         sources,
@@ -231,7 +255,7 @@ optional
         _catalog_record.refuse_second_correction(table.meta)
     grid = next(iter(maps.zeropoints.values())).grid
     is_keyed = maps.key is not None
-    if is_keyed:
+    if maps.key is not None:
         field = maps.key.field
     elif field is None and says(table.meta, "FIELD1", "FIELD2"):
         field = field_in(table.meta)
@@ -253,12 +277,17 @@ optional
         masked = ~known
         if uncalibrated == "mask":
             masked = masked | ((found.flag & UNREACHABLE) > 0)
-        kind, unit = (
-            error_kind if needed else None,
-            maps.zeropoints[aperture].image_unit,
-        )
         magnitudes.append(
-            Magnitudes(sources, aperture, found, ~known, masked, kind, unit)
+            Magnitudes(
+                sources,
+                aperture,
+                found,
+                unusable=~known,
+                masked=masked,
+                error_kind=error_kind,
+                propagated=needed,
+                unit=maps.zeropoints[aperture].image_unit,
+            )
         )
     warn_missing(magnitudes)
     refuse_impossible(magnitudes, sources)
@@ -266,12 +295,12 @@ optional
     _put_magnitudes(result, magnitudes, flux)
     for column in _quality_columns(maps, at, x, y, known, method):
         result.put(column)
-    flag = np.bitwise_or.reduce([found.flag for found in at.values()])
+    flag = reduce(np.bitwise_or, (found.flag for found in at.values()))
     flag = flag | np.where(is_off_image(x, y, grid), _OFF_IMAGE, 0)
     flag = np.where(known, flag, _NO_POSITION).astype(np.int16)
     result.put(NewColumn("ZPFLAG", flag, None, _BITS))
     if maps.offsets is not None:
-        node_method = "bilinear" if method == "dr1" else method
+        node_method = "bilinear" if method == METHOD else method
         corrected = corrected_columns(sources, maps.offsets, x, y, known, node_method)
         for name, values in corrected.items():
             result.replace_values(name, values)
@@ -286,7 +315,11 @@ optional
     return result.table
 
 
-def _refuse_uncalibrated(at, known, zeropoints):
+def _refuse_uncalibrated(
+    at: Mapping[str, AtSources],
+    known: np.ndarray,
+    zeropoints: Mapping[str, ZeroPointMap],
+) -> None:
     for aperture, found in at.items():
         far = known & ((found.flag & UNREACHABLE) > 0)
         if far.any():
@@ -299,9 +332,11 @@ def _refuse_uncalibrated(at, known, zeropoints):
             raise MapMismatchError(msg)
 
 
-def _put_magnitudes(result, magnitudes, flux):
+def _put_magnitudes(
+    result: ResultTable, magnitudes: Sequence[Magnitudes], flux: bool
+) -> None:
     """Put magnitudes where instrumental ones are, and zero points at the end."""
-    places = {}
+    places: dict[str, Place] = {}
     for one in magnitudes:
         for column, place in one.columns():
             result.put(column, place)
@@ -316,7 +351,14 @@ def _put_magnitudes(result, magnitudes, flux):
             result.put(column)
 
 
-def _quality_columns(maps, at, x, y, known, method):
+def _quality_columns(
+    maps: CatalogMaps,
+    at: Mapping[str, AtSources],
+    x: np.ndarray,
+    y: np.ndarray,
+    known: np.ndarray,
+    method: str,
+) -> Iterator[NewColumn]:
     """Yield the columns of the quality of positions, and NUMPHOTO."""
     if maps.misalignment is not None:
         found = sample(

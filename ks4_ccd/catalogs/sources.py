@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Source catalogs of any origin, seen through the names of their columns.
+Read source catalogs of any origin through the names of their columns.
 
-The only place that knows how SExtractor and photutils call things, and that
-SExtractor counts pixels from 1.
+No other module depends on the names that SExtractor and photutils use, and on the
+1-based pixels of SExtractor.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from ks4_ccd.catalogs.columns import (
+    SourceColumns,
     as_columns,
     column_in,
     counts_column,
@@ -30,6 +31,9 @@ __all__ = ["Sources"]
 
 _VECTOR_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 _STELLARITY = 0.8
+# A column, and the element of it if it is a vector.
+Place = tuple[str, int | None]
+
 _PARTNERS = {"x": "y", "y": "x", "ra": "dec", "dec": "ra"}
 
 
@@ -42,8 +46,8 @@ class Sources:
     table : `~astropy.table.Table`
         The catalog; it is not changed.
     columns : str, `SourceColumns` or dict, optional
-        Which columns hold what: a preset, or names of one's own. A dict has
-        the parameters of `SourceColumns`.
+        The columns of the catalog: the name of a preset, or the columns
+        themselves. A dict has the parameters of `SourceColumns`.
     apertures : sequence of str, optional
         The names of the apertures in the vector column, in its order; by
         default those of KS4 (FWHM, APER3, APER5, APER10) if there are four.
@@ -67,7 +71,13 @@ class Sources:
         or ``mag_zeropoint`` contradicts the table's meta.
     """
 
-    def __init__(self, table, columns="sextractor", apertures=None, mag_zeropoint=None):
+    def __init__(
+        self,
+        table: Table,
+        columns: str | SourceColumns | Mapping = "sextractor",
+        apertures: Sequence[str] | None = None,
+        mag_zeropoint: float | None = None,
+    ) -> None:
         if not isinstance(table, Table):
             msg = f"a catalog must be an astropy Table, got {type(table).__name__}"
             raise KS4Error(msg)
@@ -85,11 +95,11 @@ class Sources:
         )
         self.apertures = tuple(self._magnitudes)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.table)
 
     @cached_property
-    def mag_zeropoint(self):
+    def mag_zeropoint(self) -> float:
         """
         The zero point that the magnitudes contain, 0 for instrumental ones.
 
@@ -102,8 +112,13 @@ class Sources:
             self.table.meta, self._given_zeropoint, self.columns.fluxes
         )
 
-    def _places(self, named, vector, apertures):
-        """Return where each aperture's numbers are: a column and an element."""
+    def _places(
+        self,
+        named: Mapping[str, str | Sequence[str] | tuple[str, int]],
+        vector: str | None,
+        apertures: Sequence[str] | None,
+    ) -> dict[str, Place]:
+        """Return the column and element of each aperture."""
         places = self._places_in_vector(vector, apertures)
         for aperture, place in named.items():
             name, element = _name_and_element(place, self.table)
@@ -112,12 +127,15 @@ class Sources:
         ordered = sorted(places, key=_rank_of)
         return {aperture: places[aperture] for aperture in ordered}
 
-    def _places_in_vector(self, vector, apertures):
+    def _places_in_vector(
+        self, vector: str | None, apertures: Sequence[str] | None
+    ) -> dict[str, Place]:
         names = self.table.colnames
         if vector is None or not {vector, f"{vector}_0"} & set(names):
             return {}
         if vector in names and self.table[vector].ndim > 1:
-            elements = [(vector, i) for i in range(self.table[vector].shape[1])]
+            number = self.table[vector].shape[1]
+            elements: list[Place] = [(vector, i) for i in range(number)]
         else:
             elements = [(vector, None)] if vector in names else []
             number = len(elements)
@@ -140,15 +158,20 @@ class Sources:
             raise KS4Error(msg)
         return dict(zip(apertures, elements, strict=True))
 
-    def place_of(self, aperture):
+    def place_of(self, aperture: str) -> Place:
         """Return the column of an aperture's magnitudes, and the element of it."""
         return self._place(self._magnitudes, aperture, self.columns.magnitudes)
 
-    def place_of_error(self, aperture):
-        """Return where the errors are, as `place_of`; `None` if nowhere."""
+    def place_of_error(self, aperture: str) -> Place | None:
+        """Return the column of the uncertainties and the element, `None` without."""
         return self._errors.get(aperture)
 
-    def _place(self, places, aperture, named):
+    def _place(
+        self,
+        places: dict[str, Place],
+        aperture: str,
+        named: Mapping[str, str | Sequence[str] | tuple[str, int]],
+    ) -> Place:
         if aperture not in places:
             wanted = named.get(aperture) or self.columns.vector
             msg = (
@@ -161,7 +184,7 @@ class Sources:
             raise KS4Error(msg)
         return places[aperture]
 
-    def column(self, what):
+    def column(self, what: str) -> str:
         """
         Return the name of the column for a parameter of `SourceColumns`.
 
@@ -189,11 +212,11 @@ class Sources:
         )
         raise KS4Error(msg)
 
-    def _names(self, what):
+    def _names(self, what: str | None) -> tuple[str, ...]:
         wanted = None if what is None else getattr(self.columns, what)
         return (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
 
-    def has(self, what):
+    def has(self, what: str) -> bool:
         """Return whether the catalog has the column for a parameter."""
         try:
             self.column(what)
@@ -201,46 +224,49 @@ class Sources:
             return False
         return True
 
-    def positions(self):
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """
-        Return 0-based pixel coordinates, NaN where there are none.
+        Return 0-based pixel coordinates, NaN where a source has none.
 
         Returns
         -------
         x, y : 1D `~numpy.ndarray`
         """
-        return tuple(
+        x, y = (
             pixel_column(self.table, self.column(axis)) - self.columns.first_pixel
             for axis in ("x", "y")
         )
+        return x, y
 
-    def sky(self):
+    def sky(self) -> tuple[np.ndarray, np.ndarray]:
         """
         Return sky coordinates.
 
         Returns
         -------
         ra, dec : 1D `~numpy.ndarray`
-            In degrees, ICRS, NaN where there are none.
+            In degrees, ICRS, NaN where a source has none.
         """
         if self.has("sky"):
             coordinates = self.table[self.column("sky")]
             # photutils writes a column of None if the image had no WCS.
             if isinstance(coordinates, SkyCoord):
-                return tuple(map(_degrees, (coordinates.icrs.ra, coordinates.icrs.dec)))
+                icrs = coordinates.icrs
+                return _degrees(icrs.ra), _degrees(icrs.dec)
         if not self.columns.ra:
             names = self.columns.sky
-            names = names if isinstance(names, str) else " or ".join(names)
+            names = names if isinstance(names, str) else " or ".join(names or ())
             msg = (
                 f"the catalog has no sky coordinates{names and f' in {names}'}: it has "
                 f"{', '.join(self.table.colnames)}"
             )
             raise KS4Error(msg)
-        return tuple(
+        ra, dec = (
             column_in(self.table, self.column(axis), u.deg) for axis in ("ra", "dec")
         )
+        return ra, dec
 
-    def magnitudes(self, aperture, unit=u.adu):
+    def magnitudes(self, aperture: str, unit: u.UnitBase = u.adu) -> np.ndarray:
         """
         Return the instrumental magnitudes in an aperture.
 
@@ -248,14 +274,14 @@ class Sources:
         ----------
         aperture : str
         unit : `~astropy.units.UnitBase`, optional
-            The unit of images that a map holds for: fluxes must be in it.
+            The unit of the images that the map applies to: fluxes must be in it.
 
         Returns
         -------
         magnitudes : 1D `~numpy.ndarray`
             Without the zero point that those of the catalog contain. NaN where
-            there is none: masked, not finite, of 90 or more in absolute value
-            (99, -99, 999 and the like), or a flux not above 0.
+            a source was not measured: masked, not finite, 90 or more in
+            absolute value (99, -99, 999 and the like), or a flux not above 0.
         """
         name, element = self.place_of(aperture)
         if self.columns.fluxes:
@@ -266,9 +292,9 @@ class Sources:
             values -= self.mag_zeropoint
         return values
 
-    def magnitude_errors(self, aperture, unit=u.adu):
+    def magnitude_errors(self, aperture: str, unit: u.UnitBase = u.adu) -> np.ndarray:
         """
-        Return the errors of magnitudes in an aperture.
+        Return the uncertainties of magnitudes in an aperture.
 
         Parameters
         ----------
@@ -278,29 +304,31 @@ class Sources:
         Returns
         -------
         errors : 1D `~numpy.ndarray`
-            NaN where there is none: masked, not finite, 90 or more, or
+            NaN where a source was not measured: masked, not finite, 90 or more, or
             negative; all NaN if the catalog has no such column.
         """
         place = self.place_of_error(aperture)
         if place is None:
             return np.full(len(self), np.nan)
         if self.columns.fluxes:
-            errors = counts_column(self.table, *place, unit)
-            flux = counts_column(self.table, *self.place_of(aperture), unit)
+            name, element = place
+            errors = counts_column(self.table, name, element, unit)
+            name, element = self.place_of(aperture)
+            flux = counts_column(self.table, name, element, unit)
             errors *= 2.5 / np.log(10) / np.where(flux > 0, flux, np.nan)
         else:
             errors = magnitude_column(self.table, *place)
         errors[errors < 0] = np.nan
         return errors
 
-    def good_stars(self, *, strict=False):
+    def good_stars(self, *, strict: bool = False) -> np.ndarray:
         """
         Return which sources are clean stars: flags 0, class above 0.8.
 
         Parameters
         ----------
         strict : bool, optional
-            Whether a column that is not there is an error, not no cut.
+            Whether a missing column is an error; by default its cut is omitted.
 
         Returns
         -------
@@ -310,38 +338,41 @@ class Sources:
         for name in self.columns.flags:
             if self._has_for_cut(name, strict):
                 good &= plain_column(self.table, name) == 0
-        name = self.columns.star_class
-        if name is not None and self._has_for_cut(name, strict):
-            good &= plain_column(self.table, name) > _STELLARITY
+        star_class = self.columns.star_class
+        if star_class is not None and self._has_for_cut(star_class, strict):
+            good &= plain_column(self.table, star_class) > _STELLARITY
         return good
 
-    def _has_for_cut(self, name, strict):
+    def _has_for_cut(self, name: str, strict: bool) -> bool:
         if name in self.table.colnames:
             return True
         if strict:
             msg = (
-                f"the catalog has no column {name}, which the cuts of the release "
+                f"the catalog has no column {name}, which the cuts of DR1 "
                 f"need: it has {', '.join(self.table.colnames) or 'none'}"
             )
             raise KS4Error(msg)
         return False
 
 
-def _name_and_element(place, table):
+def _name_and_element(
+    place: str | Sequence[str] | tuple[str, int], table: Table
+) -> Place:
     if isinstance(place, str):
         return place, None
     if len(place) == 2 and isinstance(place[1], int):
-        return tuple(place)
-    # Several names: the first that is there.
-    return next((name for name in place if name in table.colnames), place[0]), None
+        return str(place[0]), place[1]
+    # Several names: the first that exists.
+    names = [str(name) for name in place]
+    return next((name for name in names if name in table.colnames), names[0]), None
 
 
-def _degrees(angles):
+def _degrees(angles: u.Quantity) -> np.ndarray:
     values = angles.to_value(u.deg)
     if hasattr(values, "unmasked"):
         return np.where(values.mask, np.nan, values.unmasked)
     return np.array(values)
 
 
-def _rank_of(aperture):
+def _rank_of(aperture: str) -> int:
     return APERTURES.index(aperture) if aperture in APERTURES else len(APERTURES)

@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
             _matched(arguments.single, arguments),
             (rows, columns),
             **options,
-            shape=arguments.cells and [2 * n for n in arguments.cells],
+            shape=arguments.cells and tuple(2 * n for n in arguments.cells),
         )
     matched = _matched(arguments.catalog, arguments)
     maps = build_maps(

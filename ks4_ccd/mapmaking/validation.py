@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.stats import mad_std, sigma_clip
@@ -46,6 +46,12 @@ from ks4_ccd.mapmaking.cells import cell_statistics
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import FigureBase
+else:
+    # Matplotlib is an optional dependency.
+    FigureBase = object
 
 __all__ = ["Validation", "cross_validate"]
 
@@ -453,7 +459,7 @@ class Validation:
             maps.append(found.median)
         return np.array(maps) if len(maps) > 1 else maps[0]
 
-    def plot(self, figure: object = None) -> object:
+    def plot(self, figure: FigureBase | None = None) -> FigureBase:
         """
         Plot residuals by magnitude, by position and as histograms.
 

@@ -17,7 +17,7 @@ position is interpolated from and their weights. Another interpolation is
 another function in ``_STENCILS``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -182,7 +182,7 @@ class MapGrid:
             shape: int | tuple[int, int],
             cell_size: float | tuple[float, float],
             origin: tuple[float, float] = (-1.0, -1.0),
-            edges: tuple[ArrayLike, ArrayLike] = ((), ()),
+            edges: Sequence[ArrayLike] = ((), ()),
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -199,7 +199,7 @@ class MapGrid:
         cls,
         shape: tuple[int, int],
         image_shape: tuple[int, ...],
-        edges: tuple[ArrayLike, ArrayLike] = ((), ()),
+        edges: Sequence[ArrayLike] = ((), ()),
     ) -> "MapGrid":
         """
         Return the grid that covers an image.

@@ -1,10 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""
-A synthetic KS4 field whose true errors are known.
+"""Simulate a KS4 field whose true calibration is known."""
 
-The default for the demo, and the source of data for tests and benchmarks.
-"""
-
+import os
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import cached_property
@@ -15,6 +12,7 @@ from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
 from astropy.wcs import WCS
+from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import GeometryError, KS4Error, one_of
 from ks4_ccd.ks4.names import BANDS, MODE_ALIASES
@@ -22,8 +20,11 @@ from ks4_ccd.ks4.tiling import field_center, field_number, tile_name
 from ks4_ccd.mapmaking.builders import build_maps, build_offset_map
 from ks4_ccd.mapmaking.matching import match_catalogs
 from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.misalignment import MisalignmentMap
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.simulation._camera import Camera, build_camera, expose
-from ks4_ccd.simulation._files import write_field
+from ks4_ccd.simulation._files import FieldPaths, write_field
 from ks4_ccd.simulation._sky import (
     ARCSEC_PER_PIXEL,
     Noise,
@@ -47,29 +48,37 @@ _UNDERSATURATION = -1000
 @dataclass(frozen=True, eq=False)
 class SimulatedField:
     """
-    An image, its catalogs and maps, and the truth behind them.
+    A simulated image with its catalogs, maps and the true calibration.
 
-    Made by `simulate_field`.
+    It is the result of `simulate_field`.
 
     Attributes
     ----------
     field, band, mode : str
-        What the image is of: the number of the field, the filter, and the
-        mode of the catalog.
+        The number of the field, the filter, and the mode of the catalog.
     grid : `~ks4_ccd.MapGrid`
         The cells of the zero-point maps.
     wcs : `~astropy.wcs.WCS`
-        The nominal one: TAN, north up, east left.
+        The nominal WCS: TAN, north up, east left.
     sources : `~astropy.table.Table`
         The catalog of the image, with SExtractor's columns: instrumental
         magnitudes, 1-based pixel coordinates.
     reference : `~astropy.table.Table`
         The stars, with the columns of a Gaia XP file of the pipeline
-        (``RA`` and ``DEC`` are the truth, the ``XP`` magnitudes have errors)
+        (``RA`` and ``DEC`` are exact, the ``XP`` magnitudes have errors)
         and the true magnitude ``MAG`` and pixel position ``x, y`` (0-based)
         of their light.
     hole : tuple of float
         ``(x_min, x_max, y_min, y_max)`` of a region without stars, 0-based.
+
+    Examples
+    --------
+    >>> from ks4_ccd import simulate_field
+    >>> simulated = simulate_field((300, 400), map_shape=(8, 6), seed=1)
+    >>> len(simulated.sources), len(simulated.reference)
+    (240, 240)
+    >>> round(float(simulated.zeropoint(100, 100)), 3)
+    30.04
     """
 
     field: str
@@ -79,7 +88,7 @@ class SimulatedField:
     wcs: WCS
     sources: Table
     reference: Table
-    hole: tuple
+    hole: tuple[float, float, float, float]
     _camera: Camera = dataclass_field(repr=False)
     _stars: Stars = dataclass_field(repr=False)
     _noise: Noise = dataclass_field(repr=False)
@@ -87,20 +96,20 @@ class SimulatedField:
     _seed: int = dataclass_field(repr=False)
 
     @property
-    def edges(self):
+    def edges(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """
-        The borders of chips and amplifiers.
+        The edges of chips and amplifiers.
 
         Returns
         -------
         edges : dict
             ``"chip"`` (steps of position) and ``"amplifier"`` (steps of zero
-            point): each a pair of arrays, borders along x and along y, in
+            point): each a pair of arrays, edges along x and along y, in
             0-based pixel coordinates.
         """
         return self._camera.edges
 
-    def zeropoint(self, x, y):
+    def zeropoint(self, x: ArrayLike, y: ArrayLike) -> float | np.ndarray:
         """
         Return the true zero point.
 
@@ -112,14 +121,16 @@ class SimulatedField:
         Returns
         -------
         zeropoint : float or `~numpy.ndarray`
-            In AB magnitudes: a source of ``c`` counts in all has the
+            In AB magnitudes: a source of ``c`` counts in total has the
             magnitude ``-2.5 log10(c) + zeropoint``.
         """
         return self._camera.zeropoint(x, y)
 
-    def offset(self, x, y):
+    def offset(
+        self, x: ArrayLike, y: ArrayLike
+    ) -> tuple[float | np.ndarray, float | np.ndarray]:
         """
-        Return the true errors of positions, measured minus true.
+        Return the true astrometric errors, measured minus true.
 
         Parameters
         ----------
@@ -134,12 +145,12 @@ class SimulatedField:
         return self._camera.offset(x, y)
 
     @cached_property
-    def matched(self):
-        """The sources with the stars that they are, as `match_catalogs` finds them."""
+    def matched(self) -> Table:
+        """The sources matched with the stars by `match_catalogs`."""
         return match_catalogs(self.sources, self.reference, band=self.band)
 
     @cached_property
-    def _release_maps(self):
+    def _dr1_maps(self) -> list[ZeroPointMap | MisalignmentMap | OffsetMap]:
         return build_maps(
             self.matched,
             self.grid.image_shape,
@@ -151,31 +162,36 @@ class SimulatedField:
         )
 
     @property
-    def misalignment(self):
-        """The `~ks4_ccd.MisalignmentMap`, as the release makes it."""
-        return self._release_maps[0]
+    def misalignment(self) -> MisalignmentMap:
+        """The `~ks4_ccd.MisalignmentMap` by the recipe of DR1."""
+        (found,) = (m for m in self._dr1_maps if isinstance(m, MisalignmentMap))
+        return found
 
     @property
-    def maps(self):
-        """The `~ks4_ccd.ZeroPointMap` of each aperture, as the release makes it."""
-        return {zpmap.key.aperture: zpmap for zpmap in self._release_maps[1:]}
+    def maps(self) -> dict[str, ZeroPointMap]:
+        """The `~ks4_ccd.ZeroPointMap` of each aperture by the recipe of DR1."""
+        return {
+            map_.key.aperture: map_
+            for map_ in self._dr1_maps
+            if isinstance(map_, ZeroPointMap) and map_.key and map_.key.aperture
+        }
 
     @cached_property
-    def offsets(self):
-        """The `~ks4_ccd.OffsetMap`, as `build_offset_map` makes it."""
+    def offsets(self) -> OffsetMap:
+        """The `~ks4_ccd.OffsetMap` by `build_offset_map`."""
         return build_offset_map(
             self.matched,
             self.grid.image_shape,
             band=self.band,
             mode=self.mode,
             field=self.field,
-            shape=tuple(2 * n for n in self.grid.shape),
+            shape=(2 * self.grid.shape[0], 2 * self.grid.shape[1]),
         )
 
     @cached_property
-    def ccd(self):
+    def ccd(self) -> CCDData:
         """
-        The raw image, drawn when it is first asked for.
+        The raw image, drawn at the first access.
 
         A `~astropy.nddata.CCDData` in adu, float32, with a mask, the
         standard deviation (sky and photons) and the nominal WCS. Its header
@@ -199,7 +215,7 @@ class SimulatedField:
             meta=self._header(),
         )
 
-    def _header(self):
+    def _header(self) -> fits.Header:
         rows, columns = self._camera.image_shape
         header = fits.Header()
         cards = {
@@ -225,15 +241,15 @@ class SimulatedField:
         header.update(cards)
         return header
 
-    def write(self, directory):
+    def write(self, directory: str | os.PathLike) -> FieldPaths:
         """
-        Write the image, the catalogs and the maps in the release's layout.
+        Write the image, the catalogs and the maps in the layout of DR1.
 
         Parameters
         ----------
         directory : path-like
-            Where to; made if it is not there. Files of the same names are
-            replaced.
+            The folder, created if it does not exist. Files of the same names
+            are replaced.
 
         Returns
         -------
@@ -248,17 +264,17 @@ class SimulatedField:
 
 
 def simulate_field(
-    shape=(2200, 2200),
-    map_shape=(55, 55),
+    shape: tuple[int, int] = (2200, 2200),
+    map_shape: tuple[int, int] = (55, 55),
     *,
-    field="0000",
-    band="R",
-    mode="single",
-    n_stars=None,
-    seed=0,
-):
+    field: str | int = "0000",
+    band: str = "R",
+    mode: str = "single",
+    n_stars: int | None = None,
+    seed: int = 0,
+) -> SimulatedField:
     """
-    Simulate a KS4 field: stars, an image, catalogs and maps, and their truth.
+    Simulate a KS4 field: stars, image, catalogs, maps and the true calibration.
 
     Parameters
     ----------
@@ -272,11 +288,11 @@ def simulate_field(
     band : {"B", "V", "R", "I"}, optional
         The filter.
     mode : {"single", "dual"}, optional
-        The mode that the maps are named after.
+        The mode in the names of the maps.
     n_stars : int, optional
         The number of stars of 14 to 20 mag; by default five a cell, of which
-        between three and four are left after the cuts of the release. They
-        get more from left to right.
+        between three and four pass the cuts of DR1. Their density increases
+        from left to right.
     seed : int, optional
         The same seed gives the same field, byte by byte.
 
@@ -293,10 +309,10 @@ def simulate_field(
 
     Notes
     -----
-    The zero point is a smooth surface with steps at the borders of
+    The zero point is a smooth surface with steps at the edges of
     amplifiers, about 30 mag, 0.03 mag RMS; positions are off by shifts,
     rotations and distortions of the four chips, 0.08 arcsec RMS. The image
-    holds ``10**(0.4 (zeropoint(x, y) - mag))`` counts of a star, on a sky of
+    contains ``10**(0.4 (zeropoint(x, y) - mag))`` counts of a star, on a sky of
     mean 0. A hole has no stars, so that some cells are empty.
 
     Examples
@@ -351,13 +367,14 @@ def simulate_field(
     )
 
 
-def _hole(grid):
-    """Return a region that holds whole cells, about a 20th of the image wide."""
-    limits = []
+def _hole(grid: MapGrid) -> tuple[float, float, float, float]:
+    """Return the limits of whole cells, about a twentieth of the image wide."""
+    limits: list[float] = []
     for n, edges, start in zip(
         grid.shape, grid.cell_edges(), (0.68, 0.36), strict=True
     ):
         width = max(1, round(0.06 * n))
         first = min(round(start * n), n - width)
         limits += edges[[first, first + width]].tolist()
-    return tuple(limits)
+    x_min, x_max, y_min, y_max = limits
+    return x_min, x_max, y_min, y_max

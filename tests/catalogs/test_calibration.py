@@ -964,6 +964,21 @@ def test_no_aperture_has_a_map(make_map, make_key):
         calibrate_catalog(table, [zpmap])
 
 
+@pytest.mark.parametrize("zp_error", ["propagate", "ignore"])
+@pytest.mark.parametrize("kind", ["scatter", "median"])
+def test_uncertainties_are_described_as_what_they_are(make_map, kind, zp_error):
+    """The kind of ZPERR is that of its values, propagated or not."""
+    zpmap = make_map()
+    options = {"error_kind": kind, "zp_error": zp_error}
+    calibrated = calibrate_catalog(make_row(10), zpmap, **options)
+    (name,) = (name for name in calibrated.colnames if name.startswith("ZPERR_"))
+    expected = {"scatter": "standard deviation", "median": "standard error"}[kind]
+    assert expected in calibrated[name].description
+    aperture = name.removeprefix("ZPERR_")
+    words = calibrated[f"MAGERR_{aperture}"].description
+    assert ("including" in words) == (zp_error == "propagate")
+
+
 def test_a_map_that_does_not_tell_its_aperture(make_map):
     """Is that of the only aperture, or is asked for in a dict."""
     calibrate_catalog(make_row(10), make_map())
@@ -972,7 +987,7 @@ def test_a_map_that_does_not_tell_its_aperture(make_map):
     for nothing in ([], None, 5):
         with pytest.raises(KS4Error):
             calibrate_catalog(make_row(10), nothing, field="0403", band="R")
-    with pytest.raises(KS4Error, match="two maps"):
+    with pytest.raises(KS4Error, match="found two"):
         calibrate_catalog(make_row(10), [make_map(), make_map()])
 
 

@@ -164,7 +164,7 @@ def test_an_aperture_without_map_is_told(table, run, tmp_path, make_map, capsys)
     make_map((10, 10), key=key, empty=0).save(tmp_path / "maps")
     table.write(tmp_path / "stars.fits")
     assert run(tmp_path / "stars.fits", maps=[tmp_path / "maps"]) == 0
-    assert "KS4Warning: there is no map for" in capsys.readouterr().err
+    assert "KS4Warning: no map exists for" in capsys.readouterr().err
     table.remove_columns(["MAG_AUTO"])
     table.write(tmp_path / "stars.fits", overwrite=True)
     words = [tmp_path / "stars.fits", "--overwrite"]
