@@ -264,17 +264,8 @@ class MapLibrary:
 
         Parameters
         ----------
-        field : str or int
-            The name of the field; for one of KS4 ``"0403"``, ``403``, ``"122-72"``
-            or ``"0403.122-72"``.
-        band : str
-            The filter, such as ``"R"``.
-        mode : str, optional
-            How the stars were detected: ``"single"`` or ``"dual"`` (``"Idual"`` is
-            the same) in KS4.
-        image_shape : tuple of int, optional
-            The shape ``(rows, columns)`` of the whole image; by default that
-            of the library.
+        field, band, mode, detector, image_shape
+            As in `zeropoint`.
 
         Returns
         -------
@@ -283,15 +274,8 @@ class MapLibrary:
 
         Raises
         ------
-        MapNotFoundError
-            If the map does not exist; the message lists those that do.
-        MapFormatError
-            If an array of the map is not as documented, or exists twice
-            with different contents.
-        GeometryError
-            If the map has more cells than the image has pixels.
         KS4Error
-            If an argument is not one of the allowed values.
+            As in `zeropoint`.
         """
         key = self._key("align", field, band, mode, None, detector)
         return self._load(MisalignmentMap, key, image_shape)
@@ -310,17 +294,8 @@ class MapLibrary:
 
         Parameters
         ----------
-        field : str or int
-            The name of the field; for one of KS4 ``"0403"``, ``403``, ``"122-72"``
-            or ``"0403.122-72"``.
-        band : str
-            The filter, such as ``"R"``.
-        mode : str, optional
-            How the stars were detected: ``"single"`` or ``"dual"`` (``"Idual"`` is
-            the same) in KS4.
-        image_shape : tuple of int, optional
-            The shape ``(rows, columns)`` of the whole image; by default that
-            of the library.
+        field, band, mode, detector, image_shape
+            As in `zeropoint`.
 
         Returns
         -------
@@ -329,15 +304,8 @@ class MapLibrary:
 
         Raises
         ------
-        MapNotFoundError
-            If the map does not exist; the message lists those that do.
-        MapFormatError
-            If an array of the map is not as documented, or exists twice
-            with different contents.
-        GeometryError
-            If the map has more cells than the image has pixels.
         KS4Error
-            If an argument is not one of the allowed values.
+            As in `zeropoint`.
         """
         key = self._key("dra", field, band, mode, None, detector)
         return self._load(OffsetMap, key, image_shape)

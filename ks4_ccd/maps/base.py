@@ -337,7 +337,7 @@ class CalibrationMap(MapErrors):
         Parameters
         ----------
         path : path-like
-            The folder to write to, made if it is not there.
+            The folder, created if it does not exist.
 
         Returns
         -------

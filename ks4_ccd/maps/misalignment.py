@@ -33,10 +33,10 @@ _DIRECTIONLESS = (
 
 class MisalignmentMap(ValueMap):
     """
-    How far an image's positions are from the reference, cell by cell.
+    The astrometric residuals of an image, cell by cell.
 
-    The release's ``align`` maps: the median separation of stars from Gaia. A
-    separation has no direction, so the map tells how good positions are and
+    The ``align`` maps of DR1: the median separation of stars from Gaia. A
+    separation has no direction: the map measures the quality of positions and
     cannot correct them.
 
     Parameters

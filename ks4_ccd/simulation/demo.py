@@ -48,7 +48,7 @@ def run_demo(directory, *, seed=0, report=print):
     Parameters
     ----------
     directory : path-like
-        Where the files go; made if it is not there.
+        The folder for the files, created if it does not exist.
     seed : int, optional
         Of the simulation.
     report : callable, optional

@@ -1028,8 +1028,12 @@ def test_a_corner_of_the_field_is_in_it(make_maps):
         table["X_IMAGE"], table["Y_IMAGE"], 1
     )
     table["ALPHA_J2000"], table["DELTA_J2000"] = corner
-    calibrate_catalog(table, make_maps(cell_size=(4400, 5500)))
-    calibrate_catalog(make_catalog(field="0404"), make_maps(field="5000"))
+    for sources, maps in (
+        (table, make_maps(cell_size=(4400, 5500))),
+        (make_catalog(field="0404"), make_maps(field="5000")),
+    ):
+        # Neither off the image nor without a position.
+        assert (calibrate_catalog(sources, maps)["ZPFLAG"] < 4).all()
 
 
 def test_maps_of_other_images_are_refused(make_maps, make_map):
