@@ -21,7 +21,7 @@ from ks4_ccd import simulate_field
 from ks4_ccd.cli import main
 from ks4_ccd.exceptions import DownloadError, KS4Error
 from ks4_ccd.ks4 import record as _record
-from ks4_ccd.library import download as _download
+from ks4_ccd.library import _transfer
 from ks4_ccd.library import download as module
 
 NAMES = _record.ARCHIVES
@@ -156,9 +156,9 @@ def server(monkeypatch):
     """A server of the record and its archives, which are small ones."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(_record, "PUBLISHED_MD5", [*map(md5_of, CONTENT.values())])
-    monkeypatch.setattr(_download, "_WAITS", (0, 0.01, 0.01))
-    monkeypatch.setattr(_download, "_WAITS_AT_FIRST", (0,))
-    monkeypatch.setattr(_download, "_TIMEOUT", (2, 0.3))
+    monkeypatch.setattr(_transfer, "_WAITS", (0, 0.01, 0.01))
+    monkeypatch.setattr(_transfer, "_WAITS_AT_FIRST", (0,))
+    monkeypatch.setattr(_transfer, "_TIMEOUT", (2, 0.3))
     with Server(("127.0.0.1", 0), Handler) as server:
         server.requests, server.tricks, server.is_closing = [], {}, threading.Event()
         server.url = f"http://127.0.0.1:{server.server_port}"
@@ -319,8 +319,8 @@ def test_stalling_server(fetch, dest, server):
 @pytest.fixture
 def impatient(monkeypatch):
     """Limits that a test can wait for."""
-    monkeypatch.setattr(_download, "_SECONDS_OF_AVERAGE", 0.2)
-    monkeypatch.setattr(_download, "_LONGEST_ANSWER", 0.5)
+    monkeypatch.setattr(_transfer, "_SECONDS_OF_AVERAGE", 0.2)
+    monkeypatch.setattr(_transfer, "_LONGEST_ANSWER", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -542,7 +542,7 @@ def test_passing_trouble(fetch, server, dest, status):
 def test_retry_after(fetch, server, monkeypatch):
     """A server that says how long to wait is given that time, within limits."""
     waits = []
-    monkeypatch.setattr(_download.time, "sleep", waits.append)
+    monkeypatch.setattr(_transfer.time, "sleep", waits.append)
     answers = "5", "99999999999999999999", "Fri, 01 Jan 2027 00:00:00 GMT"
     server.tricks[ZP] = [sends(429, Retry_After=answer) for answer in answers]
     fetch()
@@ -638,7 +638,7 @@ def test_broken_record(fetch, server, dest, content):
 
 def test_endless_record(fetch, server, monkeypatch):
     """No more of a record is read than one can have."""
-    monkeypatch.setattr(_download, "_LARGEST_SMALL_FILE", 1000)
+    monkeypatch.setattr(_transfer, "_LARGEST_SMALL_FILE", 1000)
     with pytest.raises(DownloadError, match="far too long"):
         fetch()
 
@@ -706,7 +706,7 @@ def test_disk_fills_up(fetch, server, dest, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_download.os, "replace", full)
+    monkeypatch.setattr(_transfer.os, "replace", full)
     with pytest.raises(DownloadError, match="cannot write .*No space left"):
         fetch()
     assert server.names_asked_for() == [ZP]
@@ -802,7 +802,7 @@ def test_command_is_interrupted(run, server, dest, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     server.tricks[ZP] = [cut_off()]
-    monkeypatch.setattr(_download.time, "sleep", interrupt)
+    monkeypatch.setattr(_transfer.time, "sleep", interrupt)
     assert run("zp") == 130
     assert "resumes the download" in capsys.readouterr().err
     assert os.listdir(dest) == [f"{ZP}.part"]
