@@ -60,7 +60,11 @@ _SCHEMA = (
         name TEXT NOT NULL PRIMARY KEY,
         content BLOB NOT NULL
     )""",
-    "CREATE TABLE IF NOT EXISTS arrays (id INTEGER PRIMARY KEY, npy BLOB NOT NULL)",
+    # A reader must not take a new array for one that was dropped.
+    """CREATE TABLE IF NOT EXISTS arrays (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        npy BLOB NOT NULL
+    )""",
     f"""INSERT INTO root SELECT x'{EMPTY_ROOT.hex()}'
         WHERE NOT EXISTS (SELECT * FROM root)""",
     f"PRAGMA application_id = {_APPLICATION_ID}",
@@ -194,8 +198,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
     if path.stat().st_size == 0:
         msg = (
-            f"{path} is empty, as an ingest leaves it that was killed before its first "
-            "map: ingest again"
+            f"{path} is empty: an ingest has just begun, or was killed before its "
+            "first map: let it finish, or ingest again"
         )
         raise StoreError(msg)
     if application != _APPLICATION_ID:

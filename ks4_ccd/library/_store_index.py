@@ -79,9 +79,9 @@ class ArrayRow(NamedTuple):
 
     def key(self, place: str, path: object) -> MapKey:
         """Return the key of the array, or raise `StoreError` naming the store."""
-        field, at, detector = place.partition("@")
+        field, detector = MapKey.split_place(place)
         names = self.family, field, self.band, self.mode
-        parts = self.aperture or None, self.tile or None, detector if at else None
+        parts = self.aperture or None, self.tile or None, detector
         try:
             return MapKey(*names, *parts)
         except KS4Error as error:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ks4_ccd.exceptions import StoreError
 from ks4_ccd.library._sources import Entry
@@ -32,6 +33,29 @@ __all__ = ["StoreSource"]
 _of_parents: list[sqlite3.Connection] = []
 
 
+class _Opened(NamedTuple):
+    """A connection, the process that may use it, and the lock to use it under."""
+
+    connection: sqlite3.Connection
+    process: int
+    lock: threading.Lock
+
+
+class _Reconnecting:
+    """The lock under which the threads of a forked process reconnect a source."""
+
+    lock = threading.Lock()
+
+    @classmethod
+    def renew(cls) -> None:
+        """Replace the lock, which another thread may have held during the fork."""
+        cls.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Reconnecting.renew)
+
+
 class StoreSource:
     """
     The maps in a store.
@@ -52,17 +76,26 @@ class StoreSource:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._is_closed = False
-        self._connect()
+        self._opened = self._connect()
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         return type(self), (self.path.absolute(),)
 
-    def _connect(self) -> None:
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._connection = open_for_reading(self.path)
-        # Also closes the connection of a source that is forgotten.
-        self._close = weakref.finalize(self, _close, self._connection, self._process)
+    def _connect(self) -> _Opened:
+        connection = open_for_reading(self.path)
+        opened = _Opened(connection, os.getpid(), threading.Lock())
+        # Also closes the connection of a source that is no longer referenced.
+        self._close = weakref.finalize(self, _close, connection, opened.process)
+        return opened
+
+    def _opened_here(self) -> _Opened:
+        """Return the connection of this process, made anew after a fork."""
+        if self._opened.process != os.getpid():
+            with _Reconnecting.lock:
+                if self._opened.process != os.getpid():
+                    self._close()
+                    self._opened = self._connect()
+        return self._opened
 
     def keys(self) -> list[MapKey]:
         """Return the keys of all arrays."""
@@ -101,19 +134,28 @@ class StoreSource:
         return inflate(found[0][0], entry.location, entry.key, self.path)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once the queries of other threads are done."""
         self._is_closed = True
-        self._close()
+        opened = self._opened
+        if opened.process != os.getpid():
+            self._close()
+            return
+        with opened.lock:
+            self._close()
 
-    def _select(self, query: str, *arguments: object) -> list[tuple]:
+    def _refuse_closed(self) -> None:
         if self._is_closed:
             msg = f"{self.path} is closed: load maps before closing it"
             raise StoreError(msg)
-        if self._process != os.getpid():
-            self._close()
-            self._connect()
-        with self._lock, store_errors(self.path, "read"):
-            return self._connection.execute(query, arguments).fetchall()
+
+    def _select(self, query: str, *arguments: object) -> list[tuple]:
+        self._refuse_closed()
+        opened = self._opened_here()
+        with opened.lock:
+            # It may have been closed since.
+            self._refuse_closed()
+            with store_errors(self.path, "read"):
+                return opened.connection.execute(query, arguments).fetchall()
 
 
 def _close(connection: sqlite3.Connection, process: int) -> None:

@@ -171,6 +171,13 @@ class StoreWriter:
         with self._transaction() as index:
             span = reached, NOTHING_YET
             self._advance(index, number, span, "broken", [("", problem)])
+            # Maps that others have as well are stored as those of this archive only.
+            index.archives[:] = [
+                archive
+                if archive.state == "broken"
+                else archive._replace(reached=NOTHING_YET, state="partial", problems=[])
+                for archive in index.archives
+            ]
             for arrays in index.all_fields():
                 for name, row in [*arrays.items()]:
                     if row.archive == number:

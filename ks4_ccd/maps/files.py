@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Write the arrays of a map as .npy files named like those of the release."""
+"""Write the arrays of a map as .npy files named like those of DR1."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.maps.arrays import is_marked
+from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import EMPTY_MARKS, MapKey, parts_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ __all__ = ["write_map"]
 
 def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
     """
-    Write a map to a folder, which is made if it does not exist.
+    Write a map to a folder, which is created if it does not exist.
 
     Parameters
     ----------
@@ -35,17 +36,23 @@ def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
     Raises
     ------
     KS4Error
-        If a file cannot be written.
+        If a file cannot be written, another map has its name but for the case of
+        letters, or the origin of its grid cannot be stored.
     """
     key = cast("MapKey", map_.key)
+    if map_.grid.origin != MapGrid(map_.grid.shape, 1).origin:
+        msg = (
+            f"{map_.name} begins at {map_.grid.origin}: files in the layout of DR1 "
+            "cannot record that, their cells begin at the edge of the image"
+        )
+        raise KS4Error(msg)
     needed, optional = parts_of(key.kind)
     families = needed | optional
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _refuse_case(folder, [key.with_family(f).filename for f in families.values()])
         for part, array in _arrays_of(map_).items():
-            if part not in families:
-                continue
             file = folder / key.with_family(families[part]).filename
             if array is not None:
                 paths.append(_write_npy(file, array))
@@ -58,11 +65,24 @@ def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
     return paths
 
 
+def _refuse_case(folder: Path, names: list[str]) -> None:
+    """Refuse names that some file systems do not distinguish from existing ones."""
+    present = {name.casefold(): name for name in os.listdir(folder)}
+    for name in names:
+        other = present.get(name.casefold(), name)
+        if other != name:
+            msg = (
+                f"{folder} contains {other}, which some file systems do not "
+                f"distinguish from {name}: save to another folder"
+            )
+            raise KS4Error(msg)
+
+
 def _arrays_of(map_):
     mark = EMPTY_MARKS[map_.family]
     arrays, error = map_.marked(mark), map_.error
     if map_.count is None:
-        # Without counts, the reader takes the release's mark for an empty cell: a
+        # Without counts, the reader takes the mark of DR1 for an empty cell: a
         # value that happens to be the mark is written as the next number.
         taken = map_.valid & is_marked(arrays.values(), map_.error, mark)
         for name, array in arrays.items():

@@ -33,6 +33,7 @@ FAMILIES = {
     "offstar": ("offset", "count"),
     "zpedge": ("zeropoint", "edges"),
     "offedge": ("offset", "edges"),
+    "aledge": ("misalignment", "edges"),
 }
 
 # The value of a cell without stars in the files of DR1, by the first family of a map.
@@ -76,7 +77,7 @@ class MapKey:
     Parameters
     ----------
     family : {"zp", "zperr", "pstar", "align", "alerr", "astar", "dra", "ddec", \
-"offerr", "offstar", "zpedge", "offedge"}
+"offerr", "offstar", "zpedge", "offedge", "aledge"}
         The content of the array: the first part of its file name.
     field : str or int
         The field. A tile name in it, as in ``"0403.122-72"``, becomes ``tile``.
@@ -137,11 +138,11 @@ class MapKey:
         if self.detector is not None:
             given["detector"] = self.detector
         for name, value in given.items():
-            if not isinstance(value, str) or not value.strip():
+            if not _is_name(value):
                 msg = f"{name} must be a string that is not empty, got {value!r}"
                 raise KS4Error(msg)
         number, _, tile = field.rpartition(".")
-        if number and _TILE.fullmatch(tile):
+        if number and _TILE.fullmatch(tile) and self.tile in (None, tile):
             object.__setattr__(self, "tile", tile)
             field = number
         elif self.tile is not None and not _TILE.fullmatch(str(self.tile)):
@@ -174,18 +175,24 @@ class MapKey:
         family, _, rest = stem.partition("_map_")
         place, *parts = rest.split("_")
         number = 3 if FAMILIES.get(family, ("",))[0] == "zeropoint" else 2
-        if dot + suffix != ".npy" or len(parts) != number or not _SAFE.fullmatch(rest):
+        field, at, detector = place.partition("@")
+        try:
+            names = [unquote(name, errors="strict") for name in (field, *parts)]
+            detector = unquote(detector, errors="strict")
+        except UnicodeDecodeError:
+            names = []
+        is_valid = dot + suffix == ".npy" and len(parts) == number and names
+        if not (is_valid and _SAFE.fullmatch(rest)):
             msg = (
                 f"{filename!r} is not the name of a map: expected "
                 "'{family}_map_{field}_{band}_{mode}[_{aperture}].npy'"
             )
             raise KS4Error(msg)
-        field, at, detector = place.partition("@")
-        band, mode, *apertures = map(unquote, parts)
+        field, band, mode, *apertures = names
         return cls(
-            *(family, unquote(field), band, mode),
+            *(family, field, band, mode),
             aperture=apertures[0] if apertures else None,
-            detector=unquote(detector) if at else None,
+            detector=detector if at else None,
         )
 
     @property
@@ -200,8 +207,23 @@ class MapKey:
 
     @property
     def place(self) -> str:
-        """The field, with ``@`` and the detector if the key has one."""
-        return self.field if self.detector is None else f"{self.field}@{self.detector}"
+        """
+        The field, with ``@`` and the detector if the key has one.
+
+        ``@`` and ``%`` in the names themselves are written as in URLs.
+        """
+        field, *detector = (
+            name.replace("%", "%25").replace("@", "%40")
+            for name in (self.field, self.detector)
+            if name is not None
+        )
+        return "@".join([field, *detector])
+
+    @staticmethod
+    def split_place(place: str) -> tuple[str, str | None]:
+        """Return the field and the detector that `place` is made from."""
+        field, at, detector = place.partition("@")
+        return unquote(field), unquote(detector) if at else None
 
     @property
     def filename(self) -> str:
@@ -236,6 +258,17 @@ class MapKey:
     def __str__(self) -> str:
         words = [f"{self.kind} of field {self.place}", self.band, self.mode]
         return " ".join(words + ([self.aperture] if self.aperture else []))
+
+
+def _is_name(value: object) -> bool:
+    """Return whether a value is a string that a file name can be made from."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _quote(name: str) -> str:

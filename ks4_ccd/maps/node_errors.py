@@ -53,6 +53,10 @@ class NodeErrors:
     def __init__(
         self, common: np.ndarray | None = None, covariance: np.ndarray | None = None
     ) -> None:
+        if common is not None:
+            # The map keeps it: whoever receives it must not change it.
+            common = common.view()
+            common.flags.writeable = False
         self.common = common
         self._quads: np.ndarray | None = None
         if covariance is not None:

@@ -232,7 +232,7 @@ def _rescale_limits(
 ) -> None:
     """Scale SATURATE and UNDERSAT by the mean factor, as DR1 does."""
     calibration = plan.calibration
-    if calibration.method == "dr1":
+    if calibration.method == METHOD:
         cells = zpmap.marked(EMPTY_ZEROPOINT)["values"]
     else:
         cells = zpmap.filled().values[image_slices]

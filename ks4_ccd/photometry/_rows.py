@@ -27,6 +27,8 @@ from ks4_ccd.photometry._record import Calibration
 __all__ = ["UNCERTAINTY_KINDS", "ZeroPointRows", "uncalibrated_rows"]
 
 _BLOCK = 16
+# Largest deviation of weights from a line along y, above that of rounding.
+_STRAIGHT = 1e-9
 _LN_FACTOR = 0.4 * math.log(10)
 
 
@@ -68,8 +70,8 @@ class _Segment(NamedTuple):
             yield self.fraction + k * self.step
 
 
-def _segments(stencil: Stencil) -> list[_Segment]:
-    """Return the segments of a linear stencil along y at consecutive rows."""
+def _segments(stencil: Stencil) -> list[_Segment] | None:
+    """Return the segments of a stencil along y, `None` if it is not linear in y."""
     lower, upper = stencil.index[[0, -1]]
     # A single node has the whole weight.
     fraction = stencil.weight[-1] if len(stencil.index) > 1 else np.zeros(lower.size)
@@ -82,6 +84,9 @@ def _segments(stencil: Stencil) -> list[_Segment]:
     for start, stop in zip(starts, stops, strict=True):
         first, last = fraction[start], fraction[stop - 1]
         step = (last - first) / max(stop - start - 1, 1)
+        line = first + step * np.arange(stop - start)
+        if not np.allclose(line, fraction[start:stop], rtol=0, atol=_STRAIGHT):
+            return None
         segments.append(_Segment(start, stop, lower[start], upper[start], first, step))
     return segments
 

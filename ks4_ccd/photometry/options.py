@@ -18,6 +18,7 @@ from ks4_ccd.exceptions import (
 from ks4_ccd.files.images import as_hdu
 from ks4_ccd.files.units import as_gain, factor_to_counts
 from ks4_ccd.ks4.quality import field_flags
+from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, METHOD
 from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import MisalignmentMap
@@ -195,7 +196,10 @@ class Plan(NamedTuple):
 
 def _refuse_factors(zpmap: ZeroPointMap, zeropoint: float, method: str) -> None:
     """Raise `KS4Error` if a zero point is more than 10 mag from that of the result."""
-    applied = zpmap.values if method == "dr1" else zpmap.values[zpmap.valid]
+    if method == METHOD:
+        applied = zpmap.marked(EMPTY_ZEROPOINT)["values"]
+    else:
+        applied = zpmap.values[zpmap.valid]
     applied = applied[np.isfinite(applied)]
     if not applied.size:
         return

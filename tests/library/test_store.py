@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zlib
 from collections import Counter
 from contextlib import closing
@@ -1095,13 +1096,13 @@ def test_forked_library(filled, six):
     with MapLibrary(filled) as library:
         load(library, 0)
         (source,) = library._sources
-        inherited = source._connection
+        inherited = source._opened.connection
 
         def child(results):
             for field in range(6):
                 results.put((field, load(library, field)))
             # SQLite forbids a child to use, or to close, what its parent opened.
-            assert source._connection is not inherited
+            assert source._opened.connection is not inherited
             library.close()
             assert inherited.execute("SELECT 1").fetchone() == (1,)
 
@@ -1117,6 +1118,114 @@ def test_forked_library(filled, six):
             process.join()
             assert process.exitcode == 0
         load(library, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="fork is not safe elsewhere")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_threads_of_a_forked_process_wait_for_its_connection(filled, six, monkeypatch):
+    """None of them uses that of the parent while another one connects."""
+    with MapLibrary(filled) as library:
+        load(library, 0)
+        (source,) = library._sources
+        inherited = source._opened.connection
+        connect = StoreSource._connect
+
+        def slowly(self):
+            time.sleep(0.2)
+            return connect(self)
+
+        def child(results):
+            used = []
+            select = StoreSource._opened_here
+
+            def recorded(self):
+                opened = select(self)
+                used.append(opened.connection is inherited)
+                return opened
+
+            monkeypatch.setattr(StoreSource, "_connect", slowly)
+            monkeypatch.setattr(StoreSource, "_opened_here", recorded)
+            threads = [
+                threading.Thread(target=load, args=(library, k)) for k in range(4)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            results.put((len(used), any(used)))
+
+        context = multiprocessing.get_context("fork")
+        results = context.Queue()
+        process = context.Process(target=child, args=(results,))
+        process.start()
+        number, parents = results.get(timeout=20)
+        process.join()
+        assert number >= 4
+        assert not parents
+
+
+CLOSE = """
+import sys, threading, time
+from ks4_ccd import MapLibrary
+from ks4_ccd.exceptions import KS4Error
+messages = []
+for _ in range(40):
+    with MapLibrary(sys.argv[1]) as library:
+        def run():
+            try:
+                while True:
+                    library.zeropoint("0001", "R")
+            except KS4Error as error:
+                messages.append(str(error))
+        threads = [threading.Thread(target=run) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.004)
+    for thread in threads:
+        thread.join()
+assert len(messages) == 160
+assert all("is closed" in message for message in messages), messages
+"""
+
+
+def test_closed_while_threads_load(filled):
+    """They are refused; no query uses a connection that is closed."""
+    subprocess.run([sys.executable, "-c", CLOSE, filled], check=True, timeout=120)
+
+
+def test_fields_and_detectors_are_told_apart(tmp_path, write_archive, zeropoints):
+    """A field with @ in its name is not another field with a detector."""
+    keys = [
+        MapKey("zp", "a@b", "R", aperture="AUTO"),
+        MapKey("zp", "a", "R", aperture="AUTO", detector="b"),
+        MapKey("zp", "a%40b", "R", aperture="AUTO"),
+    ]
+    maps = {key.filename: zeropoints(k) for k, key in enumerate(keys)}
+    path = tmp_path / "a.ks4maps"
+    ingest(write_archive("a.tar", maps), path)
+    with MapLibrary(path, image_shape=(1000, 1000)) as library:
+        for key in keys:
+            found = library.zeropoint(
+                key.field, "R", aperture="AUTO", detector=key.detector
+            )
+            assert found.key == key
+            np.testing.assert_array_equal(found.values, maps[key.filename])
+
+
+def test_a_map_of_two_archives_survives_a_broken_one(tmp_path, write_archive, six):
+    """What an archive shared with one that is dropped is stored at the next ingest."""
+    path, name = tmp_path / "a.ks4maps", zp_name(0)
+    whole = gzip.compress(write_archive("whole.tar", six).read_bytes(), mtime=0)
+    archive = tmp_path / "first.tar.gz"
+    archive.write_bytes(whole[: len(whole) * 2 // 3])
+    ingest(archive, path)
+    other = write_archive("second.tar", {name: six[name]})
+    ingest(other, path)
+    archive.write_bytes(whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:])
+    ingest(archive, path)
+    ingest(other, path)
+    with MapLibrary(path) as library:
+        np.testing.assert_array_equal(load(library, 0), six[name])
 
 
 def test_threads_share_a_library(filled, six):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Maps as values: frozen, comparable, and changed only in copies."""
 
+import contextlib
 import copy
 import dataclasses
 import pickle
@@ -95,6 +96,16 @@ def test_arrays_are_read_only(make, how):
     for array in parts_of(map_):
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0] = 1
+
+
+@pytest.mark.parametrize("kind", ["scatter", "median"])
+def test_returned_uncertainties_are_not_those_of_the_map(make, kind):
+    """Nobody can change a map by what it returns."""
+    map_ = make()
+    before = map_.error_at(5, 5, error_kind=kind)
+    with contextlib.suppress(ValueError):
+        map_.cell_error(kind)[:] = 99
+    assert map_.error_at(5, 5, error_kind=kind) == before
 
 
 def test_arguments_stay_as_they_are():

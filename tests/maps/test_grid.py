@@ -205,45 +205,52 @@ def _cubic(grid, axis, position):
     return Stencil(index, np.array(weight))
 
 
-@pytest.fixture
-def cubic(monkeypatch):
-    """Another interpolation, of four nodes along an axis."""
-    monkeypatch.setitem(grid_module._STENCILS, "cubic", _cubic)
-    methods = (*grid_module.METHODS, "cubic")
+def _cosine(grid, axis, position):
+    """Return a stencil of two nodes whose weights are not linear."""
+    linear = grid_module._bilinear(grid, axis, position)
+    upper = (1 - np.cos(np.pi * linear.weight[1])) / 2
+    return Stencil(linear.index, np.array([1 - upper, upper]))
+
+
+@pytest.fixture(params=[_cubic, _cosine])
+def own(request, monkeypatch):
+    """Another interpolation, of four or two nodes along an axis."""
+    monkeypatch.setitem(grid_module._STENCILS, "own", request.param)
+    methods = (*grid_module.METHODS, "own")
     for module in (grid_module, base, _record, options):
         monkeypatch.setattr(module, "METHODS", methods)
+    return request.param
 
 
-@pytest.mark.usefixtures("cubic")
 @pytest.mark.parametrize("error_kind", ["scatter", "median"])
 @pytest.mark.parametrize("smooth", [False, True])
-def test_another_interpolation_is_one_function(make_map, error_kind, smooth):
+def test_another_interpolation_is_one_function(make_map, own, error_kind, smooth):
     """Maps, images and catalogs use the stencil, with uncertainties propagated."""
     zpmap = make_map((6, 5), 20, empty=0.1)
     zpmap = zpmap.smoothed() if smooth else zpmap
     y, x = np.indices(zpmap.grid.image_shape)
     nodes, weights = zpmap.filled().values, []
     for axis, position in enumerate((x[0], y[:, 0])):
-        found = _cubic(zpmap.grid, axis, position)
+        found = own(zpmap.grid, axis, position)
         matrix = np.zeros((zpmap.grid.shape[axis], position.size))
         np.add.at(matrix, (found.index, np.arange(position.size)), found.weight)
         weights.append(matrix)
     expected = weights[1].T @ nodes.T @ weights[0]
-    value = zpmap.at(x, y, "cubic")
+    value = zpmap.at(x, y, "own")
     np.testing.assert_allclose(value, expected, rtol=1e-13)
 
     ccd = CCDData(np.full(x.shape, 7.0), unit="adu")
     ccd.uncertainty = StdDevUncertainty(np.zeros(x.shape))
-    result = apply_zeropoint(ccd, zpmap, method="cubic", error_kind=error_kind)
+    result = apply_zeropoint(ccd, zpmap, method="own", error_kind=error_kind)
     np.testing.assert_allclose(result.data, 7 * 10 ** (0.4 * (30 - value)), rtol=1e-12)
-    error = zpmap.error_at(x, y, method="cubic", error_kind=error_kind)
+    error = zpmap.error_at(x, y, method="own", error_kind=error_kind)
     relative = result.uncertainty.array / result.data
     np.testing.assert_allclose(relative, 0.4 * np.log(10) * error, rtol=1e-12)
 
     columns = {"X_IMAGE": x.ravel() + 1, "Y_IMAGE": y.ravel() + 1}
     columns |= {"MAG_AUTO": np.full(x.size, -9.0), "MAGERR_AUTO": np.full(x.size, 0.1)}
     table = calibrate_catalog(
-        Table(columns), {"AUTO": zpmap}, method="cubic", error_kind=error_kind
+        Table(columns), {"AUTO": zpmap}, method="own", error_kind=error_kind
     )
     good = ~np.ma.getmaskarray(table["ZP_AUTO"])
     for name, found in (("ZP_AUTO", value), ("ZPERR_AUTO", error)):
@@ -251,18 +258,17 @@ def test_another_interpolation_is_one_function(make_map, error_kind, smooth):
         np.testing.assert_allclose(column, found.ravel()[good], rtol=1e-12)
 
 
-@pytest.mark.usefixtures("cubic")
-def test_the_variance_of_independent_cells_adds_up(make_map):
+def test_the_variance_of_independent_cells_adds_up(make_map, own):
     """The oracle is the sum of squared weights times variances."""
     zpmap = make_map((6, 5), 20, empty=0)
     x, y = np.random.default_rng(0).uniform(0, 100, (2, 300))
     variance = zpmap.cell_error("median") ** 2
-    along_x, along_y = _cubic(zpmap.grid, 0, x), _cubic(zpmap.grid, 1, y)
+    along_x, along_y = own(zpmap.grid, 0, x), own(zpmap.grid, 1, y)
     weights = []
     for axis, found in enumerate((along_x, along_y)):
         matrix = np.zeros((zpmap.grid.shape[axis], x.size))
         np.add.at(matrix, (found.index, np.arange(x.size)), found.weight)
         weights.append(matrix**2)
     expected = np.einsum("ik,jk,ij->k", *weights, variance)
-    error = zpmap.error_at(x, y, method="cubic", error_kind="median")
+    error = zpmap.error_at(x, y, method="own", error_kind="median")
     np.testing.assert_allclose(error, np.sqrt(expected), rtol=1e-12)

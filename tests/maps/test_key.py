@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ks4_ccd import MapGrid, MapLibrary, MisalignmentMap, ZeroPointMap
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.maps.key import FAMILIES, MapKey
 
@@ -41,6 +42,16 @@ def test_different_keys_have_different_files(one, other):
     """Two maps never share a file, whatever their names are."""
     if one != other:
         assert one.filename != other.filename
+        assert (one.place, one.band) != (other.place, other.band) or (
+            (one.field, one.detector, one.band)
+            == (other.field, other.detector, other.band)
+        )
+
+
+@given(keys())
+def test_place_and_back(key):
+    """Field and detector follow from the place, whatever their names are."""
+    assert MapKey.split_place(key.place) == (key.field, key.detector)
 
 
 @given(keys())
@@ -89,6 +100,7 @@ def test_documented_names(name):
         "zp_map_0403_R_single_APER5.npy.part",
         "zp_map_0403_R_single_APER5.npy\n",
         "zp_map_0403_R_single_APER 5.npy",
+        "zp_map_0403_%FF_single_APER5.npy",
         "folder/zp_map_0403_R_single_APER5.npy",
     ],
 )
@@ -138,6 +150,7 @@ def test_keys_can_be_sorted():
         ("aperture", None),
         ("tile", "122"),
         ("detector", ""),
+        ("band", "\ud800"),
     ],
 )
 def test_bad_part_is_named(part, value):
@@ -146,3 +159,36 @@ def test_bad_part_is_named(part, value):
     with pytest.raises(KS4Error, match=part) as caught:
         MapKey(**{**parts, part: value})
     assert repr(value) in str(caught.value)
+
+
+def test_maps_that_differ_in_case_are_kept_apart(tmp_path):
+    """A file system may not distinguish their files, so one folder has one of them."""
+    for band in ("R", "r"):
+        key = MapKey("zp", "1", band, aperture="AUTO")
+        zpmap = ZeroPointMap([[27.0]], grid=MapGrid((1, 1), 10), key=key)
+        if band == "R":
+            zpmap.save(tmp_path)
+            zpmap.save(tmp_path)
+        else:
+            with pytest.raises(KS4Error, match="do not distinguish"):
+                zpmap.save(tmp_path)
+
+
+def test_a_map_with_another_origin_is_not_saved(tmp_path):
+    """The files have no place for it."""
+    grid = MapGrid((1, 1), 10, origin=(5, 5))
+    key = MapKey("zp", "1", "R", aperture="AUTO")
+    with pytest.raises(KS4Error, match="begins at"):
+        ZeroPointMap([[27.0]], grid=grid, key=key).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_edges_of_a_misalignment_map_are_kept(tmp_path):
+    """Its values are not interpolated across them after reading, either."""
+    grid = MapGrid.for_image((2, 1), (10, 20), edges=([10], []))
+    key = MapKey("align", "1", "R")
+    MisalignmentMap([[0.1], [0.3]], grid=grid, key=key).save(tmp_path)
+    with MapLibrary(tmp_path, image_shape=(10, 20)) as library:
+        found = library.misalignment("1", "R")
+    assert found.grid == grid
+    assert found.at(9, 5) == 0.1
