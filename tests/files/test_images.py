@@ -205,6 +205,10 @@ def test_every_flipped_bit_is_noticed(stack, noise, kind):
     assert refused > 60
 
 
+# Ours, and those of astropy for a file without a whole header.
+_CUT = "truncated|damaged|No SIMPLE card|corrupt FITS file"
+
+
 @pytest.mark.parametrize("kind", ["", *COMPRESSED])
 def test_every_cut_is_noticed(stack, kind):
     """In a header, in data, in padding: everywhere but between two HDUs."""
@@ -221,7 +225,7 @@ def test_every_cut_is_noticed(stack, kind):
         if cut >= len(whole):
             continue
         path.write_bytes(whole[:cut])
-        with pytest.raises(KS4Error, match=path.name):
+        with pytest.raises(KS4Error, match=_CUT):
             read(path)
 
 

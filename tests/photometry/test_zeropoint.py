@@ -114,6 +114,21 @@ def test_dr1_is_the_published_function_in_every_bit(make_map, size):
     assert ours.data.dtype == np.float32
 
 
+def test_dr1_quotes_the_published_uncertainties(make_map):
+    """The oracle is scipy's zoom of the array of errors, the median where unknown."""
+    zpmap = make_map((6, 6), 20, empty=0)
+    known = zpmap.error > 0
+    published_error = np.where(known, zpmap.error, np.median(zpmap.error[known]))
+    ones, none = np.ones((120, 120)), np.zeros((120, 120))
+    ccd = CCDData(ones, unit="adu", uncertainty=StdDevUncertainty(none))
+    ours = apply_zeropoint(ccd, zpmap, method="dr1")
+    factor, error = (
+        np.transpose(zoom(cells, 20, order=1))
+        for cells in (10 ** (0.4 * (30 - zpmap.values)), published_error)
+    )
+    np.testing.assert_allclose(ours.uncertainty.array, SCALE * factor * error)
+
+
 def test_the_pull_of_a_monte_carlo_has_width_one():
     """Counts and a field's zero point drawn from their errors, many times."""
     rng = np.random.default_rng(11)
