@@ -63,7 +63,7 @@ class PixelsAndSky:
         self.own = np.stack([x[rows], y[rows]], axis=1)[known]
         self.there = there[known]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.own)
 
     @property
@@ -93,7 +93,7 @@ class PixelsAndSky:
         )
         raise MapMismatchError(msg)
 
-    def _near(self):
+    def _near(self) -> tuple[np.ndarray, np.ndarray]:
         sky = self._sky[np.isfinite(self._sky).all(axis=1)]
         return sky, self.frame.is_near_stack(*self.frame.pixels(*sky.T))
 

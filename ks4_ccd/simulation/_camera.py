@@ -1,24 +1,28 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The camera of the simulated field: what is wrong with its images.
+Simulate the camera: its zero points, distortions and bad pixels.
 
-Four chips in two rows, eight amplifiers side by side on each, as at KMTNet.
-Everything is laid out in fractions of the image, so that a small image has
-the structure of a whole stack.
+Four chips in two rows, with eight amplifiers side by side on each, as at KMTNet.
+All sizes are fractions of the image, so that a small image has the structure of a
+full stack.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from ks4_ccd.simulation._sky import Noise, PointSpread, Stars
 
 __all__ = ["Camera", "build_camera", "expose"]
 
 _AMPLIFIERS = 16  # along x, on both chips of a row together
 _ZEROPOINT_RMS = 0.03  # mag
-_STEP_SHARE = 0.4  # the amplifier steps' share of the zero-point RMS
+_STEP_FRACTION = 0.4  # of the zero-point RMS, by the steps between amplifiers
 _OFFSET_RMS = 0.08  # arcsec, length of the offset
-_BAD_COLUMN_SPACING = 275  # pixels, in the mean
-_BAD_PIXEL_SHARE = 1e-5
+_BAD_COLUMN_SPACING = 275  # pixels, mean
+_BAD_PIXEL_FRACTION = 1e-5
 
 _STAMP_HALF = 5  # FWHM
 _STARS_AT_ONCE = 2000
@@ -28,27 +32,27 @@ _ROWS_AT_ONCE = 512
 @dataclass(frozen=True, eq=False)
 class Camera:
     """
-    The true errors of a simulated image.
+    The true zero points, position errors and bad pixels of a simulated image.
 
     Parameters
     ----------
     image_shape : tuple of int
-        ``(rows, columns)``.
+        The shape ``(rows, columns)`` of the image.
     waves : 2D `~numpy.ndarray`
-        The smooth zero-point surface: rows of amplitude (mag), frequency
-        (cycles an image) and phase along x, frequency and phase along y.
+        The terms of the smooth zero-point surface, one per row: amplitude (mag),
+        frequency (cycles per image) and phase along x, frequency and phase along y.
     steps : 2D `~numpy.ndarray`
         The zero point of each amplifier, ``[along x, along y]``.
     chips : 4D `~numpy.ndarray`
         Polynomial coefficients of the offset in arcsec, ``[component,
         chip along x, chip along y, term]``.
     columns : 2D `~numpy.ndarray` of int
-        Bad columns: column, first row, row behind the last.
+        Bad columns: the column, its first bad row, and the row after its last.
     pixels : 2D `~numpy.ndarray` of int
         Bad pixels: column, row.
     """
 
-    image_shape: tuple
+    image_shape: tuple[int, int]
     waves: np.ndarray
     steps: np.ndarray
     chips: np.ndarray
@@ -56,8 +60,8 @@ class Camera:
     pixels: np.ndarray
 
     @property
-    def edges(self):
-        """Borders along x and y, 0-based pixel coordinates, by what they part."""
+    def edges(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The edges of chips and of amplifiers along x and y, 0-based pixels."""
         rows, columns = self.image_shape
         chip = np.array([0.5])
         amplifier = np.arange(1, _AMPLIFIERS) / _AMPLIFIERS
@@ -66,25 +70,32 @@ class Camera:
             "amplifier": (amplifier * columns - 0.5, chip * rows - 0.5),
         }
 
-    def _fractions(self, x, y):
+    def _fractions(self, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         # 0 at the left edge of the first pixel, 1 at the right edge of the last.
         rows, columns = self.image_shape
         return (np.asarray(x) + 0.5) / columns, (np.asarray(y) + 0.5) / rows
 
-    def zeropoint(self, x, y):
+    def zeropoint(self, x: ArrayLike, y: ArrayLike) -> float | np.ndarray:
         """Return the true zero point in mag at 0-based pixel coordinates."""
         u, v = self._fractions(x, y)
         total = self.steps[_part(u, _AMPLIFIERS), _part(v, 2)]
         for amplitude, cycles_x, phase_x, cycles_y, phase_y in self.waves:
-            # The product of two one-dimensional waves: cheap on open grids.
+            # A product of two one-dimensional waves is fast on open grids.
             along_x = np.cos(2 * np.pi * cycles_x * u + phase_x)
             along_y = np.cos(2 * np.pi * cycles_y * v + phase_y)
             total = total + amplitude * along_x * along_y
         return total if np.ndim(total) else float(total)
 
-    def offset(self, x, y):
+    def offset(
+        self, x: ArrayLike, y: ArrayLike
+    ) -> tuple[float | np.ndarray, float | np.ndarray]:
         """
         Return the true position errors at 0-based pixel coordinates.
+
+        Parameters
+        ----------
+        x, y : float or array-like
+            0-based pixel coordinates, broadcast against each other.
 
         Returns
         -------
@@ -96,25 +107,27 @@ class Camera:
         # -1 to 1 on each chip.
         p, q = 4 * u - 2 * chip[0] - 1, 4 * v - 2 * chip[1] - 1
         terms = (1.0, p, q, p**2, p * q, q**2)
-        result = []
-        for coefficients in self.chips:
-            total = 0.0
-            for term, coefficient in zip(
-                terms, np.moveaxis(coefficients, -1, 0), strict=True
-            ):
-                total = total + coefficient[chip] * term
-            result.append(total if np.ndim(total) else float(total))
-        return tuple(result)
+        totals = (
+            sum(
+                coefficient[chip] * term
+                for term, coefficient in zip(
+                    terms, np.moveaxis(coefficients, -1, 0), strict=True
+                )
+            )
+            for coefficients in self.chips
+        )
+        dra, ddec = (total if np.ndim(total) else float(total) for total in totals)
+        return dra, ddec
 
-    def bad_pixels(self):
-        """Return the mask of bad pixels, an image."""
+    def bad_pixels(self) -> np.ndarray:
+        """Return an image that is True at bad pixels."""
         mask = np.zeros(self.image_shape, dtype=bool)
         for column, start, stop in self.columns:
             mask[start:stop, column] = True
         mask[self.pixels[:, 1], self.pixels[:, 0]] = True
         return mask
 
-    def near_bad_pixel(self, x, y, reach):
+    def near_bad_pixel(self, x: np.ndarray, y: np.ndarray, reach: float) -> np.ndarray:
         """Return which positions are within ``reach`` pixels of a bad pixel."""
         from scipy.spatial import KDTree
 
@@ -129,19 +142,19 @@ class Camera:
         return near
 
 
-def _part(fraction, n_parts):
-    """Return in which of ``n_parts`` equal parts of the image a fraction is."""
+def _part(fraction: np.ndarray, n_parts: int) -> np.ndarray:
+    """Return the index of the equal part of the image that contains a position."""
     return np.clip(np.floor(fraction * n_parts), 0, n_parts - 1).astype(np.intp)
 
 
-def build_camera(image_shape, rng):
+def build_camera(image_shape: tuple[int, int], rng: np.random.Generator) -> Camera:
     """
-    Draw a camera.
+    Draw a camera at random.
 
     Parameters
     ----------
     image_shape : tuple of int
-        ``(rows, columns)``.
+        The shape ``(rows, columns)`` of the image.
     rng : `~numpy.random.Generator`
 
     Returns
@@ -151,14 +164,14 @@ def build_camera(image_shape, rng):
     rows, columns = image_shape
     cycles = rng.uniform(0.3, 2.5, (2, 12))
     phase = rng.uniform(0, 2 * np.pi, (2, 12))
-    # Slow waves are the strong ones, as in flat fields and scattered light.
+    # Low frequencies have the large amplitudes, as in flat fields and scattered light.
     strength = rng.normal(size=12) / (1 + (cycles**2).sum(axis=0))
     waves = np.column_stack([strength, cycles[0], phase[0], cycles[1], phase[1]])
     steps = rng.normal(size=(_AMPLIFIERS, 2))
 
     chips = np.zeros((2, 2, 2, 6))
     chips[..., 0] = rng.normal(size=(2, 2, 2))
-    # A chip turned by a small angle moves (p, q) by angle * (-q, p); east is left.
+    # A chip rotated by a small angle moves (p, q) by angle * (-q, p); east is left.
     angle = rng.normal(size=(2, 2))
     chips[0, ..., 2] = chips[1, ..., 1] = angle
     chips[..., 3:] = 0.3 * rng.normal(size=(2, 2, 2, 3))
@@ -169,37 +182,43 @@ def build_camera(image_shape, rng):
     bad_columns = np.column_stack(
         [rng.integers(0, columns, n_columns), start, np.minimum(start + length, rows)]
     )
-    n_pixels = max(4, round(rows * columns * _BAD_PIXEL_SHARE))
+    n_pixels = max(4, round(rows * columns * _BAD_PIXEL_FRACTION))
     pixels = rng.integers(0, (columns, rows), (n_pixels, 2))
 
     unscaled = Camera(image_shape, waves, steps, chips, bad_columns, pixels)
     return _scaled(unscaled)
 
 
-def _scaled(camera):
-    """Bring the errors of a camera to the wanted sizes, the mean zero point to 30."""
+def _scaled(camera: Camera) -> Camera:
+    """Scale the errors of a camera to their RMS, and its mean zero point to 30."""
     rows, columns = camera.image_shape
     x = np.linspace(0, columns - 1, 320)
     y = np.linspace(0, rows - 1, 320)[:, np.newaxis]
     flat = np.zeros_like(camera.steps)
-    smooth = Camera(**{**vars(camera), "steps": flat}).zeropoint(x, y)
+    smooth = replace(camera, steps=flat).zeropoint(x, y)
     waves = camera.waves.copy()
-    waves[:, 0] *= np.sqrt(1 - _STEP_SHARE**2) * _ZEROPOINT_RMS / smooth.std()
+    waves[:, 0] *= np.sqrt(1 - _STEP_FRACTION**2) * _ZEROPOINT_RMS / np.std(smooth)
     steps = camera.steps - camera.steps.mean()
-    steps *= _STEP_SHARE * _ZEROPOINT_RMS / steps.std()
-    # Steps and waves are correlated by chance: one factor for both sets the sum right.
-    total = Camera(**{**vars(camera), "waves": waves, "steps": steps}).zeropoint(x, y)
-    scale = _ZEROPOINT_RMS / total.std()
+    steps *= _STEP_FRACTION * _ZEROPOINT_RMS / steps.std()
+    # Steps and waves are correlated by chance, so their sum is scaled once more.
+    total = replace(camera, waves=waves, steps=steps).zeropoint(x, y)
+    scale = _ZEROPOINT_RMS / np.std(total)
     waves[:, 0] *= scale
-    steps = 30 + scale * (steps - total.mean())
+    steps = 30 + scale * (steps - np.mean(total))
     length = np.hypot(*camera.offset(x, y))
     chips = camera.chips * (_OFFSET_RMS / np.sqrt(np.mean(length**2)))
-    return Camera(**{**vars(camera), "waves": waves, "steps": steps, "chips": chips})
+    return replace(camera, waves=waves, steps=steps, chips=chips)
 
 
-def expose(camera, stars, psf, noise, rng):
+def expose(
+    camera: Camera,
+    stars: Stars,
+    psf: PointSpread,
+    noise: Noise,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Take an image.
+    Draw an image of the stars, with noise and bad pixels.
 
     Parameters
     ----------
@@ -212,20 +231,21 @@ def expose(camera, stars, psf, noise, rng):
     Returns
     -------
     image, sigma : 2D `~numpy.ndarray` of float32
-        In adu, and the standard deviation of its noise. Bad pixels are 0.
+        The image and the standard deviation of its noise, in adu. Bad pixels are 0
+        in the image.
     mask : 2D `~numpy.ndarray` of bool
-        True where a pixel is bad.
+        True at bad pixels.
     """
     mask = camera.bad_pixels()
     image = _light(stars, psf, camera.image_shape)
     sigma = np.empty_like(image)
     x = np.arange(image.shape[1])
-    # In bands of rows: a whole stack has 484 million pixels.
+    # In bands of rows, because a full stack has 484 million pixels.
     for start in range(0, image.shape[0], _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         counts, error = image[rows], sigma[rows]
         y = np.arange(start, start + len(counts))[:, np.newaxis]
-        sensitivity = 10 ** (0.4 * (camera.zeropoint(x, y) - 30))
+        sensitivity = 10 ** (0.4 * (np.asarray(camera.zeropoint(x, y)) - 30))
         counts *= sensitivity.astype(np.float32)
         np.sqrt(counts / noise.gain + noise.sky**2, out=error)
         counts += error * rng.standard_normal(counts.shape, dtype=np.float32)
@@ -233,10 +253,10 @@ def expose(camera, stars, psf, noise, rng):
     return image, sigma, mask
 
 
-def _light(stars, psf, image_shape):
-    """Draw the stars in counts of zero point 30, without noise."""
+def _light(stars: Stars, psf: PointSpread, image_shape: Sequence[int]) -> np.ndarray:
+    """Draw the stars without noise, for a zero point of 30."""
     half = int(np.ceil(_STAMP_HALF * psf.fwhm))
-    # A margin takes what falls off the image.
+    # A margin, for stamps that extend beyond the image.
     canvas = np.zeros([n + 2 * half for n in image_shape], dtype=np.float32)
     step = np.arange(-half, half + 1)
     width = len(step)

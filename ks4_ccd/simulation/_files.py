@@ -1,11 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The files of a simulated field, laid out like those of the release."""
+"""Write a simulated field as files in the layout of DR1."""
 
 import gzip
 import io
+import os
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,15 +15,19 @@ from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.ks4.record import ARCHIVES
 from ks4_ccd.maps.key import FAMILIES
 
+if TYPE_CHECKING:
+    # The module of fields imports this one.
+    from ks4_ccd.simulation.field import SimulatedField
+
 __all__ = ["FieldPaths", "write_archive", "write_field"]
 
-# The members bear the day of the release, so that equal maps give equal bytes.
+# All members have the date of DR1, so that equal maps result in equal bytes.
 _RELEASE_TIME = 1_760_486_400
 
 
 class FieldPaths(NamedTuple):
     """
-    Where a field was written.
+    The files of a simulated field.
 
     Attributes
     ----------
@@ -30,17 +36,19 @@ class FieldPaths(NamedTuple):
     archives : list of `~pathlib.Path`
         The six ``.tar.gz`` archives.
     offsets : `~pathlib.Path`
-        The folder of the offset map's files.
+        The folder with the files of the offset map.
     """
 
     image: Path
     sources: Path
     reference: Path
-    archives: list
+    archives: list[Path]
     offsets: Path
 
 
-def write_field(simulated, directory):
+def write_field(
+    simulated: "SimulatedField", directory: str | os.PathLike[str]
+) -> FieldPaths:
     """
     Write the image, the catalogs and the maps of a simulated field.
 
@@ -48,7 +56,8 @@ def write_field(simulated, directory):
     ----------
     simulated : `~ks4_ccd.simulation.field.SimulatedField`
     directory : path-like
-        Made if it is not there; files of the same names are replaced.
+        The folder, created if it does not exist. Files of the same names are
+        replaced.
 
     Returns
     -------
@@ -77,7 +86,7 @@ def write_field(simulated, directory):
     return paths
 
 
-def _write_all(simulated, paths):
+def _write_all(simulated: "SimulatedField", paths: FieldPaths) -> None:
     simulated.ccd.write(paths.image, overwrite=True)
     simulated.sources.write(paths.sources, overwrite=True)
     simulated.reference.write(paths.reference, overwrite=True)
@@ -87,25 +96,25 @@ def _write_all(simulated, paths):
     simulated.offsets.save(paths.offsets)
 
 
-def _arrays(simulated, family):
-    """Return the arrays of a family of maps, by the names of their files."""
+def _arrays(simulated: "SimulatedField", family: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a family of maps by file name."""
     kind, part = FAMILIES[family]
     maps = [*simulated.maps.values(), simulated.misalignment]
     return {
         map_.key.with_family(family).filename: getattr(map_, part)
         for map_ in maps
-        if map_.key.kind == kind
+        if map_.key is not None and map_.key.kind == kind
     }
 
 
-def write_archive(path, folder, arrays):
+def write_archive(path: Path, folder: str, arrays: Mapping[str, np.ndarray]) -> None:
     """
     Write arrays as .npy members of a .tar.gz archive.
 
     Parameters
     ----------
     path : `~pathlib.Path`
-        Equal arrays give equal bytes.
+        The archive. Equal arrays result in equal bytes.
     folder : str
         The folder in the archive.
     arrays : dict

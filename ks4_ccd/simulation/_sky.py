@@ -1,18 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The stars of the simulated field, and what a source extractor finds of them.
+Simulate the stars of a field, their catalog and the reference catalog.
 
-The measurements follow from the truth by formula: no image is needed.
+The catalog is computed from the true values, without an image.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from astropy.wcs import WCS
 
 from ks4_ccd.ks4.tiling import PIXEL_SCALE
 from ks4_ccd.mapmaking.reference import COLOUR_TERMS
+
+if TYPE_CHECKING:
+    # The module of the camera imports this one.
+    from ks4_ccd.simulation._camera import Camera
 
 __all__ = [
     "Noise",
@@ -26,11 +33,11 @@ __all__ = [
 
 ARCSEC_PER_PIXEL = PIXEL_SCALE.to_value("arcsec")
 BRIGHTEST, FAINTEST = 14.0, 20.0  # mag
-_SLOPE = 0.13  # growth of star counts a magnitude, log10
-_CROWDING = 6.0  # star density at the right edge over that at the left edge
-_CLOSEST = 2.0  # the closest pairs, in FWHM
+_SLOPE = 0.13  # slope of log10(number of stars) per magnitude
+_CROWDING = 6.0  # ratio of star densities at the right and at the left edge
+_CLOSEST = 2.0  # separation of the closest pairs, in FWHM
 _BLENDED = 1.5  # pairs closer than this are flagged, in FWHM
-_COLOUR_SCATTER = 0.008  # mag, what colour does to a star's zero point
+_COLOUR_SCATTER = 0.008  # mag, scatter of zero points due to the colours of stars
 
 _MEAN_COLOUR = {"B": 1.15, "V": 0.40, "R": 0.0, "I": -0.10}  # XP_band - XP_R
 
@@ -38,9 +45,16 @@ _MEAN_COLOUR = {"B": 1.15, "V": 0.40, "R": 0.0, "I": -0.10}  # XP_band - XP_R
 @dataclass(frozen=True)
 class Noise:
     """
-    The noise of an image: sky in adu a pixel (RMS), gain in electrons an adu.
+    The noise of an image.
 
-    Pixels above ``saturation`` (adu) are saturated.
+    Parameters
+    ----------
+    sky : float, optional
+        The noise of the sky in adu per pixel (RMS).
+    gain : float, optional
+        In electrons per adu.
+    saturation : int, optional
+        Pixels above this value, in adu, are saturated.
     """
 
     sky: float = 25.0
@@ -58,23 +72,25 @@ class PointSpread:
     fwhm : float
         In pixels.
     beta : float, optional
-        The exponent of the wings; low, as those of stacks are.
+        The exponent of the wings; low for the extended wings of stacks.
     """
 
     fwhm: float
     beta: float = 3.0
 
     @property
-    def radius(self):
+    def radius(self) -> float:
         """The scale radius in pixels."""
         return 0.5 * self.fwhm / np.sqrt(2 ** (1 / self.beta) - 1)
 
-    def enclosed(self, radius):
-        """Return the share of the flux within a radius in pixels."""
+    def enclosed(self, radius: float | np.ndarray) -> float | np.ndarray:
+        """Return the fraction of the flux within a radius in pixels."""
         return 1 - (1 + (radius / self.radius) ** 2) ** (1 - self.beta)
 
-    def surface_brightness(self, squared_radius):
-        """Return the share of the flux in a pixel at a squared distance."""
+    def surface_brightness(
+        self, squared_radius: float | np.ndarray
+    ) -> float | np.ndarray:
+        """Return the fraction of the flux in a pixel at a squared distance."""
         peak = (self.beta - 1) / (np.pi * self.radius**2)
         return peak * (1 + squared_radius / self.radius**2) ** -self.beta
 
@@ -82,18 +98,18 @@ class PointSpread:
 @dataclass(frozen=True, eq=False)
 class Stars:
     """
-    The true stars.
+    The true positions and magnitudes of stars.
 
     Parameters
     ----------
     x, y : 1D `~numpy.ndarray`
-        Where their light falls, 0-based pixel coordinates.
+        The 0-based pixel coordinates of their light on the detector.
     ra, dec : 1D `~numpy.ndarray`
-        Where they are, in degrees.
+        Their positions on the sky, in degrees.
     mag : 1D `~numpy.ndarray`
-        In the band of the image, AB.
+        AB magnitudes in the band of the image.
     blended : 1D `~numpy.ndarray` of bool
-        Which ones have a close neighbour.
+        True for stars with a close neighbour.
     """
 
     x: np.ndarray
@@ -104,8 +120,8 @@ class Stars:
     blended: np.ndarray
 
 
-def tangent_wcs(center, image_shape):
-    """Return the WCS of an image centred on a position: north up, east left."""
+def tangent_wcs(center: SkyCoord, image_shape: Sequence[int]) -> WCS:
+    """Return the TAN WCS of an image centred on a position, north up, east left."""
     rows, columns = image_shape
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
@@ -119,34 +135,42 @@ def tangent_wcs(center, image_shape):
     return wcs
 
 
-def draw_stars(n_stars, camera, wcs, hole, fwhm, rng):
+def draw_stars(
+    n_stars: int,
+    camera: "Camera",
+    wcs: WCS,
+    hole: Sequence[float],
+    fwhm: float,
+    rng: np.random.Generator,
+) -> Stars:
     """
-    Draw stars all over the image but in the hole.
+    Draw the positions and magnitudes of stars at random.
 
     Parameters
     ----------
     n_stars : int
+        The number of stars.
     camera : `~ks4_ccd.simulation._camera.Camera`
-        Tells how far from its star the light falls.
+        The camera, which displaces the light of the stars.
     wcs : `~astropy.wcs.WCS`
-        Of the image.
+        The nominal WCS of the image.
     hole : tuple of float
-        ``(x_min, x_max, y_min, y_max)``, where no star is.
+        The limits ``(x_min, x_max, y_min, y_max)`` of a region without stars.
     fwhm : float
-        In pixels; stars keep apart.
+        The seeing in pixels, the unit of the smallest separation of stars.
     rng : `~numpy.random.Generator`
 
     Returns
     -------
     stars : `Stars`
-        Ordered by ``y``, as in a SExtractor catalog.
+        Sorted by ``y``, as in a SExtractor catalog.
     """
-    place, closest = _draw_places(n_stars, camera.image_shape, hole, fwhm, rng)
-    order = np.argsort(place[:, 1])
-    x, y = place[order].T
+    positions, closest = _draw_positions(n_stars, camera.image_shape, hole, fwhm, rng)
+    order = np.argsort(positions[:, 1])
+    x, y = positions[order].T
     growth = 10 ** (_SLOPE * (FAINTEST - BRIGHTEST)) - 1
     mag = BRIGHTEST + np.log10(1 + growth * rng.uniform(size=n_stars)) / _SLOPE
-    # The light falls where the star seems to be: take the error off the sky position.
+    # x and y are measured positions: the true position is without the error.
     dra, ddec = camera.offset(x, y)
     ra, dec = wcs.wcs_pix2world(x, y, 0)
     ra = (ra - dra / 3600 / np.cos(np.radians(dec))) % 360
@@ -154,62 +178,76 @@ def draw_stars(n_stars, camera, wcs, hole, fwhm, rng):
     return Stars(x, y, ra, dec - ddec / 3600, mag, blended)
 
 
-def _draw_places(n_stars, image_shape, hole, fwhm, rng):
-    """Draw positions that keep apart, as far as there is room for that."""
+def _draw_positions(
+    n_stars: int,
+    image_shape: Sequence[int],
+    hole: Sequence[float],
+    fwhm: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw positions, separated if the density allows, and their separations."""
     from scipy.spatial import KDTree
 
     rows, columns = image_shape
-    place = np.zeros((n_stars, 2))
+    positions = np.zeros((n_stars, 2))
     to_draw = np.arange(n_stars)
     for _ in range(30):
         while to_draw.size:
-            share = rng.uniform(size=(2, len(to_draw)))
-            # The density grows along x, so that maps have full and sparse parts.
-            share[0] = np.log1p(share[0] * (_CROWDING - 1)) / np.log(_CROWDING)
-            x, y = columns * share[0] - 0.5, rows * share[1] - 0.5
-            place[to_draw] = np.column_stack([x, y])
+            fraction = rng.uniform(size=(2, len(to_draw)))
+            # The density increases along x, so that maps have dense and sparse parts.
+            fraction[0] = np.log1p(fraction[0] * (_CROWDING - 1)) / np.log(_CROWDING)
+            x, y = columns * fraction[0] - 0.5, rows * fraction[1] - 0.5
+            positions[to_draw] = np.column_stack([x, y])
             inside = (hole[0] <= x) & (x < hole[1]) & (hole[2] <= y) & (y < hole[3])
             to_draw = to_draw[inside]
         if n_stars < 2:
-            return place, np.full(n_stars, np.inf)
-        tree = KDTree(place)
+            return positions, np.full(n_stars, np.inf)
+        tree = KDTree(positions)
         pairs = tree.query_pairs(_CLOSEST * fwhm, output_type="ndarray")
         if not len(pairs):
             break
         to_draw = np.unique(pairs.max(axis=1))
-    return place, KDTree(place).query(place, k=2)[0][:, 1]
+    return positions, KDTree(positions).query(positions, k=2)[0][:, 1]
 
 
-def measure_sources(stars, camera, wcs, psf, apertures, noise, rng):
+def measure_sources(
+    stars: Stars,
+    camera: "Camera",
+    wcs: WCS,
+    psf: PointSpread,
+    apertures: Sequence[float],
+    noise: Noise,
+    rng: np.random.Generator,
+) -> Table:
     """
-    Measure the stars as SExtractor would, with magnitude zero point 0.
+    Measure the stars as SExtractor does, with MAG_ZEROPOINT 0.
 
     Parameters
     ----------
     stars : `Stars`
     camera : `~ks4_ccd.simulation._camera.Camera`
     wcs : `~astropy.wcs.WCS`
-        The nominal one of the image.
+        The nominal WCS of the image.
     psf : `PointSpread`
-    apertures : list of float
+    apertures : sequence of float
         Diameters in pixels.
     noise : `Noise`
-        Of the image.
+        The noise of the image.
     rng : `~numpy.random.Generator`
 
     Returns
     -------
     sources : `~astropy.table.Table`
-        With SExtractor's column names, types and units.
+        A catalog with SExtractor's column names, types and units.
     """
     n = len(stars.x)
-    total = 10 ** (0.4 * (camera.zeropoint(stars.x, stars.y) - stars.mag))
+    total = 10 ** (0.4 * (np.asarray(camera.zeropoint(stars.x, stars.y)) - stars.mag))
     total *= 10 ** (0.4 * _COLOUR_SCATTER * rng.normal(size=n))
     mag, error = zip(
         *(_aperture(total, 0.5 * diameter, psf, noise, rng) for diameter in apertures),
         strict=True,
     )
-    # Kron apertures differ from star to star, the more the fainter they are.
+    # The scatter of Kron radii increases towards faint stars.
     spread = np.clip(0.02 + 4 * error[0], 0, 0.2)
     kron = 1.7 * psf.fwhm * np.exp(spread * rng.normal(size=n))
     mag_auto, error_auto = _aperture(total, kron, psf, noise, rng)
@@ -247,8 +285,14 @@ def measure_sources(stars, camera, wcs, psf, apertures, noise, rng):
     return table
 
 
-def _aperture(total, radius, psf, noise, rng):
-    """Return a noisy aperture magnitude and the error that is quoted with it."""
+def _aperture(
+    total: np.ndarray,
+    radius: float | np.ndarray,
+    psf: PointSpread,
+    noise: Noise,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return aperture magnitudes with noise, and their nominal uncertainties."""
     flux = total * psf.enclosed(radius)
     sigma = np.sqrt(np.pi * radius**2 * noise.sky**2 + flux / noise.gain)
     measured = flux + sigma * rng.normal(size=flux.size)
@@ -259,22 +303,23 @@ def _aperture(total, radius, psf, noise, rng):
     return mag, error
 
 
-def reference_table(stars, band, rng):
+def reference_table(stars: Stars, band: str, rng: np.random.Generator) -> Table:
     """
-    Return the reference catalog, laid out like a Gaia XP file of the pipeline.
+    Return the reference catalog, with the columns of a Gaia XP file of the pipeline.
 
     Parameters
     ----------
     stars : `Stars`
     band : str
-        The band that ``stars.mag`` is in.
+        The band of ``stars.mag``.
     rng : `~numpy.random.Generator`
 
     Returns
     -------
     reference : `~astropy.table.Table`
-        Ordered by RA. The true ``MAG`` of the band, the position ``x, y`` of
-        the light and the true ``RA, DEC``; the ``XP`` magnitudes have errors.
+        Sorted by RA, with the true magnitude ``MAG``, the pixel coordinates
+        ``x, y`` of the light and the true ``RA, DEC``; the ``XP`` magnitudes have
+        errors.
     """
     n = len(stars.x)
     redness = np.exp(0.35 * rng.normal(size=n))

@@ -1,5 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Measurements that the survey's pipeline records in the header of a stack."""
+"""Measure the header cards that the survey's pipeline records in a stack."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import sigma_clip
@@ -13,13 +16,20 @@ from ks4_ccd.ks4.recipe import (
     PHOTOMETRIC_RANGE,
 )
 from ks4_ccd.mapmaking.cells import clipped_statistics
+from ks4_ccd.maps.zeropoint import ZeroPointMap
+
+if TYPE_CHECKING:
+    # The module of fields imports this one.
+    from ks4_ccd.simulation.field import SimulatedField
 
 __all__ = ["measured_cards"]
 
 _FEWEST = 3
 
 
-def measured_cards(simulated, sky, fwhm):
+def measured_cards(
+    simulated: "SimulatedField", sky: float, fwhm: float
+) -> dict[str, tuple[float, str]]:
     """
     Measure a simulated stack as `ks4_photometry` of the pipeline does.
 
@@ -27,7 +37,7 @@ def measured_cards(simulated, sky, fwhm):
     ----------
     simulated : `~ks4_ccd.simulation.field.SimulatedField`
     sky : float
-        The noise of the sky in adu a pixel (RMS).
+        The noise of the sky in adu per pixel (RMS).
     fwhm : float
         The seeing in pixels.
 
@@ -36,9 +46,9 @@ def measured_cards(simulated, sky, fwhm):
     cards : dict
         Value and comment by keyword: for each aperture its global zero point
         (ZPAPER5), the standard deviation of its stars (ZEAPER5) and their number
-        (ZSAPER5), then DEPTH5, the 5-sigma depth in an aperture as wide as the
-        seeing, and RMSPHOT, the residual of the catalog once calibrated by its
-        map. Nothing if there are too few stars to make maps.
+        (ZSAPER5), then DEPTH5, the 5-sigma depth in an aperture of one FWHM, and
+        RMSPHOT, the residual of the catalog calibrated by its map. Empty if there
+        are too few stars to build maps.
     """
     try:
         matched, maps = simulated.matched, simulated.maps
@@ -51,7 +61,7 @@ def measured_cards(simulated, sky, fwhm):
     clean &= stars.magnitude_errors("AUTO") < LARGEST_MAGNITUDE_ERROR
     used = clean & _is_within(brightness, ASTROMETRIC_RANGE)
     used &= _is_within(reference, PHOTOMETRIC_RANGE)
-    cards = {}
+    cards: dict[str, tuple[float, str]] = {}
     for aperture in stars.apertures:
         values = (reference - stars.magnitudes(aperture))[used]
         found = clipped_statistics(np.zeros(values.size, int), values, 1)
@@ -74,14 +84,16 @@ def measured_cards(simulated, sky, fwhm):
     return cards
 
 
-def _depth(zeropoint, sky, diameter):
+def _depth(zeropoint: float, sky: float, diameter: float) -> float:
     """Return the magnitude of five times the noise of the sky in an aperture."""
     noise = sky * np.sqrt(np.pi) * diameter / 2
     return zeropoint - 2.5 * np.log10(5 * noise)
 
 
-def _residual(stars, zpmap, reference, used):
-    """Return the RMS residual of magnitudes calibrated by the cell that they are in."""
+def _residual(
+    stars: Sources, zpmap: ZeroPointMap, reference: np.ndarray, used: np.ndarray
+) -> float | None:
+    """Return the RMS residual of magnitudes calibrated by their cell's zero point."""
     x, y = stars.positions()
     magnitude = stars.magnitudes("AUTO") + zpmap.values[zpmap.grid.cell_of(x, y)]
     used = used & _is_within(magnitude, PHOTOMETRIC_RANGE)
@@ -91,6 +103,6 @@ def _residual(stars, zpmap, reference, used):
     return float(np.sqrt(np.mean(kept**2)))
 
 
-def _is_within(magnitude, limits):
+def _is_within(magnitude: np.ndarray, limits: Sequence[float]) -> np.ndarray:
     brightest, faintest = limits
     return (magnitude > brightest) & (magnitude < faintest)

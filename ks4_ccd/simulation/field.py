@@ -14,7 +14,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike
 
-from ks4_ccd.exceptions import GeometryError, KS4Error, one_of
+from ks4_ccd.exceptions import GeometryError, OptionError, one_of
 from ks4_ccd.ks4.names import BANDS, MODE_ALIASES
 from ks4_ccd.ks4.tiling import field_center, field_number, tile_name
 from ks4_ccd.mapmaking.builders import build_maps, build_offset_map
@@ -40,7 +40,7 @@ from ks4_ccd.simulation._stack_header import measured_cards
 __all__ = ["SimulatedField", "simulate_field"]
 
 _FWHM = 1.6  # arcsec
-_APERTURES = (3, 5, 10)  # arcsec, besides the one of one FWHM
+_APERTURES = (3, 5, 10)  # arcsec, in addition to one FWHM
 _STARS_PER_CELL = 5
 _UNDERSATURATION = -1000
 
@@ -50,7 +50,7 @@ class SimulatedField:
     """
     A simulated image with its catalogs, maps and the true calibration.
 
-    It is the result of `simulate_field`.
+    Returned by `simulate_field`.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class SimulatedField:
         The nominal WCS: TAN, north up, east left.
     sources : `~astropy.table.Table`
         The catalog of the image, with SExtractor's columns: instrumental
-        magnitudes, 1-based pixel coordinates.
+        magnitudes and 1-based pixel coordinates.
     reference : `~astropy.table.Table`
         The stars, with the columns of a Gaia XP file of the pipeline
         (``RA`` and ``DEC`` are exact, the ``XP`` magnitudes have errors)
@@ -121,7 +121,7 @@ class SimulatedField:
         Returns
         -------
         zeropoint : float or `~numpy.ndarray`
-            In AB magnitudes: a source of ``c`` counts in total has the
+            In AB magnitudes: a source with a total of ``c`` adu has the
             magnitude ``-2.5 log10(c) + zeropoint``.
         """
         return self._camera.zeropoint(x, y)
@@ -146,7 +146,7 @@ class SimulatedField:
 
     @cached_property
     def matched(self) -> Table:
-        """The sources matched with the stars by `match_catalogs`."""
+        """The sources matched with the reference stars by `match_catalogs`."""
         return match_catalogs(self.sources, self.reference, band=self.band)
 
     @cached_property
@@ -163,13 +163,13 @@ class SimulatedField:
 
     @property
     def misalignment(self) -> MisalignmentMap:
-        """The `~ks4_ccd.MisalignmentMap` by the recipe of DR1."""
+        """The `~ks4_ccd.MisalignmentMap` built by the recipe of DR1."""
         (found,) = (m for m in self._dr1_maps if isinstance(m, MisalignmentMap))
         return found
 
     @property
     def maps(self) -> dict[str, ZeroPointMap]:
-        """The `~ks4_ccd.ZeroPointMap` of each aperture by the recipe of DR1."""
+        """The `~ks4_ccd.ZeroPointMap` of each aperture, built by the recipe of DR1."""
         return {
             map_.key.aperture: map_
             for map_ in self._dr1_maps
@@ -178,7 +178,7 @@ class SimulatedField:
 
     @cached_property
     def offsets(self) -> OffsetMap:
-        """The `~ks4_ccd.OffsetMap` by `build_offset_map`."""
+        """The `~ks4_ccd.OffsetMap` built by `build_offset_map`."""
         return build_offset_map(
             self.matched,
             self.grid.image_shape,
@@ -191,13 +191,13 @@ class SimulatedField:
     @cached_property
     def ccd(self) -> CCDData:
         """
-        The raw image, drawn at the first access.
+        The raw image, computed at the first access.
 
         A `~astropy.nddata.CCDData` in adu, float32, with a mask, the
-        standard deviation (sky and photons) and the nominal WCS. Its header
-        has the measurements that the survey's pipeline records in stacks:
-        ZPAPER5, ZEAPER5, ZSAPER5 and the like for each aperture, DEPTH5 and
-        RMSPHOT.
+        standard deviation (sky and photon noise) and the nominal WCS. Its header
+        contains the measurements that the survey's pipeline records in stacks:
+        ZPAPER5, ZEAPER5 and ZSAPER5, and the same for the other apertures, DEPTH5
+        and RMSPHOT.
         """
         image, sigma, mask = expose(
             self._camera,
@@ -231,17 +231,17 @@ class SimulatedField:
             "UNDERSAT": (_UNDERSATURATION, "[adu] Lowest good value"),
             "FWHM": (round(self._psf.fwhm * ARCSEC_PER_PIXEL, 3), "[arcsec] Seeing"),
             "GAIN": (self._noise.gain, "[electron/adu] Gain"),
-            "MAGZERO": (30.0, "[mag] Zero point that frames were scaled to"),
+            "MAGZERO": (30.0, "[mag] Common zero point of the scaled frames"),
             "PHOTREF": ("Gaia XP", "Photometric reference"),
             **measured_cards(self, self._noise.sky, self._psf.fwhm),
             "KS4NAX1": (columns, "[pixel] Width of the whole stack"),
             "KS4NAX2": (rows, "[pixel] Height of the whole stack"),
-            "ORIGIN": ("ks4_ccd", "A simulated field, no observation"),
+            "ORIGIN": ("ks4_ccd", "Simulated field, not an observation"),
         }
         header.update(cards)
         return header
 
-    def write(self, directory: str | os.PathLike) -> FieldPaths:
+    def write(self, directory: str | os.PathLike[str]) -> FieldPaths:
         """
         Write the image, the catalogs and the maps in the layout of DR1.
 
@@ -288,13 +288,13 @@ def simulate_field(
     band : {"B", "V", "R", "I"}, optional
         The filter.
     mode : {"single", "dual"}, optional
-        The mode in the names of the maps.
+        The mode in the keys of the maps.
     n_stars : int, optional
-        The number of stars of 14 to 20 mag; by default five a cell, of which
-        between three and four pass the cuts of DR1. Their density increases
+        The number of stars between 14 and 20 mag; by default five per cell, of
+        which between three and four pass the cuts of DR1. Their density increases
         from left to right.
     seed : int, optional
-        The same seed gives the same field, byte by byte.
+        The seed of the random numbers. Fields of equal seeds are identical.
 
     Returns
     -------
@@ -302,18 +302,18 @@ def simulate_field(
 
     Raises
     ------
-    KS4Error
+    OptionError
         If an argument is not one of the allowed values.
     GeometryError
-        If the maps' cells would be smaller than two pixels.
+        If the cells of the maps would be smaller than two pixels.
 
     Notes
     -----
     The zero point is a smooth surface with steps at the edges of
-    amplifiers, about 30 mag, 0.03 mag RMS; positions are off by shifts,
-    rotations and distortions of the four chips, 0.08 arcsec RMS. The image
-    contains ``10**(0.4 (zeropoint(x, y) - mag))`` counts of a star, on a sky of
-    mean 0. A hole has no stars, so that some cells are empty.
+    amplifiers, with a mean of 30 mag and an RMS of 0.03 mag; shifts, rotations and
+    distortions of the four chips displace positions by 0.08 arcsec RMS. A star
+    contributes ``10**(0.4 (zeropoint(x, y) - mag))`` adu to the image, whose sky
+    has a mean of 0. A region without stars results in empty cells.
 
     Examples
     --------
@@ -322,14 +322,13 @@ def simulate_field(
     >>> simulated.maps["APER5"].values.shape, simulated.ccd.shape
     ((8, 6), (300, 400))
     """
-    if band not in BANDS:
-        msg = f"band must be one of {', '.join(BANDS)}, got {band!r}"
-        raise KS4Error(msg)
+    one_of("band", band, BANDS)
     grid = MapGrid.for_image(map_shape, shape)
     if min(grid.cell_size) < 2:
         msg = (
-            f"map_shape {grid.shape} is too fine for an image of shape {shape}: "
-            "a cell must be two pixels wide or more"
+            f"expected cells of at least two pixels, found {grid.cell_size} for the "
+            f"map_shape {grid.shape} and an image of shape {shape}: give a smaller "
+            "map_shape"
         )
         raise GeometryError(msg)
     if n_stars is None:
@@ -337,7 +336,7 @@ def simulate_field(
     for name, number in (("n_stars", n_stars), ("seed", seed)):
         if not isinstance(number, Integral) or number < 0:
             msg = f"{name} must be an integer, 0 or more, got {number!r}"
-            raise KS4Error(msg)
+            raise OptionError(msg)
     one_of("mode", mode, tuple(MODE_ALIASES))
     field = field_number(field)
     rng = np.random.default_rng([seed, 0])
@@ -368,7 +367,7 @@ def simulate_field(
 
 
 def _hole(grid: MapGrid) -> tuple[float, float, float, float]:
-    """Return the limits of whole cells, about a twentieth of the image wide."""
+    """Return the limits of a region of whole cells, 0.06 of the image wide."""
     limits: list[float] = []
     for n, edges, start in zip(
         grid.shape, grid.cell_edges(), (0.68, 0.36), strict=True

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The demo: the main job from end to end, measured against the truth."""
+"""Test the demo: a calibration from end to end, compared with the true values."""
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
@@ -17,7 +17,7 @@ BEFORE, TRUTH = "no map", "true zero point"
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """Run the demo once; return its table, its lines, its folder, its output."""
+    """Run the demo once; return its table, lines of report, folder and output."""
     folder = tmp_path_factory.mktemp("demo") / "new"
     lines, output = [], io.StringIO()
     with redirect_stdout(output), redirect_stderr(output):
@@ -27,7 +27,7 @@ def demo(tmp_path_factory):
 
 
 def test_methods(demo):
-    """There is a row for every method, from no map to the truth."""
+    """The table has one row per method, from no map to the true zero point."""
     assert list(demo[0]["method"]) == [
         BEFORE,
         "nearest cell",
@@ -39,14 +39,14 @@ def test_methods(demo):
 
 
 def test_calibration_helps(demo):
-    """Every method leaves less than no map does, on the grid and in the stars."""
+    """Residuals are smaller than without a map for each method, on grid and stars."""
     for column in ("zeropoint_rms", "star_rms"):
         before, *after = demo[0][column]
         assert (np.array(after) < before).all()
 
 
 def test_default_is_better_than_published(demo):
-    """The default method leaves at most 70 percent of what the published one does."""
+    """The residual of the default method is at most 0.7 of the published one's."""
     table = demo[0]
     for column in ("zeropoint_rms", "star_rms"):
         assert table.loc["bilinear"][column] < 0.7 * table.loc["as published"][column]
@@ -54,7 +54,7 @@ def test_default_is_better_than_published(demo):
 
 
 def test_stars_confirm_the_maps(demo):
-    """Stars in the image calibrated with the truth have but their noise left."""
+    """With the true zero point, stars in the image scatter by their noise alone."""
     table = demo[0]
     assert table.loc[TRUTH]["zeropoint_rms"] == 0
     assert table.loc[TRUTH]["star_rms"] < 2
@@ -64,7 +64,7 @@ def test_stars_confirm_the_maps(demo):
 
 
 def test_gain(demo):
-    """The gain is the ratio to the first row; it has no meaning for the truth."""
+    """The gain is relative to the first row; it is masked for the true zero point."""
     table = demo[0]
     assert table["gain"][0] == 1
     assert np.ma.is_masked(table["gain"][-1])
@@ -80,7 +80,7 @@ def test_units(demo):
 
 
 def test_calibrated_file(demo):
-    """The calibrated FITS file has all planes and says its zero point."""
+    """The calibrated FITS file has all planes and records its zero point."""
     table, _, folder, _ = demo
     ccd = CCDData.read(table.meta["calibrated"])
     assert ccd.meta["MAGZERO"] == 30
@@ -97,7 +97,7 @@ def test_figure(demo):
 
 
 def test_report_names_the_files(demo):
-    """Every file of interest is reported, one a line."""
+    """The paths of all files are reported, one per line."""
     table, lines, _, _ = demo
     for name in ("image", "calibrated", "figure"):
         assert sum(line.endswith(table.meta[name]) for line in lines) == 1
@@ -105,7 +105,7 @@ def test_report_names_the_files(demo):
 
 
 def test_report_has_the_table(demo):
-    """The last lines of the report are the table, a method a line."""
+    """The last lines of the report are the table, one method per line."""
     table, lines, _, _ = demo
     for method, line in zip(table["method"], lines[-len(table) :], strict=True):
         assert line.strip().startswith(method)
@@ -113,12 +113,12 @@ def test_report_has_the_table(demo):
 
 
 def test_silent_without_a_terminal(demo):
-    """No progress bar is drawn where no terminal is."""
+    """No progress bar is drawn without a terminal."""
     assert demo[3] == ""
 
 
 def test_no_figure_without_matplotlib(tmp_path, monkeypatch):
-    """Without matplotlib there is no figure, and a line that says so."""
+    """Without matplotlib no figure is written, and the report contains the reason."""
 
     def no_figure(*args, **kwargs):
         msg = "figures need matplotlib"
@@ -132,15 +132,15 @@ def test_no_figure_without_matplotlib(tmp_path, monkeypatch):
 
 
 def test_aperture_sums():
-    """A flat image has its level times the aperture's area in every aperture."""
+    """In a constant image all sums are its value times the area of the aperture."""
     place = np.array([[20.0, 20.0], [20.3, 21.7], [19.5, 20.5]])
     sums = aperture_sums(np.full((40, 45), 2.0), place, 12.5)
-    # Pixels at the rim are taken by their distance, not cut: right to a percent.
+    # Pixels on the circumference have fractional weights: accurate to 1 percent.
     assert_allclose(sums, 2 * np.pi * 6.25**2, rtol=0.01)
 
 
 def test_aperture_sums_are_where_they_should_be():
-    """An aperture has x along the columns of the image."""
+    """The x coordinate of an aperture is along the columns of the image."""
     image = np.zeros((40, 60))
     image[10, 45] = 7
     assert_allclose(

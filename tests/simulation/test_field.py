@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The simulated field: an image, catalogs and maps that agree with the truth."""
+"""Test that image, catalogs and maps of a simulated field agree with the truth."""
 
 import tarfile
 
@@ -11,7 +11,7 @@ from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import GeometryError, KS4Error, OptionError
 from ks4_ccd.ks4.names import APERTURES
 from ks4_ccd.ks4.tiling import field_center
 from ks4_ccd.library.library import MapLibrary
@@ -19,7 +19,7 @@ from ks4_ccd.photometry.zeropoint import apply_zeropoint
 from ks4_ccd.simulation._sky import Noise, PointSpread
 from ks4_ccd.simulation.field import simulate_field
 
-# Not square, so that a transposed axis is noticed.
+# Not square, so that an exchange of axes fails.
 SHAPE, MAP_SHAPE = (480, 640), (16, 12)
 
 
@@ -36,7 +36,7 @@ def corners(shape, step=1):
 
 
 def brightest(simulated, n_stars=30, margin=20):
-    """Return the rows of the brightest reference stars inside of the image."""
+    """Return the rows of the brightest reference stars inside the image."""
     stars = simulated.reference
     rows, columns = simulated.grid.image_shape
     inside = np.minimum(stars["x"], columns - 1 - stars["x"]) > margin
@@ -57,7 +57,7 @@ def test_image_planes(simulated):
 
 
 def test_mask_has_columns_and_pixels(simulated):
-    """Some columns are bad over many rows, and some single pixels."""
+    """Bad pixels are parts of columns and single pixels."""
     bad_rows = simulated.ccd.mask.sum(axis=0)
     assert (bad_rows > SHAPE[0] // 20).any()
     assert (bad_rows == 1).any()
@@ -65,7 +65,7 @@ def test_mask_has_columns_and_pixels(simulated):
 
 
 def test_header(simulated):
-    """The header names field and band, and the frame of the whole stack."""
+    """The header contains the field, the band and the size of the full stack."""
     header = simulated.ccd.meta
     assert [header[k] for k in ("FIELD1", "FIELD2", "FILTER")] == [
         "0000",
@@ -79,7 +79,7 @@ def test_header(simulated):
 
 
 def test_centre_of_the_field():
-    """The centre of the image is that of the tile."""
+    """The centre of the image is the centre of the tile."""
     simulated = simulate_field(SHAPE, MAP_SHAPE, field="0403")
     rows, columns = SHAPE
     assert_array_equal(simulated.wcs.wcs.crpix, [(columns + 1) / 2, (rows + 1) / 2])
@@ -88,43 +88,43 @@ def test_centre_of_the_field():
 
 
 def test_north_is_up_and_east_left(simulated):
-    """A pixel is 0.4 arcsec; declination grows with y, RA falls with x."""
+    """A pixel is 0.4 arcsec; declination increases with y, RA decreases with x."""
     here, left, above = simulated.wcs.pixel_to_world([320, 319, 320], [240, 240, 241])
     east, north = here.spherical_offsets_to(SkyCoord([left, above]))
     assert_allclose(east.arcsec, [0.4, 0], atol=1e-5)
     assert_allclose(north.arcsec, [0, 0.4], atol=1e-5)
 
 
-def test_zeropoint_has_the_wanted_size():
-    """The true zero point is 30 mag in the mean and varies by 0.03 mag RMS."""
+def test_zeropoint_rms():
+    """The true zero point has a mean of 30 mag and an RMS of 0.03 mag."""
     zeropoint = simulate_field(seed=2).zeropoint(*corners((2200, 2200), 11))
     assert zeropoint.mean() == pytest.approx(30, abs=1e-3)
     assert zeropoint.std() == pytest.approx(0.03, rel=0.01)
 
 
 def test_zeropoint_steps_at_amplifiers(simulated):
-    """The zero point jumps at the borders of amplifiers and nowhere else."""
+    """The zero point has steps at the edges of amplifiers and nowhere else."""
     along_x, along_y = simulated.edges["amplifier"]
     x, y = np.arange(-0.5, 639, 0.25), 100.0
     jump = np.abs(np.diff(simulated.zeropoint(x, y)))
-    at_border = np.isin(x[1:], along_x)
+    at_edge = np.isin(x[1:], along_x)
     assert len(along_x) == 15
-    assert np.median(jump[at_border]) > 2 * jump[~at_border].max()
-    border = along_y[0]
-    step = simulated.zeropoint(x, border + 1e-6) - simulated.zeropoint(x, border - 1e-6)
+    assert np.median(jump[at_edge]) > 2 * jump[~at_edge].max()
+    edge = along_y[0]
+    step = simulated.zeropoint(x, edge + 1e-6) - simulated.zeropoint(x, edge - 1e-6)
     assert np.abs(step).max() > 1e-3
 
 
-def test_offset_has_the_wanted_size():
+def test_offset_rms():
     """True position errors are 0.08 arcsec RMS."""
     dra, ddec = simulate_field(seed=2).offset(*corners((2200, 2200), 11))
     assert np.sqrt(np.mean(dra**2 + ddec**2)) == pytest.approx(0.08, rel=0.01)
 
 
 def test_offset_steps_at_chips(simulated):
-    """Position errors jump at the borders of chips and are smooth on a chip."""
-    (border_x,), (border_y,) = simulated.edges["chip"]
-    assert (border_x, border_y) == (319.5, 239.5)
+    """Position errors have steps at the edges of chips, and are smooth between them."""
+    (edge_x,), (edge_y,) = simulated.edges["chip"]
+    assert (edge_x, edge_y) == (319.5, 239.5)
     for component in simulated.offset(np.arange(0, 640), 100.0):
         jump = np.abs(np.diff(component))
         assert np.argmax(jump) == 319
@@ -132,7 +132,7 @@ def test_offset_steps_at_chips(simulated):
 
 
 def test_truth_of_scalars(simulated):
-    """Scalars give scalars, equal to the elements of arrays."""
+    """For scalars the results are scalars, equal to the elements of arrays."""
     x, y = np.array([3.0, 600.0]), np.array([5.0, 470.0])
     assert isinstance(simulated.zeropoint(3.0, 5.0), float)
     assert simulated.zeropoint(3.0, 5.0) == simulated.zeropoint(x, y)[0]
@@ -140,7 +140,7 @@ def test_truth_of_scalars(simulated):
 
 
 def test_light_falls_where_the_offset_says(simulated):
-    """True position plus offset, through the nominal WCS, is where the light is."""
+    """The nominal WCS converts true position plus offset to the pixel of the light."""
     stars = simulated.reference
     dra, ddec = simulated.offset(stars["x"], stars["y"])
     measured = SkyCoord(stars["RA"], stars["DEC"]).spherical_offsets_by(
@@ -166,18 +166,18 @@ def test_image_has_the_light_there(simulated):
 
 
 def test_counts_follow_the_zero_point():
-    """A star of magnitude m has 10**(0.4 (zeropoint - m)) counts in all."""
+    """A star of magnitude m has a total of 10**(0.4 (zeropoint - m)) adu."""
     simulated = simulate_field((400, 400), (10, 10), n_stars=1, seed=4)
     (star,) = simulated.reference
     expected = 10 ** (0.4 * (simulated.zeropoint(star["x"], star["y"]) - star["MAG"]))
     x, y = round(star["x"]), round(star["y"])
     counts = simulated.ccd.data[y - 15 : y + 16, x - 15 : x + 16].sum(dtype=float)
-    # 0.5 percent of the light falls outside; the noise is 25 adu a pixel.
+    # 0.5 percent of the light is outside; the noise is 25 adu per pixel.
     assert counts == pytest.approx(0.995 * expected, abs=0.005 * expected + 4 * 25 * 31)
 
 
 def test_uncertainty_is_that_of_the_noise(simulated):
-    """Sky pixels scatter as their standard deviation says."""
+    """The scatter of sky pixels is their standard deviation."""
     ccd = simulated.ccd
     left, right, bottom, top = np.round(simulated.hole).astype(int)
     hole = np.s_[bottom + 8 : top - 8, left + 8 : right - 8]
@@ -187,7 +187,7 @@ def test_uncertainty_is_that_of_the_noise(simulated):
 
 
 def test_bright_pixels_have_photon_noise(simulated):
-    """The variance grows by counts / gain."""
+    """The variance of a pixel increases by its signal / gain."""
     ccd = simulated.ccd
     bright = (ccd.data > 20_000) & ~ccd.mask
     variance = ccd.uncertainty.array[bright] ** 2
@@ -213,7 +213,7 @@ def test_sources_look_like_sextractor(simulated):
 
 
 def test_positions_in_the_catalog_are_one_based(simulated):
-    """X_IMAGE of a source is one more than the pixel coordinate of its light."""
+    """X_IMAGE of a source is the 0-based pixel coordinate of its light plus 1."""
     sources, wcs = simulated.sources, simulated.wcs
     sky = SkyCoord(sources["ALPHA_J2000"], sources["DELTA_J2000"])
     x, y = wcs.world_to_pixel(sky)
@@ -222,7 +222,7 @@ def test_positions_in_the_catalog_are_one_based(simulated):
 
 
 def test_quoted_errors_of_magnitudes(simulated):
-    """Magnitudes scatter about the truth as MAGERR and the star's colour say."""
+    """Magnitudes scatter about the truth by MAGERR and the scatter of colours."""
     sources, stars = simulated.sources, simulated.reference
     sky = SkyCoord(sources["ALPHA_J2000"], sources["DELTA_J2000"])
     match, separation, _ = sky.match_to_catalog_sky(SkyCoord(stars["RA"], stars["DEC"]))
@@ -234,7 +234,7 @@ def test_quoted_errors_of_magnitudes(simulated):
 
 
 def test_bad_pixels_are_flagged(simulated):
-    """Sources on bad pixels have IMAFLAGS_ISO set, and few others have."""
+    """IMAFLAGS_ISO is set for sources on bad pixels, and for few others."""
     x = np.rint(simulated.sources["X_IMAGE"] - 1).astype(int).clip(0, SHAPE[1] - 1)
     y = np.rint(simulated.sources["Y_IMAGE"] - 1).astype(int).clip(0, SHAPE[0] - 1)
     flagged = simulated.sources["IMAFLAGS_ISO"] > 0
@@ -243,7 +243,7 @@ def test_bad_pixels_are_flagged(simulated):
 
 
 def test_hole_has_no_stars(simulated):
-    """No star is in the hole, and the cells there are empty."""
+    """The hole contains no star, and its cells are empty."""
     left, right, bottom, top = simulated.hole
     x, y = simulated.reference["x"], simulated.reference["y"]
     assert not ((x >= left) & (x < right) & (y >= bottom) & (y < top)).any()
@@ -253,7 +253,7 @@ def test_hole_has_no_stars(simulated):
 
 
 def test_maps_have_their_keys(simulated):
-    """There is a zero-point map for every aperture, and one misalignment map."""
+    """Each aperture has a zero-point map, and the field one misalignment map."""
     assert tuple(simulated.maps) == APERTURES
     for aperture, zpmap in simulated.maps.items():
         assert zpmap.key.filename == f"zp_map_0000_R_single_{aperture}.npy"
@@ -264,7 +264,7 @@ def test_maps_have_their_keys(simulated):
 
 
 def test_map_is_about_the_truth(simulated):
-    """The medians of well-filled cells follow the true zero point at their centres."""
+    """The medians of cells with many stars agree with the true zero points there."""
     zpmap = simulated.maps["APER10"]
     x, y = simulated.grid.centers()
     truth = simulated.zeropoint(x[:, np.newaxis], y)
@@ -275,7 +275,7 @@ def test_map_is_about_the_truth(simulated):
 
 
 def test_misalignment_is_about_the_truth(simulated):
-    """The misalignment map has the size of the true offsets."""
+    """The mean of the misalignment map is the size of the true offsets."""
     x, y = simulated.misalignment.grid.centers()
     truth = np.hypot(*simulated.offset(x[:, np.newaxis], y))
     found = simulated.misalignment.values[simulated.misalignment.valid]
@@ -289,7 +289,7 @@ def test_offsets_have_the_grid_and_the_key_of_the_field(simulated):
 
 
 def test_offsets_correct_positions():
-    """Added to the true errors, measured minus true, they leave under 10 mas RMS."""
+    """Offsets added to the true errors (measured minus true) are below 10 mas RMS."""
     simulated = simulate_field()
     x, y = np.broadcast_arrays(*corners((2200, 2200), 11))
     truth = np.array(simulated.offset(x, y))
@@ -300,7 +300,7 @@ def test_offsets_correct_positions():
 
 
 def test_offset_files(simulated, tmp_path):
-    """The offset map comes back from a folder beside the archives."""
+    """An offset map saved beside the archives and read by the library is unchanged."""
     paths = simulated.write(tmp_path)
     assert paths.offsets == tmp_path / "offsets"
     with MapLibrary(tmp_path, image_shape=SHAPE) as library:
@@ -311,14 +311,14 @@ def test_offset_files(simulated, tmp_path):
 
 
 def test_stars_a_cell():
-    """The default field has between three and ten good stars in most cells."""
+    """Most cells of the default field have between three and ten clean stars."""
     count = simulate_field().maps["APER5"].count
     assert 3 <= count.mean() <= 10
     assert 0.01 < (count == 0).mean() < 0.2
 
 
 def test_methods_differ():
-    """On the default field, better methods leave clearly less of the error."""
+    """On the default field, the residuals decrease from method to method."""
     simulated = simulate_field()
     x, y = corners((2200, 2200), 7)
     truth = simulated.zeropoint(x, y)
@@ -342,7 +342,7 @@ def test_methods_differ():
 
 @pytest.mark.parametrize("band", ["B", "V", "R", "I"])
 def test_reference_gives_the_true_magnitude(band):
-    """The XP magnitudes with the published terms are the truth, to their errors."""
+    """XP magnitudes with the published colour terms are true within their errors."""
     simulated = simulate_field(SHAPE, MAP_SHAPE, band=band)
     xp = {b: np.asarray(simulated.reference[f"XP_{b}"]) for b in "BVRI"}
     own = {
@@ -357,7 +357,7 @@ def test_reference_gives_the_true_magnitude(band):
 
 
 def test_same_seed_same_field(simulated):
-    """The same seed gives the same field, another one another."""
+    """Equal seeds give equal fields, different seeds different ones."""
     again = simulate_field(SHAPE, MAP_SHAPE, seed=7)
     other = simulate_field(SHAPE, MAP_SHAPE, seed=8)
     assert_array_equal(again.ccd.data, simulated.ccd.data)
@@ -367,7 +367,7 @@ def test_same_seed_same_field(simulated):
 
 
 def test_files_are_deterministic(simulated, tmp_path):
-    """Written twice, all files have the same bytes."""
+    """A field written twice has the same bytes in all files."""
     first = simulated.write(tmp_path / "first")
     second = simulate_field(SHAPE, MAP_SHAPE, seed=7).write(tmp_path / "second")
     pairs = list(zip(first.archives, second.archives, strict=True))
@@ -378,7 +378,7 @@ def test_files_are_deterministic(simulated, tmp_path):
 
 
 def test_archives_know_no_time_of_writing(simulated, tmp_path):
-    """Archives bear the day of the release, and no owner."""
+    """Members of archives have the date of DR1, and no owner."""
     for path in simulated.write(tmp_path).archives:
         assert int.from_bytes(path.read_bytes()[4:8], "little") == 1_760_486_400
         with tarfile.open(path) as archive:
@@ -387,7 +387,7 @@ def test_archives_know_no_time_of_writing(simulated, tmp_path):
 
 
 def test_image_file(simulated, tmp_path):
-    """The image comes back from its file, with all planes and the WCS."""
+    """The image read from its file has all planes and the WCS."""
     path = simulated.write(tmp_path).image
     ccd = CCDData.read(path)
     assert_array_equal(ccd.data, simulated.ccd.data)
@@ -398,7 +398,7 @@ def test_image_file(simulated, tmp_path):
 
 
 def test_catalog_files(simulated, tmp_path):
-    """Both catalogs come back from their files."""
+    """Both catalogs read from their files are unchanged."""
     paths = simulated.write(tmp_path)
     sources, reference = Table.read(paths.sources), Table.read(paths.reference)
     assert_array_equal(sources["MAG_APER"], simulated.sources["MAG_APER"])
@@ -407,7 +407,7 @@ def test_catalog_files(simulated, tmp_path):
 
 
 def test_archives_have_the_layout_of_the_release(simulated, tmp_path):
-    """The archives and their members are named like those of the release."""
+    """The archives and their members have the names of those of DR1."""
     paths = simulated.write(tmp_path)
     assert [path.name for path in paths.archives] == [
         f"KS4_DR1_{name}_Maps.tar.gz"
@@ -427,7 +427,7 @@ def test_archives_have_the_layout_of_the_release(simulated, tmp_path):
 
 
 def test_library_reads_the_archives(simulated, tmp_path):
-    """The library finds the map of the image by its header, on the right grid."""
+    """The library selects the map of the image by its header, on the right grid."""
     paths = simulated.write(tmp_path)
     with MapLibrary(paths.archives) as library:
         zpmap = library.for_header(simulated.ccd.meta, aperture="AUTO")
@@ -439,7 +439,7 @@ def test_library_reads_the_archives(simulated, tmp_path):
 
 
 def test_mode_dual(tmp_path):
-    """The mode is that of the names of the maps."""
+    """Maps and files have the name of the mode."""
     simulated = simulate_field(SHAPE, MAP_SHAPE, mode="dual")
     assert simulated.maps["AUTO"].key.filename == "zp_map_0000_R_dual_AUTO.npy"
     assert simulated.write(tmp_path).sources.name == "ks4_0000_R_dual.fits"
@@ -447,40 +447,40 @@ def test_mode_dual(tmp_path):
 
 @pytest.mark.parametrize("n_stars", [0, 1, 2])
 def test_few_stars(n_stars):
-    """A field with hardly a star, or none, is a field."""
+    """A field can have few stars or none."""
     simulated = simulate_field((100, 120), (6, 5), n_stars=n_stars)
     assert len(simulated.sources) == len(simulated.reference) == n_stars
     assert simulated.ccd.shape == (100, 120)
     with pytest.raises(KS4Error):
-        simulated.maps  # noqa: B018 (is made when it is asked for)
+        simulated.maps  # noqa: B018 (built at the first access)
 
 
 @pytest.mark.parametrize(
     ("keywords", "error", "culprit"),
     [
-        ({"band": "Z"}, KS4Error, "band must be one of B, V, R, I, got 'Z'"),
-        ({"mode": "triple"}, KS4Error, "mode must be one of"),
+        ({"band": "Z"}, OptionError, "band must be one of B, V, R, I, got 'Z'"),
+        ({"mode": "triple"}, OptionError, "mode must be one of"),
         ({"field": "9999"}, KS4Error, "9999"),
-        ({"n_stars": -1}, KS4Error, "n_stars must be an integer, 0 or more"),
-        ({"seed": 1.5}, KS4Error, "seed must be an integer"),
-        ({"map_shape": (400, 12)}, GeometryError, "too fine"),
+        ({"n_stars": -1}, OptionError, "n_stars must be an integer, 0 or more"),
+        ({"seed": 1.5}, OptionError, "seed must be an integer"),
+        ({"map_shape": (400, 12)}, GeometryError, "at least two pixels"),
     ],
 )
 def test_bad_arguments(keywords, error, culprit):
-    """An argument that is not allowed is named."""
+    """A wrong argument is named; if it is an option, it is also a ValueError."""
     with pytest.raises(error, match=culprit):
         simulate_field(**{"shape": SHAPE, "map_shape": MAP_SHAPE, **keywords})
 
 
 def test_unwritable_directory(simulated, tmp_path):
-    """A directory that cannot be made is named."""
+    """A directory that cannot be created is named."""
     (tmp_path / "file").touch()
     with pytest.raises(KS4Error, match="cannot write the simulated field to"):
         simulated.write(tmp_path / "file" / "inside")
 
 
 def test_the_header_has_what_the_pipeline_measures():
-    """Zero points, depth and RMS follow from the truth."""
+    """Zero points, depth and RMS in the header follow from the true values."""
     simulated = simulate_field((660, 660), map_shape=(33, 33), seed=1)
     header, psf = simulated.ccd.header, PointSpread(1.6 / 0.4)
     x, y = simulated.sources["X_IMAGE"] - 1.0, simulated.sources["Y_IMAGE"] - 1.0
@@ -505,6 +505,6 @@ def test_the_header_has_what_the_pipeline_measures():
 
 
 def test_a_header_without_stars():
-    """There is nothing to measure."""
+    """Without stars the header contains no measurements."""
     header = simulate_field((100, 100), map_shape=(2, 2), n_stars=0).ccd.header
     assert not [key for key in header if key.startswith("ZP") or key == "DEPTH5"]
