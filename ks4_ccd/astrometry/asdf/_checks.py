@@ -10,11 +10,12 @@ stand for two. All functions raise `MapFormatError`.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    # numpy is not imported until a node is read.
-    import numpy as np
+import numpy as np
+from asdf.tags.core import NDArrayType
+
+from ks4_ccd.exceptions import MapFormatError
 
 __all__ = ["keys", "number", "numbers", "rows", "table", "text_cards"]
 
@@ -67,11 +68,8 @@ def rows(name: str, value: Any) -> Sequence[Any]:
     return value
 
 
-def table(name: str, value: Any) -> "np.ndarray":
+def table(name: str, value: Any) -> np.ndarray:
     """Return a copy of a 2D array of a node, in float64."""
-    import numpy as np
-    from asdf.tags.core import NDArrayType
-
     is_array = isinstance(value, np.ndarray | NDArrayType)
     if not is_array or hasattr(value, "unit") or np.ma.isMaskedArray(value[...]):
         _refuse(name, "an array (core/ndarray) without unit and mask", value)
@@ -114,6 +112,4 @@ def _refuse(name: str, expected: str, found: object) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    from ks4_ccd.exceptions import MapFormatError
-
     raise MapFormatError(message)

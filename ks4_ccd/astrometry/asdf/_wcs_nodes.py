@@ -2,17 +2,14 @@
 """Convert a FITS WCS to a node of an ASDF tree, and back."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from asdf.extension import SerializationContext
 from asdf.tagged import TaggedDict
+from astropy.wcs import WCS, DistortionLookupTable, Sip, Wcsprm
 
 from ks4_ccd.astrometry.asdf import _checks
-
-if TYPE_CHECKING:
-    # Not imported until a WCS is written or read.
-    import numpy as np
-    from asdf.extension import SerializationContext
-    from astropy.wcs import WCS, Sip, Wcsprm
 
 __all__ = ["block", "wcs_from_node", "wcs_to_node"]
 
@@ -23,15 +20,13 @@ _TABLES = ("cpdis1", "cpdis2", "det2im1", "det2im2")
 _PLACES = ("crpix", "crval", "cdelt")
 
 
-def block(array: "np.ndarray", ctx: "SerializationContext") -> TaggedDict:
+def block(array: np.ndarray, ctx: SerializationContext) -> TaggedDict:
     """
     Return an array as a node of the ASDF standard, stored in a binary block.
 
     Depending on its configuration, the array converter of asdf writes small or
     all arrays as decimal numbers into the YAML, which are not exact.
     """
-    import numpy as np
-
     array = np.ascontiguousarray(array)
     array = array.astype(array.dtype.newbyteorder("<"), copy=False)
     index = ctx.find_available_block_index(lambda: array, ctx.generate_block_key())
@@ -45,7 +40,7 @@ def block(array: "np.ndarray", ctx: "SerializationContext") -> TaggedDict:
     return TaggedDict(node, f"tag:stsci.edu:asdf/core/ndarray-{version}")
 
 
-def wcs_to_node(wcs: "WCS", ctx: "SerializationContext") -> dict[str, Any]:
+def wcs_to_node(wcs: WCS, ctx: SerializationContext) -> dict[str, Any]:
     """Return a FITS WCS, to the last bit, as cards, numbers and tables."""
     cards = wcs.wcs.to_header(relax=True)
     if wcs.sip is None:
@@ -80,7 +75,7 @@ def wcs_to_node(wcs: "WCS", ctx: "SerializationContext") -> dict[str, Any]:
     return node
 
 
-def wcs_from_node(node: Mapping[str, Any]) -> "WCS":
+def wcs_from_node(node: Mapping[str, Any]) -> WCS:
     """
     Check a node, and return its FITS WCS.
 
@@ -97,8 +92,6 @@ def wcs_from_node(node: Mapping[str, Any]) -> "WCS":
     MapFormatError, ValueError, TypeError
         If the node is not that of a celestial WCS with two axes.
     """
-    from astropy.wcs import WCS, DistortionLookupTable
-
     _checks.keys(
         node, ("cards", *_EXACT, "pole", "pv"), ("pixel_shape", "sip", *_TABLES)
     )
@@ -128,11 +121,8 @@ def wcs_from_node(node: Mapping[str, Any]) -> "WCS":
     return wcs
 
 
-def _linear_part(node: Mapping[str, Any]) -> "Wcsprm":
+def _linear_part(node: Mapping[str, Any]) -> Wcsprm:
     """Return the linear part of a node, with its exact numbers."""
-    import numpy as np
-    from astropy.wcs import Wcsprm
-
     exact: dict[str, Any] = {
         name: _checks.numbers(name, node[name]) for name in _EXACT[:3]
     }
@@ -163,10 +153,8 @@ def _linear_part(node: Mapping[str, Any]) -> "Wcsprm":
     return linear
 
 
-def _polynomials(node: Mapping[str, Any]) -> "Sip":
+def _polynomials(node: Mapping[str, Any]) -> Sip:
     """Return the SIP polynomials of a node."""
-    from astropy.wcs import Sip
-
     _checks.keys(node, ("crpix",), _POLYNOMIALS)
     found = [name for name in _POLYNOMIALS if name in node]
     if not found or len(found) % 2 or found[:1] == ["b"] or found[-1:] == ["ap"]:

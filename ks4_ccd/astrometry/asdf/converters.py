@@ -1,32 +1,26 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""
-Convert the models of this package to nodes of an ASDF tree, and back.
-
-Types are named as strings, and modules are imported when a node is converted: asdf
-loads the converters whenever it opens a file.
-"""
+"""Convert the models of this package to nodes of an ASDF tree, and back."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from asdf.extension import SerializationContext
 from asdf_astropy.converters.transform.core import (
     TransformConverterBase,
     parameter_to_value,
 )
+from astropy.modeling import Model
 
+from ks4_ccd.astrometry._fits_models import FITSPixelToSky, FITSSkyToPixel
 from ks4_ccd.astrometry.asdf import _checks
 from ks4_ccd.astrometry.asdf._wcs_nodes import (
     block,
     wcs_from_node,
     wcs_to_node,
 )
-
-if TYPE_CHECKING:
-    # Not imported until a node is converted.
-    from asdf.extension import SerializationContext
-    from astropy.modeling import Model
+from ks4_ccd.astrometry.distortion import InverseLookupDistortion, LookupDistortion
+from ks4_ccd.exceptions import KS4Error, MapFormatError
 
 __all__ = ["FITSModelConverter", "LookupDistortionConverter"]
 
@@ -34,42 +28,38 @@ _TAGS = "asdf://ks4-ccd.org/tags"
 
 
 class _ModelConverter(TransformConverterBase):
-    """A converter of models of one module, by the names of their classes."""
+    """A converter of several models."""
 
     # From the last part of a tag, without its version, to the class.
-    _classes: Mapping[str, str]
-    _module: str
+    _classes: Mapping[str, type[Model]]
 
     @property
     def tags(self) -> list[str]:
         return [f"{_TAGS}/{name}-*" for name in self._classes]
 
     @property
-    def types(self) -> list[str]:
-        return [f"{self._module}.{name}" for name in self._classes.values()]
+    def types(self) -> list[type[Model]]:
+        return [*self._classes.values()]
 
     def select_tag(
-        self, obj: "Model", tags: Sequence[str], ctx: "SerializationContext"
+        self, obj: Model, tags: Sequence[str], ctx: SerializationContext
     ) -> str:
-        names = {class_name: name for name, class_name in self._classes.items()}
-        name = names[type(obj).__name__]
-        return next(tag for tag in tags if _name_in(tag) == name)
+        return next(tag for tag in tags if self._class(tag) is type(obj))
 
     def _class(self, tag: str) -> Any:
-        return getattr(import_module(self._module), self._classes[_name_in(tag)])
+        return self._classes[_name_in(tag)]
 
 
 class LookupDistortionConverter(_ModelConverter):
     """Convert `~ks4_ccd.LookupDistortion` and its inverse."""
 
-    _module = "ks4_ccd.astrometry.distortion"
     _classes = {  # noqa: RUF012
-        "lookup_distortion": "LookupDistortion",
-        "inverse_lookup_distortion": "InverseLookupDistortion",
+        "lookup_distortion": LookupDistortion,
+        "inverse_lookup_distortion": InverseLookupDistortion,
     }
 
     def to_yaml_tree_transform(  # noqa: D102 (inherited)
-        self, model: Any, tag: str, ctx: "SerializationContext"
+        self, model: Any, tag: str, ctx: SerializationContext
     ) -> dict[str, Any]:
         return {
             "dx": block(model.dx, ctx),
@@ -79,8 +69,8 @@ class LookupDistortionConverter(_ModelConverter):
         }
 
     def from_yaml_tree_transform(  # noqa: D102 (inherited)
-        self, node: Mapping[str, Any], tag: str, ctx: "SerializationContext"
-    ) -> "Model":
+        self, node: Mapping[str, Any], tag: str, ctx: SerializationContext
+    ) -> Model:
         with _naming(tag):
             _checks.keys(node, ("dx", "dy", "step", "first"))
             return self._class(tag)(
@@ -94,14 +84,13 @@ class LookupDistortionConverter(_ModelConverter):
 class FITSModelConverter(_ModelConverter):
     """Convert the models that evaluate a FITS WCS."""
 
-    _module = "ks4_ccd.astrometry._fits_models"
     _classes = {  # noqa: RUF012
-        "fits_pixel_to_sky": "FITSPixelToSky",
-        "fits_sky_to_pixel": "FITSSkyToPixel",
+        "fits_pixel_to_sky": FITSPixelToSky,
+        "fits_sky_to_pixel": FITSSkyToPixel,
     }
 
     def to_yaml_tree_transform(  # noqa: D102 (inherited)
-        self, model: Any, tag: str, ctx: "SerializationContext"
+        self, model: Any, tag: str, ctx: SerializationContext
     ) -> dict[str, Any]:
         parameters = {
             name: parameter_to_value(getattr(model, name)) for name in model.param_names
@@ -109,8 +98,8 @@ class FITSModelConverter(_ModelConverter):
         return {"wcs": wcs_to_node(model.wcs, ctx), **parameters}
 
     def from_yaml_tree_transform(  # noqa: D102 (inherited)
-        self, node: Mapping[str, Any], tag: str, ctx: "SerializationContext"
-    ) -> "Model":
+        self, node: Mapping[str, Any], tag: str, ctx: SerializationContext
+    ) -> Model:
         model = self._class(tag)
         with _naming(tag):
             _checks.keys(node, ("wcs", *model.param_names))
@@ -123,8 +112,6 @@ class FITSModelConverter(_ModelConverter):
 @contextmanager
 def _naming(tag: str) -> Iterator[None]:
     """Turn errors into `MapFormatError`, with the name of the node."""
-    from ks4_ccd.exceptions import KS4Error, MapFormatError
-
     node = f"the ASDF node {_name_in(tag)}"
     try:
         yield

@@ -1,10 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""
-Provide schemas, manifests and converters to asdf, as entry points.
-
-asdf calls these functions in every process that opens a file, whether it uses this
-package or not: they must not import anything heavy.
-"""
+"""Provide schemas, manifests and converters to asdf, as entry points."""
 
 from importlib.resources import files
 
