@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from itertools import takewhile
 from numbers import Integral, Real
@@ -26,7 +27,7 @@ from ks4_ccd.exceptions import KS4Error, KS4Warning
 from ks4_ccd.files.magnitudes import SEXTRACTOR as _SEXTRACTOR_ZEROPOINT
 from ks4_ccd.files.writing import as_path, written_whole
 
-__all__ = ["read_table", "write_table"]
+__all__ = ["read_table", "table_of", "write_table"]
 
 _FITS, _GZIP = b"SIMPLE  =", b"\x1f\x8b"
 # "#   4 MAG_APER     Fixed aperture magnitude vector     [mag]"
@@ -324,6 +325,28 @@ def _format_of(table: Table, path: Path) -> str:
         )
         raise KS4Error(msg)
     return found[0]
+
+
+def table_of(
+    rows: Iterable[Sequence],
+    dtypes: Mapping[str, type],
+    meta: Mapping[str, object] | None = None,
+) -> Table:
+    """
+    Return rows as a table.
+
+    Parameters
+    ----------
+    rows : iterable of tuple
+        There may be none.
+    dtypes : mapping
+        The dtype of each column by its name.
+    meta : mapping, optional
+    """
+    # Times in ns do not fit into the integers of numpy 1 on Windows.
+    kinds = [np.int64 if kind is int else kind for kind in dtypes.values()]
+    # astropy 6.1 refuses an empty list of rows.
+    return Table(rows=list(rows) or None, names=list(dtypes), dtype=kinds, meta=meta)
 
 
 # The utype of parameters that contain entries of a meta.

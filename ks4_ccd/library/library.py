@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
@@ -18,6 +17,7 @@ from ks4_ccd.exceptions import (
     MapFormatError,
     MapNotFoundError,
 )
+from ks4_ccd.files.tables import table_of
 from ks4_ccd.ks4.frame import STACK_SHAPE
 from ks4_ccd.ks4.header import band_of, field_in, frame_shape
 from ks4_ccd.ks4.names import canonical_key, sort_key
@@ -185,15 +185,8 @@ class MapLibrary:
                     )
                 )
         names = ["kind", "field", "tile", "band", "mode", "aperture", "detector"]
-        names += [*_PARTS, "source"]
-        columns = list(zip(*rows, strict=True)) or [()] * len(names)
-        table = Table(
-            [
-                np.array(column, dtype=bool if name in _PARTS else str)
-                for name, column in zip(names, columns, strict=True)
-            ],
-            names=names,
-        )
+        dtypes = dict.fromkeys(names, str) | dict.fromkeys(_PARTS, bool)
+        table = table_of(rows, dtypes | {"source": str})
         if not any(table["detector"]):
             table.remove_column("detector")
         return table

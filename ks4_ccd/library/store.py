@@ -3,12 +3,11 @@
 
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from astropy.table import Table
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from ks4_ccd.exceptions import (
     StoreError,
     one_of,
 )
+from ks4_ccd.files.tables import table_of
 from ks4_ccd.files.writing import as_path
 from ks4_ccd.library._archive import Member, MemberStream
 from ks4_ccd.library._arrays import read_array
@@ -153,10 +153,10 @@ def ingest(
             row, found = _ingest_one(stream, writer, on_error, bar)
             rows.append((str(stream.path), *row))
             problems += [(str(stream.path), *problem) for problem in found]
-    names = ("archive", "written", "known", "other", "problems", "state")
+    numbers = dict.fromkeys(("written", "known", "other", "problems"), int)
     return IngestReport(
-        _table(rows, names, numbers=names[1:-1]),
-        _table(problems, ("archive", "member", "problem")),
+        table_of(rows, {"archive": str, **numbers, "state": str}),
+        table_of(problems, dict.fromkeys(("archive", "member", "problem"), str)),
     )
 
 
@@ -276,7 +276,7 @@ def verify(store: str | os.PathLike[str], *, progress: bool | None = None) -> Ta
         for field, row in _bar(len(arrays), " maps", progress, arrays):
             # One query for each map, as an ingest waits for the end of a query.
             problems += _problems_of_array(connection, field, row, store)
-    return _table(problems, ("map", "problem"))
+    return table_of(problems, {"map": str, "problem": str})
 
 
 def _problems_of_file(
@@ -336,17 +336,4 @@ def _bar(
         unit=unit,
         unit_scale=True,
         disable=None if progress is None else not progress,
-    )
-
-
-def _table(
-    rows: list[tuple], names: Sequence[str], numbers: Sequence[str] = ()
-) -> Table:
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    return Table(
-        [
-            np.array(column, dtype=int if name in numbers else str)
-            for name, column in zip(names, columns, strict=True)
-        ],
-        names=names,
     )

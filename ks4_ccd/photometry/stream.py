@@ -14,6 +14,8 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from tqdm import tqdm
 
+from ks4_ccd.astrometry.correction import corrected
+from ks4_ccd.astrometry.offset_record import record
 from ks4_ccd.astrometry.placement import check_belongs, find_origin
 from ks4_ccd.astrometry.tables import put_tables, without_tables
 from ks4_ccd.files.images import SourceImage, refuse_mask
@@ -268,10 +270,6 @@ def _correct(
     """Return the header with the WCS corrected, and its lookup tables."""
     if offsets is None:
         return header, []
-    # These modules take a second to import.
-    from ks4_ccd.astrometry.correction import corrected
-    from ks4_ccd.astrometry.offset_record import record
-
     offset_map = _find_offsets(offsets, header, mode)
     wcs = corrected(image.wcs, header, image.shape, offset_map, origin)
     header = without_tables(header)

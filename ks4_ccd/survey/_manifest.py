@@ -7,19 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-import numpy as np
 from astropy.table import Table
 
 from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.files.tables import table_of
 from ks4_ccd.files.writing import written_whole
 
 __all__ = [
+    "COLUMNS",
     "Manifest",
     "ManifestRow",
     "message_of",
     "one_line",
     "readable",
-    "table_of",
 ]
 
 
@@ -51,7 +51,8 @@ class ManifestRow(NamedTuple):
     time: str = ""
 
 
-_TYPES = [ManifestRow.__annotations__[name] for name in ManifestRow._fields]
+# The type of each column, by its name.
+COLUMNS = dict(ManifestRow.__annotations__)
 
 
 class Manifest:
@@ -112,7 +113,7 @@ class Manifest:
             written_whole(self.path, overwrite=True) as partial,
             open(partial, "w", encoding="utf-8", newline="") as file,
         ):
-            table_of([], meta).write(file, format="ascii.ecsv", delimiter=",")
+            table_of([], COLUMNS, meta).write(file, format="ascii.ecsv", delimiter=",")
             _write_rows(file, self)
 
     def _put(self, row: ManifestRow) -> None:
@@ -139,28 +140,13 @@ class Manifest:
             )
             raise KS4Error(msg) from error
         for values in zip(*columns, strict=True):
-            typed = zip(_TYPES, values, strict=True)
+            typed = zip(COLUMNS.values(), values, strict=True)
             self._put(ManifestRow(*(t() if v is None else t(v) for t, v in typed)))
 
 
 def _write_rows(file: TextIO, rows: Iterable[ManifestRow]) -> None:
     writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     writer.writerows(rows)
-
-
-def table_of(
-    rows: Iterable[ManifestRow], meta: Mapping[str, object] | None = None
-) -> Table:
-    """Return rows as an `~astropy.table.Table`."""
-    columns = list(zip(*rows, strict=True)) or [()] * len(_TYPES)
-    return Table(
-        [
-            np.array(column, dtype=np.int64 if kind is int else kind)
-            for column, kind in zip(columns, _TYPES, strict=True)
-        ],
-        names=ManifestRow._fields,
-        meta=meta,
-    )
 
 
 def readable(text: str) -> str:

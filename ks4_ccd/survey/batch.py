@@ -15,13 +15,14 @@ from astropy.table import Table
 from tqdm import tqdm
 
 from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError, one_of
+from ks4_ccd.files.tables import table_of
 from ks4_ccd.files.writing import as_path, make_folder
 from ks4_ccd.ks4.names import APERTURES, MODES
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.photometry.options import FileCalibrationOptions
 from ks4_ccd.survey._cluster import run_tasks, workers_for
 from ks4_ccd.survey._lock import RunLock
-from ks4_ccd.survey._manifest import Manifest, ManifestRow, table_of
+from ks4_ccd.survey._manifest import COLUMNS, Manifest, ManifestRow
 from ks4_ccd.survey._plan import address_of, plan_batch, recorded
 from ks4_ccd.survey._task import BatchSettings, BatchTask, calibrate_one, failed_row
 from ks4_ccd.survey.targets import targets_in
@@ -210,7 +211,7 @@ uncalibrated, unit, gain, recalibrate, hdu
     for row in rows.values():
         if row.outcome == "done" and row.message:
             warnings.warn(f"{row.image}: {row.message}", KS4Warning, stacklevel=2)
-    return table_of([rows[image] for image in images], {"options": record})
+    return table_of([rows[image] for image in images], COLUMNS, {"options": record})
 
 
 def _run(
