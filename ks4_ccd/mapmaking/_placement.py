@@ -1,16 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Check that the pixel positions of stars are those of the stack of a field."""
+"""Check the pixel positions of stars against their positions on the sky."""
 
 from ks4_ccd.catalogs.placement import PixelsAndSky
 from ks4_ccd.exceptions import GeometryError
 from ks4_ccd.ks4.frame import StackFrame
+from ks4_ccd.mapmaking._stars import MatchedStars
+from ks4_ccd.maps.grid import MapGrid
 
 __all__ = ["check_placement"]
 
 
-def check_placement(stars, grid, field):
+def check_placement(
+    stars: MatchedStars, grid: MapGrid, field: str | int | None
+) -> None:
     """
-    Refuse stars whose pixels are not those of the stack of a field.
+    Raise an error if pixel positions are not those of the stack of a field.
 
     Parameters
     ----------
@@ -18,15 +22,15 @@ def check_placement(stars, grid, field):
     grid : `~ks4_ccd.MapGrid`
         The grid of the map.
     field : str, int or `None`
-        The field of the map. Only KS4 fields have a known position.
+        The field of the map; not checked unless it is a KS4 field.
 
     Raises
     ------
     MapMismatchError
         If most of the stars are not in the field.
     GeometryError
-        If the median star is more than 3 pixels from where its sky position
-        is on the stack.
+        If the median distance between pixel positions and sky positions on the
+        stack exceeds 3 pixels.
     """
     frame, sky = StackFrame.of(field, grid), stars.sky
     if frame is None or sky is None:
@@ -39,15 +43,15 @@ def check_placement(stars, grid, field):
     other, shift = positions.other_stack, positions.shift
     if other is not None:
         advice = (
-            f"the stars may be those of a whole stack of {other[1]} x {other[0]} "
+            f"the stars may be those of a full stack of {other[1]} x {other[0]} "
             f"pixels: give image_shape={other} (--image-size {other[1]} {other[0]})"
         )
     elif shift is not None:
         x, y = shift
         advice = (
-            f"all stars are shifted by ({x:g}, {y:g}) pixels, as in a cut-out: count "
-            "pixel positions from the first pixel of the whole stack, and give its "
-            "image_shape (--image-size)"
+            f"all stars are shifted by ({x:g}, {y:g}) pixels, as in a cut-out: convert "
+            "pixel positions to those on the full stack, and give its image_shape "
+            "(--image-size)"
         )
     else:
         advice = (

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Print the report of a validation."""
+"""Format the report of a validation."""
 
 from collections.abc import Mapping
 
@@ -13,19 +13,24 @@ published selection: match within 0.5 arcsec, 14 to 19 mag, flags 0,
 CLASS_STAR above 0.8, magnitude error below 0.05"""
 _LEGEND = """\
 rms, median: of calibrated minus reference; scatter: rms after clipping at 3 sigma
-pull: (residual - its median at that magnitude) / quoted error, 1 if that is right;
-width: standard deviation after clipping at 3 sigma; MAD: 1.4826 times the median
-absolute deviation; +trend: the width without subtracting the median"""
+pull: (residual - median residual at that magnitude) / quoted error;
+width: standard deviation of pulls after clipping at 3 sigma, expected to be 1;
+MAD: 1.4826 times the median absolute deviation of pulls;
++trend: width without subtracting the median residual"""
 
 
 def report_of(table: Table) -> str:
     """
-    Return the report of a validation as text.
+    Format the report of a validation.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
-        The numbers: see `~ks4_ccd.Validation`.
+        The table of a `~ks4_ccd.Validation`.
+
+    Returns
+    -------
+    report : str
     """
     scale, unit = scale_of(table["rms"].unit)
     number = f"{table.meta['matched']} matched stars"
@@ -42,27 +47,27 @@ def report_of(table: Table) -> str:
 
 
 def scale_of(unit: u.UnitBase) -> tuple[float, str]:
-    """Return the factor to the unit in which residuals are shown, and this unit."""
+    """Return the factor to the unit of residuals in the report, and this unit."""
     return (1000.0, "mmag") if unit == "mag" else (1.0, "mas")
 
 
 def title_of(meta: Mapping) -> str:
-    """Return what was validated, in a line."""
-    what = "positions" if meta["kind"] == "offset" else "magnitudes"
-    words = f"{meta['band']} {meta['mode']} {meta.get('aperture', '')}".rstrip()
+    """Return the title of a report or a figure."""
+    quantity = "positions" if meta["kind"] == "offset" else "magnitudes"
+    catalog = f"{meta['band']} {meta['mode']} {meta.get('aperture', '')}".rstrip()
     if "recipe" in meta:
         edges = " with edges" if meta["edges"] else ""
-        how = f'{meta["folds"]}-fold, recipe "{meta["recipe"]}"{edges}'
+        calibration = f'{meta["folds"]}-fold, recipe "{meta["recipe"]}"{edges}'
     elif meta["calibration"] == "map":
-        how = "with a given map"
+        calibration = "with a given map"
     elif meta["kind"] == "offset":
-        how = "uncorrected"
+        calibration = "uncorrected"
     else:
-        how = f"zero point {meta['calibration']:g}"
-    return f"Residual {what}, {words}: {how}"
+        calibration = f"zero point {meta['calibration']:g}"
+    return f"Residual {quantity}, {catalog}: {calibration}"
 
 
 def _origin(meta: Mapping) -> str:
     if "recipe" in meta:
-        return "held-out stars: each star was left out of the map that calibrated it"
-    return "NOT held-out stars: the calibration may have been made from them"
+        return "held-out stars: no star contributes to the map that calibrates it"
+    return "stars not held out: the calibration may have been derived from them"

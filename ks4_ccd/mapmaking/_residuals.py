@@ -1,6 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Compute the residuals of calibrated stars, their trends and quoted errors."""
 
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
 import numpy as np
 from astropy.stats import mad_std
 from astropy.table import Column, Table, vstack
@@ -10,6 +13,9 @@ from ks4_ccd.ks4.recipe import (
     MATCH_RADIUS,
     PHOTOMETRIC_RANGE,
 )
+from ks4_ccd.mapmaking._stars import MatchedStars
+from ks4_ccd.maps.offset import OffsetMap
+from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = [
     "Residuals",
@@ -20,42 +26,50 @@ __all__ = [
     "trend_of",
 ]
 
+# The smallest number of stars in a bin, if there are several, and the largest number
+# of bins.
 _STARS_PER_BIN = 30
 _MOST_BINS = 20
-_MAS = 1000.0
+_MAS = 1000.0  # in an arcsec
 _IN_UNIT = ("residual", "trend", "error")
+
+_Function: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 class Residuals:
     """
-    Residuals of matched stars under any calibration.
+    Compute residuals of matched stars with different calibrations.
 
     Parameters
     ----------
-    stars : `MatchedStars`
+    stars : `~ks4_ccd.mapmaking._stars.MatchedStars`
     kind : {"zeropoint", "offset"}
-        Whether magnitudes (in mag) are compared or positions (in mas).
+        Whether magnitudes (in mag) or positions (in mas) are compared.
     aperture : str
         The aperture of the magnitudes.
     mode : {"single", "dual"}
-        The mode of the catalog, which decides on the stars that maps are made from.
+        The mode of the catalog, on which the selection of ``map_stars`` depends.
 
     Attributes
     ----------
-    stars : `MatchedStars`
-        The same.
+    stars : `~ks4_ccd.mapmaking._stars.MatchedStars`
+        The argument.
     axes : tuple of str
-        The axes that residuals are measured along.
+        The names of the axes along which residuals are measured.
     unit : str
+        The unit of residuals.
     errors : 1D `~numpy.ndarray`
-        The measured errors of sources and stars, in mag, 0 where unknown.
+        The measurement errors of magnitudes and reference magnitudes in quadrature,
+        in mag; 0 where unknown.
     map_stars : 1D `~numpy.ndarray` of bool
-        The stars that maps are made from.
+        Whether a star passes the cuts of the maps.
     published : 1D `~numpy.ndarray` of bool
-        The stars that the published accuracy refers to.
+        Whether a star is in the selection to which the published accuracy refers.
     """
 
-    def __init__(self, stars, kind, aperture, mode):
+    def __init__(
+        self, stars: MatchedStars, kind: str, aperture: str, mode: str
+    ) -> None:
         self.axes: tuple[str, ...]
         self.stars = stars
         self._is_position = kind == "offset"
@@ -84,19 +98,19 @@ class Residuals:
             self.published &= measured < LARGEST_MAGNITUDE_ERROR
 
     @property
-    def has_trend(self):
+    def has_trend(self) -> bool:
         """Whether a trend of residuals with magnitude is removed."""
         return not self._is_position
 
     @property
-    def known(self):
-        """The stars with a residual under any calibration."""
+    def measured(self) -> np.ndarray:
+        """Whether a star has all the values that a residual requires."""
         finite = np.isfinite([self.stars.x, self.stars.y, self.stars.reference])
         return finite.all(axis=0) & np.isfinite(self._raw).all(axis=0)
 
-    def after(self, calibration):
+    def after(self, calibration: float | ZeroPointMap | OffsetMap) -> np.ndarray:
         """
-        Return calibrated minus reference.
+        Return residuals after calibration: calibrated minus reference.
 
         Parameters
         ----------
@@ -107,67 +121,106 @@ class Residuals:
         residuals : 2D `~numpy.ndarray`
             One row per axis, one column per star.
         """
-        if not hasattr(calibration, "at"):
+        if not isinstance(calibration, ZeroPointMap | OffsetMap):
             return self._raw + calibration
         correction = np.array(calibration.at(self.stars.x, self.stars.y))
         return self._raw + (_MAS * correction if self._is_position else correction)
 
-    def error_of(self, calibration):
+    def error_of(self, calibration: float | ZeroPointMap | OffsetMap) -> np.ndarray:
         """Return the standard error of a calibration at the stars, 0 if unknown."""
-        arrays = (getattr(calibration, part, None) for part in ("error", "count"))
-        if any(array is None for array in arrays):
+        if (
+            not isinstance(calibration, ZeroPointMap | OffsetMap)
+            or calibration.error is None
+            or calibration.count is None
+        ):
             return np.zeros(len(self.stars.sources))
         x, y = self.stars.x, self.stars.y
-        error = calibration.error_at(x, y, error_kind="median")
+        error = np.asarray(calibration.error_at(x, y, error_kind="median"))
         return _MAS * error if self._is_position else error
 
 
-def held_out_residuals(residuals, map_, others):
+def held_out_residuals(
+    residuals: Residuals, map_: ZeroPointMap | OffsetMap, others: np.ndarray
+) -> np.ndarray:
     """
-    Return residuals, trends and quoted errors of stars left out of a map.
+    Return residuals, trends and quoted errors of held-out stars.
 
     Parameters
     ----------
     residuals : `Residuals`
     map_ : `~ks4_ccd.ZeroPointMap` or `~ks4_ccd.OffsetMap`
     others : 1D `~numpy.ndarray` of bool
-        The stars that the map was made from, which give trends and errors.
+        The stars from which the map was made, and from which trends and errors are
+        derived.
 
     Returns
     -------
     values : 3D `~numpy.ndarray`
-        Residuals, trends and errors, by axis and star.
+        Residuals, trends and errors; the second index is the axis, the third the star.
     """
     errors, magnitude = residuals.errors, residuals.stars.reference
-    others = others & residuals.map_stars & residuals.known
+    others = others & residuals.map_stars & residuals.measured
     own, trends = [], []
-    left = residuals.after(map_)
-    for values in left:
+    calibrated = residuals.after(map_)
+    for values in calibrated:
         trend = np.zeros(values.size)
         if residuals.has_trend:
             trend = trend_of(magnitude[others], values[others])(magnitude)
         scatter = scatter_of(errors[others], (values - trend)[others])
         own.append(scatter(errors))
         trends.append(trend)
-    return np.array([left, trends, np.hypot(own, residuals.error_of(map_))])
+    return np.array([calibrated, trends, np.hypot(own, residuals.error_of(map_))])
 
 
-def calibrated_residuals(residuals, calibration):
-    """Return the same as `held_out_residuals`, for a given calibration."""
-    left, known = residuals.after(calibration), residuals.known
-    trends, errors = np.zeros_like(left), np.full_like(left, np.nan)
+def calibrated_residuals(
+    residuals: Residuals, calibration: float | ZeroPointMap | OffsetMap
+) -> np.ndarray:
+    """
+    Return residuals, trends and quoted errors with an existing calibration.
+
+    Parameters
+    ----------
+    residuals : `Residuals`
+    calibration : float, `~ks4_ccd.ZeroPointMap` or `~ks4_ccd.OffsetMap`
+
+    Returns
+    -------
+    values : 3D `~numpy.ndarray`
+        As of `held_out_residuals`.
+    """
+    calibrated, used = residuals.after(calibration), residuals.measured
+    trends, errors = np.zeros_like(calibrated), np.full_like(calibrated, np.nan)
     if residuals.has_trend:
         magnitude = residuals.stars.reference
-        known = known & residuals.published if residuals.published.any() else known
-        trends[0] = trend_of(magnitude[known], left[0][known])(magnitude)
+        used = used & residuals.published if residuals.published.any() else used
+        trends[0] = trend_of(magnitude[used], calibrated[0][used])(magnitude)
         quoted = np.hypot(residuals.errors, residuals.error_of(calibration))
         errors[0] = np.where(quoted > 0, quoted, np.nan)
-    return np.array([left, trends, errors])
+    return np.array([calibrated, trends, errors])
 
 
-def star_table(residuals, values, fold, meta):
-    """Return a table of residuals, with the stars of one axis after the other."""
-    stars, rows = residuals.stars, np.flatnonzero(residuals.known)
+def star_table(
+    residuals: Residuals, values: np.ndarray, fold: np.ndarray, meta: Mapping
+) -> Table:
+    """
+    Return the table of stars of a validation.
+
+    Parameters
+    ----------
+    residuals : `Residuals`
+    values : 3D `~numpy.ndarray`
+        Residuals, trends and errors: see `held_out_residuals`.
+    fold : 1D `~numpy.ndarray` of int
+        The fold of each star.
+    meta : mapping
+        The record of the validation.
+
+    Returns
+    -------
+    table : `~astropy.table.Table`
+        See `~ks4_ccd.Validation`. The rows of the first axis come first.
+    """
+    stars, rows = residuals.stars, np.flatnonzero(residuals.measured)
     columns: dict[str, tuple] = {"row": (rows, None, "in the table of matched stars")}
     columns["x"] = stars.x[rows], "pix", "0-based"
     columns["y"] = stars.y[rows], "pix", "0-based"
@@ -175,88 +228,90 @@ def star_table(residuals, values, fold, meta):
         ra, dec = stars.sources.sky()
         columns["ra"], columns["dec"] = (ra[rows], "deg", ""), (dec[rows], "deg", "")
     columns["magnitude"] = stars.reference[rows], "mag", "of the reference"
-    columns["fold"] = fold[rows], None, "-1: never left out"
+    columns["fold"] = fold[rows], None, "-1: not held out"
     columns["published"] = residuals.published[rows], None, "in the published selection"
     parts = []
-    for axis, left, trend, error in zip(
+    for axis, residual, trend, error in zip(
         residuals.axes, *values[..., rows], strict=True
     ):
         part = Table()
         for name, (data, unit, description) in columns.items():
             part[name] = Column(data, unit=unit, description=description)
         part["axis"] = [axis] * len(rows)
-        for name, data in zip(_IN_UNIT, (left, trend, error), strict=True):
+        for name, data in zip(_IN_UNIT, (residual, trend, error), strict=True):
             part[name] = Column(data, unit=residuals.unit)
-        part["pull"] = (left - trend) / error
+        part["pull"] = (residual - trend) / error
         parts.append(part)
     table = vstack(parts)
-    table.meta = meta | {"matched": len(stars.sources)}
+    table.meta = {**meta, "matched": len(stars.sources)}
     return table
 
 
-def trend_of(magnitudes, residuals):
+def trend_of(magnitudes: np.ndarray, residuals: np.ndarray) -> _Function:
     """
-    Return the typical residual as a function of magnitude.
+    Return the median residual as a function of magnitude.
 
     Parameters
     ----------
     magnitudes, residuals : 1D `~numpy.ndarray`
-        Of the stars of the map, finite; without stars the result is NaN.
+        Finite values of the stars of the map.
 
     Returns
     -------
     trend : callable
-        From magnitudes: medians of bins of equal numbers of stars, linear in
-        between and constant beyond the outermost.
+        A function of magnitudes: the medians in bins of equal numbers of stars,
+        interpolated linearly between bins and constant beyond the outermost ones. It
+        returns NaN if there are no stars.
     """
     bins = _bins(magnitudes)
     nodes = [np.median(magnitudes[part]) for part in bins]
     medians = [np.median(residuals[part]) for part in bins]
     if not bins:
-        return _unknown
+        return _not_a_number
     return lambda values: np.interp(values, nodes, medians)
 
 
-def scatter_of(errors, residuals):
+def scatter_of(errors: np.ndarray, residuals: np.ndarray) -> _Function:
     """
-    Return the standard deviation of a star as a function of its measured error.
+    Return the standard deviation of a star as a function of its measurement error.
 
     Parameters
     ----------
     errors, residuals : 1D `~numpy.ndarray`
-        Of the stars of the map, finite; without stars the result is NaN.
+        Finite values of the stars of the map.
 
     Returns
     -------
     scatter : callable
-        From measured errors: 1.4826 times the median absolute deviation in
-        bins of equal numbers of stars, linear in between. Smaller errors
-        than those of the first bin have its scatter (that of the reference
-        remains), larger ones that of the last bin, in proportion.
+        A function of measurement errors: 1.4826 times the median absolute deviation in
+        bins of equal numbers of stars, interpolated linearly between bins. Below the
+        first bin it is constant, because the scatter of the reference does not
+        decrease; beyond the last bin it is proportional to the error. It returns NaN
+        if there are no stars.
     """
     bins = _bins(errors)
     nodes = np.array([np.median(errors[part]) for part in bins])
     scatters = [mad_std(residuals[part]) for part in bins]
     if not bins:
-        return _unknown
+        return _not_a_number
 
-    def scatter(values):
+    def scatter(values: np.ndarray) -> np.ndarray:
         beyond = np.maximum(values / nodes[-1], 1) if nodes[-1] > 0 else 1.0
         return np.interp(values, nodes, scatters) * beyond
 
     return scatter
 
 
-def _bins(values):
+def _bins(values: np.ndarray) -> list[np.ndarray]:
     """Return the indices of the stars in bins of equal numbers."""
     if not values.size:
         return []
     number = int(np.clip(values.size // _STARS_PER_BIN, 1, _MOST_BINS))
     if np.ptp(values) == 0:
-        # All equal, for example if no errors are known.
+        # All values are equal, for example where no errors are known.
         number = 1
     return np.array_split(np.argsort(values, kind="stable"), number)
 
 
-def _unknown(values):
+def _not_a_number(values: np.ndarray) -> np.ndarray:
     return np.full(np.shape(values), np.nan)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""From tables of matched stars to maps: the builders."""
+"""Make maps from tables of matched stars."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
@@ -14,6 +14,7 @@ from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     KS4Error,
     MapMismatchError,
+    OptionError,
     one_of,
 )
 from ks4_ccd.files.magnitudes import CONTAINED, zeropoint_columns
@@ -43,10 +44,10 @@ __all__ = [
     "stars_and_grid",
 ]
 
-# Of the maps of DR1, and the default.
+# Shapes of the maps of DR1, which are the defaults.
 PHOTOMETRIC_SHAPE, ASTROMETRIC_SHAPE = (55, 55), (110, 110)
 
-# Pixel coordinates of edges, along x and along y.
+# 0-based pixel coordinates of the edges along x, and of those along y.
 Edges: TypeAlias = Sequence[Sequence[float] | np.ndarray]
 
 
@@ -72,8 +73,8 @@ def build_zeropoint_map(
     Parameters
     ----------
     matched : `~astropy.table.Table`
-        Sources and the stars that they are, as `match_catalogs` returns them
-        or the pipeline of the survey writes them. It is not changed.
+        Sources and their reference stars, as returned by `match_catalogs` or
+        written by the pipeline of DR1. It is not changed.
     image_shape : tuple of int, optional
         The shape ``(rows, columns)`` of the image.
     band : str
@@ -81,20 +82,22 @@ def build_zeropoint_map(
     aperture : str, optional
         The aperture of the instrumental magnitudes.
     mode : {"single", "dual"}, optional
-        Of the catalog. DR1 cuts stars by their errors in mode single only.
+        The mode of the catalog. DR1 selects stars by their errors in mode single
+        only.
     field : str or int, optional
-        The KS4 field, for the map's ``key``; without it the map has none.
+        The field, for the ``key`` of the map. By default the map has no key.
     shape : tuple of int, optional
         The shape of the map, ``(cells along x, cells along y)``: by default
         (55, 55), and (220, 220) with ``edges``.
     recipe : {"default", "dr1"}, optional
-        ``"dr1"`` makes the maps of the release, quirks included; see Notes.
+        ``"dr1"`` makes the maps of DR1, quirks included; see Notes.
     edges : pair of sequences, optional
-        0-based pixel coordinates x, and y, of borders where the zero point
-        may have steps, such as those of amplifiers. Not for ``"dr1"``.
+        0-based pixel coordinates along x, and along y, of the edges at which the
+        zero point may have steps, such as those of amplifiers. Not allowed with
+        ``"dr1"``.
     misalignment : `~ks4_ccd.MisalignmentMap`, optional
-        What separations are cut by. By default it is made from ``matched``;
-        DR1 takes that of mode single in both modes.
+        The map by which the largest separation of a match is set. By default it is
+        made from ``matched``; DR1 uses that of mode single in both modes.
     columns : str, `~ks4_ccd.SourceColumns` or dict, optional
         The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
@@ -102,30 +105,30 @@ def build_zeropoint_map(
     mag_zeropoint : float, optional
         The zero point that the magnitudes contain (SExtractor's MAG_ZEROPOINT):
         it is subtracted first. By default the one given to `match_catalogs`
-        (MATCHMZP in the table's meta), or 0.
+        (MATCHMZP in ``matched.meta``), or 0.
 
     Returns
     -------
     zpmap : `~ks4_ccd.ZeroPointMap`
         ``error`` is the scatter of single stars. With the default recipe
-        ``count`` is the number of stars whose median would be as good as the
-        value is, so that ``error_kind="median"`` gives its standard error.
+        ``count`` is the number of stars whose median would have the uncertainty of
+        the map, so that ``error_kind="median"`` returns the standard error.
 
     Raises
     ------
     AlreadyCalibratedError
         If magnitudes contain the zero points of maps: the table has columns of
-        them (ZP_AP), or the record of a calibration.
+        them (ZP_AP), or a record of a calibration.
+    OptionError
+        If an argument does not have one of its allowed values.
     KS4Error
-        If columns are missing, fewer than three stars are usable, or an
-        argument is not allowed.
+        If columns are missing, or fewer than three stars are usable.
     GeometryError
         If the map does not fit the image, or for a KS4 field if the pixel
         positions are not those of its stack.
     MapMismatchError
-        If all stars are off the image, most are not in the field, or a zero
-        point is below 10 or above 50: magnitudes that contain one already
-        give maps of zeros.
+        If all stars are outside of the image, most are not in the field, or a zero
+        point is below 10 or above 50, as from magnitudes that contain a zero point.
 
     Notes
     -----
@@ -135,14 +138,15 @@ def build_zeropoint_map(
     same way; without ``edges``, plus the mean residual of nearby stars where it
     is significant. From fewer than 500 stars, it is an average of Gaussian
     processes, weighted by their probability. Stars are weighted by their
-    uncertainties (measured, and of the reference), scaled and with a floor so
-    that they explain the scatter of stars of equal uncertainties. A trend with
+    uncertainties (of the magnitudes and of the reference), scaled and with a floor
+    so that they match the scatter of stars of equal uncertainties. A trend with
     the brightness of stars is fitted simultaneously and removed: the map refers
-    to a star of median magnitude. A cell without a star within 1.5 times the
-    mean distance of stars is empty.
+    to a star of median magnitude. A cell is empty if the nearest star is farther
+    from it than 1.5 times the mean distance of stars.
 
-    ``"dr1"`` takes the median of each cell's stars after clipping at 2 sigma,
-    and cuts separations as the pipeline does, comparing degrees with arcsec.
+    ``"dr1"`` computes the median of the stars in each cell after clipping at
+    2 sigma, and cuts separations as the pipeline of DR1 does, which compares
+    degrees with arcseconds.
 
     Examples
     --------
@@ -152,8 +156,9 @@ def build_zeropoint_map(
     >>> zpmap = build_zeropoint_map(
     ...     field.matched, (400, 400), band="R", aperture="APER5", shape=(8, 8)
     ... )
-    >>> zpmap.values.shape
-    (8, 8)
+    >>> print(zpmap.values[3:5, 2:5].round(3))
+    [[29.919 29.965 29.974]
+     [29.906 29.951 29.975]]
     """
     source = columns, apertures, mag_zeropoint
     stars, grid = stars_and_grid(
@@ -161,8 +166,9 @@ def build_zeropoint_map(
     )
     refuse_calibrated(stars.sources)
     check_placement(stars, grid, field)
-    made = _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
-    return next(made)
+    return next(
+        _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
+    )
 
 
 def build_misalignment_map(
@@ -180,7 +186,7 @@ def build_misalignment_map(
     mag_zeropoint: float | None = None,
 ) -> MisalignmentMap:
     """
-    Make a map of how far positions are off, without a direction.
+    Make a map of the separations of sources and reference stars.
 
     Parameters
     ----------
@@ -189,12 +195,12 @@ def build_misalignment_map(
     shape : tuple of int, optional
         The shape of the map, by default (110, 110).
     recipe : {"default", "dr1"}, optional
-        ``"dr1"`` takes the median separation of the stars in a window of five
-        cells around each cell. The default clips at 3 sigma, and takes wider
-        windows where there are fewer than eight stars.
+        ``"dr1"`` computes the median separation of the stars in a window of five
+        by five cells around each cell. The default clips at 3 sigma, and widens
+        windows that contain fewer than eight stars.
     edges : pair of sequences, optional
-        0-based pixel coordinates x, and y, of borders that windows do not
-        reach across. Not for ``"dr1"``.
+        0-based pixel coordinates along x, and along y, of the edges at which
+        windows end. Not allowed with ``"dr1"``.
 
     Returns
     -------
@@ -202,7 +208,7 @@ def build_misalignment_map(
 
     Raises
     ------
-    KS4Error, GeometryError, MapMismatchError
+    OptionError, KS4Error, GeometryError, MapMismatchError
         As in `build_zeropoint_map`.
 
     Examples
@@ -212,8 +218,9 @@ def build_misalignment_map(
     >>> misalignment = build_misalignment_map(
     ...     field.matched, (400, 400), band="R", shape=(16, 16), recipe="dr1"
     ... )
-    >>> bool((misalignment.values == field.misalignment.values).all())
-    True
+    >>> print(misalignment.values[7:9, 7:10].round(3))
+    [[0.1   0.086 0.074]
+     [0.095 0.097 0.088]]
     """
     key = map_key(field, band, mode)
     source = columns, apertures, mag_zeropoint
@@ -238,7 +245,7 @@ def build_offset_map(
     mag_zeropoint: float | None = None,
 ) -> OffsetMap:
     """
-    Make a map that corrects positions: offsets along RA and declination.
+    Make a map of position offsets along RA and declination.
 
     Parameters
     ----------
@@ -248,32 +255,33 @@ def build_offset_map(
         The shape of the map, by default (110, 110), and (220, 220) with
         ``edges``.
     edges : pair of sequences, optional
-        0-based pixel coordinates x, and y, of borders where positions may
-        have steps, such as those of chips.
+        0-based pixel coordinates along x, and along y, of the edges at which
+        positions may have steps, such as those of chips.
 
     Returns
     -------
     offsets : `~ks4_ccd.OffsetMap`
-        ``error`` is the scatter of single stars along an axis, and ``count``
-        as in `build_zeropoint_map`.
+        ``error`` is the scatter of single stars along an axis; ``count`` is as in
+        `build_zeropoint_map`.
 
     Raises
     ------
-    KS4Error, GeometryError, MapMismatchError
+    OptionError, KS4Error, GeometryError, MapMismatchError
         As in `build_zeropoint_map`.
 
     Notes
     -----
-    Both components are surfaces as in `build_zeropoint_map`. The release has
-    no such maps, so there is one recipe.
+    Both components are surfaces as in `build_zeropoint_map`. DR1 contains no
+    offset maps, so there is no other recipe.
 
     Examples
     --------
     >>> from ks4_ccd import build_offset_map, simulate_field
     >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
     >>> offsets = build_offset_map(field.matched, (400, 400), band="R", shape=(16, 16))
-    >>> offsets.dra.shape
-    (16, 16)
+    >>> print(offsets.dra[7:9, 7:10].round(3))
+    [[-0.053 -0.056 -0.04 ]
+     [-0.044 -0.06  -0.06 ]]
     """
     key = map_key(field, band, mode)
     source = columns, apertures, mag_zeropoint
@@ -302,7 +310,7 @@ def build_maps(
     progress: bool = False,
 ) -> list[MisalignmentMap | OffsetMap | ZeroPointMap]:
     """
-    Make all maps of an image: positions, and zero points in all apertures.
+    Make all maps of an image: of positions, and of zero points in all apertures.
 
     Parameters
     ----------
@@ -310,26 +318,40 @@ def build_maps(
 mag_zeropoint
         As in `build_zeropoint_map`.
     shape : tuple of int, optional
-        The shape of the zero-point maps; maps of positions have twice as
-        many cells along each axis, or with edges as many.
+        The shape of the zero-point maps. Maps of positions have twice as many
+        cells along each axis, or the same number with ``chip_edges``.
     chip_edges, amplifier_edges : pair of sequences, optional
-        Borders where positions, and zero points, may have steps.
+        0-based pixel coordinates of the edges at which positions, and zero
+        points, may have steps.
     misalignment : `~ks4_ccd.MisalignmentMap`, optional
-        That of mode single, which DR1 stores in both modes; made from
-        ``matched`` by default.
+        The map of mode single, which DR1 stores for both modes. By default it is
+        made from ``matched``.
     progress : bool, optional
         Whether to show a progress bar.
 
     Returns
     -------
     maps : list
-        The misalignment map, an offset map (by the default recipe), and the
+        The misalignment map, an offset map (with the default recipe), and the
         zero-point map of each aperture of the catalog.
 
     Raises
     ------
-    AlreadyCalibratedError, KS4Error, GeometryError, MapMismatchError
+    AlreadyCalibratedError, OptionError, KS4Error, GeometryError, MapMismatchError
         As in `build_zeropoint_map`.
+
+    Examples
+    --------
+    >>> from ks4_ccd import build_maps, simulate_field
+    >>> field = simulate_field((400, 400), map_shape=(8, 8), seed=1)
+    >>> maps = build_maps(
+    ...     field.matched, (400, 400), band="R", shape=(8, 8), recipe="dr1"
+    ... )
+    >>> for map_ in maps[:3]:
+    ...     print(type(map_).__name__, map_.grid.shape, map_.values[4, 4].round(3))
+    MisalignmentMap (16, 16) 0.121
+    ZeroPointMap (8, 8) 28.974
+    ZeroPointMap (8, 8) 29.688
     """
     key = map_key(field, band, mode)
     source = columns, apertures, mag_zeropoint
@@ -384,12 +406,16 @@ mag_zeropoint
 def _misalignment_map(
     stars: MatchedStars, grid: MapGrid, recipe: str, key: MapKey | None
 ) -> MisalignmentMap:
-    made = _dr1_recipe if recipe == "dr1" else _default_recipe
-    return MisalignmentMap(*made.misalignment_cells(stars, grid), grid=grid, key=key)
+    make = (
+        _dr1_recipe.misalignment_cells
+        if recipe == "dr1"
+        else _default_recipe.misalignment_cells
+    )
+    return MisalignmentMap(*make(stars, grid), grid=grid, key=key)
 
 
 def _finer(grid: MapGrid) -> tuple[int, int]:
-    """Return the shape of maps of positions: of half the cells, but of whole pixels."""
+    """Return the shape of maps of positions: cells of half the size, or one pixel."""
     rows, columns = grid.image_shape
     return min(2 * grid.shape[0], columns), min(2 * grid.shape[1], rows)
 
@@ -410,31 +436,30 @@ def _zeropoint_maps(
         misalignment = _misalignment_map(stars, fine, recipe, None)
     elif not isinstance(misalignment, MisalignmentMap):
         msg = f"misalignment must be a MisalignmentMap, got {misalignment!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     elif misalignment.grid.image_shape != grid.image_shape:
         msg = (
-            f"misalignment is of an image of shape {misalignment.grid.image_shape}, "
-            f"the zero points are of one of {grid.image_shape}"
+            f"misalignment must be the map of an image of shape {grid.image_shape}, "
+            f"got the map of one of shape {misalignment.grid.image_shape}"
         )
         raise MapMismatchError(msg)
-    if recipe == "dr1":
-        made = _dr1_recipe.zeropoint_cells(
-            stars, apertures, grid, mode, misalignment.values
-        )
-    else:
-        made = _default_recipe.zeropoint_cells(
-            stars, apertures, grid, mode, misalignment.at
-        )
-    for aperture, key, arrays in zip(apertures, keys, made, strict=True):
+    make = (
+        _dr1_recipe.zeropoint_cells
+        if recipe == "dr1"
+        else _default_recipe.zeropoint_cells
+    )
+    cells = make(stars, apertures, grid, mode, misalignment)
+    for aperture, key, arrays in zip(apertures, keys, cells, strict=True):
         values, _, count = arrays
         check_zeropoints(values, count, stars, aperture)
         yield ZeroPointMap(*arrays, grid=grid, key=key)
 
 
 RECIPES = ("default", "dr1")
-# Where there are edges, half a cell without interpolation is to be short.
+# With edges, cells are small, because values are not interpolated in the half of a
+# cell next to an edge.
 _SHAPE_WITH_EDGES = (220, 220)
-# No camera has zero points beyond these, for magnitudes of its counts.
+# The range of zero points of existing cameras, for magnitudes of ADU.
 _ZEROPOINTS = 10.0, 50.0
 
 
@@ -453,25 +478,28 @@ def stars_and_grid(
     """Check the arguments of a builder; return its stars and the grid of the map."""
     one_of("recipe", recipe, RECIPES)
     if recipe == "dr1" and edges is not None:
-        msg = 'edges are not for recipe="dr1": the release smooths over them'
-        raise KS4Error(msg)
+        msg = 'edges must be None with recipe="dr1", which has no steps'
+        raise OptionError(msg)
     if not isinstance(band, str) or not band:
         msg = f"band must be a name such as R, got {band!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     stars = MatchedStars(matched, band, columns, apertures, mag_zeropoint)
     if shape is None:
         shape = default_shape if edges is None else _SHAPE_WITH_EDGES
     grid = MapGrid.for_image(shape, image_shape, ((), ()) if edges is None else edges)
     rows, columns_ = grid.image_shape
     if not (np.isfinite(stars.x) & np.isfinite(stars.y)).any():
-        msg = f"none of the {len(matched)} matched stars has a position on the image"
+        msg = (
+            "expected matched stars with finite pixel positions, found none among "
+            f"{len(matched)} stars"
+        )
         raise KS4Error(msg)
     if not stars.on_image(grid.image_shape).any():
         msg = (
-            f"no star is on the image of {columns_} x {rows} pixels: stars have x of "
-            f"{np.nanmin(stars.x):.0f} to {np.nanmax(stars.x):.0f}, y of "
-            f"{np.nanmin(stars.y):.0f} to {np.nanmax(stars.y):.0f} (is image_shape "
-            "that of the image of the catalog?)"
+            f"expected stars on an image of {columns_} x {rows} pixels, found x from "
+            f"{np.nanmin(stars.x):.0f} to {np.nanmax(stars.x):.0f} and y from "
+            f"{np.nanmin(stars.y):.0f} to {np.nanmax(stars.y):.0f}; give image_shape "
+            "(--image-size) of the image of the catalog"
         )
         raise MapMismatchError(msg)
     return stars, grid
@@ -479,9 +507,9 @@ def stars_and_grid(
 
 def refuse_calibrated(sources: Sources) -> None:
     """
-    Refuse magnitudes that contain the zero points of maps.
+    Raise an error if magnitudes contain the zero points of maps.
 
-    Without a constant such as 30 they would give a map of constants.
+    A map made from them would be constant.
 
     Parameters
     ----------
@@ -490,19 +518,18 @@ def refuse_calibrated(sources: Sources) -> None:
     Raises
     ------
     AlreadyCalibratedError
-        If the table has columns of zero points, or the record of a calibration.
+        If the table has columns of zero points, or a record of a calibration.
     """
     if sources.columns.fluxes:
         return
-    found = [f"column {name}" for name in zeropoint_columns(sources.table)]
+    records = [f"column {name}" for name in zeropoint_columns(sources.table)]
     if CONTAINED in sources.table.meta:
-        found.append(f"{CONTAINED} in its meta")
-    if found:
+        records.append(f"{CONTAINED} in its meta")
+    if records:
         msg = (
-            "the catalog was calibrated before: expected instrumental magnitudes to "
-            f"make zero points from, found {', '.join(found)}. Give the catalog as it "
-            "was measured, or subtract these zero points; then remove or rename what "
-            "was found"
+            "the catalog was calibrated before: expected instrumental magnitudes, "
+            f"found {', '.join(records)}. Give the uncalibrated catalog, or subtract "
+            "these zero points and remove or rename this record"
         )
         raise AlreadyCalibratedError(msg)
 
@@ -511,19 +538,19 @@ def check_zeropoints(
     values: np.ndarray, count: np.ndarray, stars: MatchedStars, aperture: str
 ) -> None:
     """
-    Refuse zero points that no camera has.
+    Raise an error if zero points are outside of the range of existing cameras.
 
     Parameters
     ----------
     values, count : 2D `~numpy.ndarray`
-        Zero points, and numbers of stars, of the cells of a map.
+        The zero points, and the numbers of stars, in the cells of a map.
     stars : `~ks4_ccd.mapmaking._stars.MatchedStars`
     aperture : str
 
     Raises
     ------
     MapMismatchError
-        If that of a cell with stars is below 10 or above 50.
+        If the zero point of a cell with stars is below 10 or above 50.
     """
     lowest, highest = _ZEROPOINTS
     valid = values[count > 0]
@@ -543,23 +570,26 @@ def check_zeropoints(
         msg += "remove the stars with such magnitudes"
     elif median < lowest and not contained:
         msg += (
-            "the magnitudes contain a zero point already: give that of the "
+            "the magnitudes already contain a zero point: give that of the "
             "measurement (mag_zeropoint=30 or --mag-zeropoint 30 for SExtractor's "
-            "MAG_ZEROPOINT 30), and do not build from a calibrated catalog"
+            "MAG_ZEROPOINT 30), or the instrumental magnitudes of a calibrated catalog"
         )
     else:
-        msg += f"mag_zeropoint={contained:g} was subtracted: is it in the magnitudes?"
+        msg += (
+            f"mag_zeropoint={contained:g} was subtracted: check that the magnitudes "
+            "contain it"
+        )
     raise MapMismatchError(msg)
 
 
 def map_key(
     field: str | int | None, band: str, mode: str, aperture: str | None = None
 ) -> MapKey | None:
-    """Return the key of a map, none without a field."""
+    """Return the key of a map, or `None` without a field."""
     one_of("mode", mode, tuple(MODE_ALIASES))
     if field is None:
         return None
     family = "align" if aperture is None else "zp"
-    # MapKey accepts numbers of fields as well.
+    # MapKey accepts field numbers, too.
     key = MapKey(family, field, band, mode, aperture)  # type: ignore[arg-type]
     return canonical_key(key)

@@ -8,13 +8,13 @@ from copy import deepcopy
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Column, Table
 from astropy.time import Time
 
 from ks4_ccd.catalogs.columns import SourceColumns
 from ks4_ccd.catalogs.sources import Sources
-from ks4_ccd.exceptions import KS4Error, KS4Warning
+from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError
 from ks4_ccd.files.magnitudes import MATCHED
 from ks4_ccd.files.tables import read_table
 from ks4_ccd.mapmaking.reference import (
@@ -53,16 +53,16 @@ def match_catalogs(
     reference : `~astropy.table.Table`, str or path-like
         The reference catalog, or its file. It is not changed.
     radius : `~astropy.units.Quantity` or float, optional
-        The separation of a source and its star is smaller than this; a number
-        is in arcsec. The default is that of DR1.
+        The largest separation of a source and its reference star; a number is in
+        arcsec. The default is that of DR1.
     band : {"B", "V", "R", "I"} or str, optional
-        Only stars with a usable magnitude of this band (``flag_R`` 1 and a
-        finite ``Rmag``) are matched, as in DR1. By default all stars are.
+        Match only stars with a usable magnitude in this band (``flag_R`` 1 and a
+        finite ``Rmag``), as DR1 does. By default all stars are matched.
     columns : str, `~ks4_ccd.SourceColumns` or dict, optional
         The columns of the source catalog: a preset, or `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
-        The names of the apertures in its vector column, checked before any map
-        is built.
+        The names of the apertures in its vector column, which are checked here and
+        used when maps are built.
     reference_columns : {"auto", "gaiaxp", "plain"}, `~ks4_ccd.ReferenceColumns` \
 or dict, optional
         The columns of the reference: see `~ks4_ccd.read_reference`.
@@ -81,23 +81,25 @@ or dict, optional
     Returns
     -------
     matched : `~astropy.table.Table`
-        The matched sources in their order with all their columns (of the
-        class of ``sources``), and of the star ``RAJ2000``, ``DEJ2000`` (deg,
-        at ``epoch``), ``Rmag``, ``e_Rmag`` (mag) and ``flag_R`` for each band;
-        ``sep`` (deg), the separation; ``dra``, ``ddec`` (arcsec), the
-        position of the star minus that of the source along RA cos(Dec) and
-        Dec, which is the correction of the source's position. ``meta`` records
+        The matched sources in their original order with all their columns, in the
+        class of ``sources``. Added columns are, for the star, ``RAJ2000`` and
+        ``DEJ2000`` (deg, at ``epoch``), and ``Rmag``, ``e_Rmag`` (mag) and
+        ``flag_R`` for each band; ``sep`` (deg), the separation; and ``dra``,
+        ``ddec`` (arcsec), the position of the star minus that of the source along
+        RA cos(Dec) and Dec, which corrects the position of the source. ``meta``
+        records
         ``MATCHRAD`` (arcsec), ``MATCHSRC``, ``MATCHREF`` and ``MATCHNUM`` (the
         numbers of sources, stars and matches) and, if given,
         ``MATCHBND``, ``MATCHEPO`` (yr) and ``MATCHMZP`` (mag).
 
     Raises
     ------
+    OptionError
+        If an argument does not have one of its allowed values.
     KS4Error
         If no source has a match, columns or the band are missing, a catalog
-        is empty or cannot be read, an argument is not allowed, ``epoch`` is
-        given for a reference without proper motions, or ``mag_zeropoint`` for
-        fluxes.
+        is empty or cannot be read, ``epoch`` is given for a reference without
+        proper motions, or ``mag_zeropoint`` for fluxes.
 
     Warns
     -----
@@ -112,7 +114,7 @@ or dict, optional
     Notes
     -----
     Sources and stars without a position are not matched. A source that is listed
-    twice is matched twice, unless ``mutual``.
+    twice is matched twice, unless ``mutual`` is true.
 
     Examples
     --------
@@ -164,12 +166,16 @@ or dict, optional
         ("dra", "ddec"), pairs[0].spherical_offsets_to(pairs[1]), strict=True
     ):
         matched[name] = Column(offset.to_value(u.arcsec), unit=u.arcsec)
-    facts = (radius, len(sources), len(used), len(matched), band, epoch)
-    names = ("RAD", "SRC", "REF", "NUM", "BND", "EPO")
+    record = {
+        "MATCHRAD": radius,
+        "MATCHSRC": len(sources),
+        "MATCHREF": len(used),
+        "MATCHNUM": len(matched),
+        "MATCHBND": band,
+        "MATCHEPO": epoch,
+    }
     matched.meta = deepcopy(sources.meta)
-    for name, fact in zip(names, facts, strict=True):
-        if fact is not None:
-            matched.meta[f"MATCH{name}"] = fact
+    matched.meta |= {name: value for name, value in record.items() if value is not None}
     if mag_zeropoint is not None and not catalog.columns.fluxes:
         matched.meta[MATCHED] = catalog.mag_zeropoint
     return matched
@@ -183,14 +189,14 @@ def _in_arcsec(radius: u.Quantity | float) -> float:
             value = value.value * u.arcsec
         value = float(value.to_value(u.arcsec))
     except (TypeError, ValueError, u.UnitConversionError) as error:
-        raise KS4Error(msg) from error
+        raise OptionError(msg) from error
     if isinstance(radius, bool) or not 0 < value < np.inf:
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return value
 
 
 def _at_epoch(stars: Table, epoch: float) -> Table:
-    # Otherwise the motion since the epoch of the reference would be in the offsets.
+    # Offsets would otherwise include the motion since the epoch of the reference.
     if "pmRA" not in stars.colnames:
         msg = (
             f"epoch={epoch:g} requires proper motions, and the reference has none: "
@@ -203,8 +209,8 @@ def _at_epoch(stars: Table, epoch: float) -> Table:
     ):
         msg = (
             "the reference does not record its epoch: specify a column or the year "
-            "with reference_columns={'epoch': 2016.0} (that of Gaia DR3; 2015.5 for "
-            "DR2; 2000.0 for RAJ2000 and DEJ2000 of VizieR)"
+            "with reference_columns={'epoch': 2016.0} (the epoch of Gaia DR3; 2015.5 "
+            "for DR2; 2000.0 for RAJ2000 and DEJ2000 of VizieR)"
         )
         raise KS4Error(msg)
     names = ("RAJ2000", "DEJ2000", "pmRA", "pmDE")
@@ -245,8 +251,8 @@ def _usable(stars: Table, band: str | None) -> Table:
     usable = (stars[f"flag_{band}"] == 1) & np.isfinite(stars[f"{band}mag"])
     if not usable.any() and len(stars):
         msg = (
-            f"none of the {len(stars)} stars of the reference has a finite magnitude "
-            f"of band {band} with the flag 1"
+            f"expected stars with a finite magnitude of band {band} and flag 1 in the "
+            f"reference, found none among {len(stars)} stars"
         )
         raise KS4Error(msg)
     return stars[np.asarray(usable)]
@@ -254,36 +260,40 @@ def _usable(stars: Table, band: str | None) -> Table:
 
 def _refuse_existing_names(sources: Table, stars: Table) -> None:
     new = (*stars.colnames, "sep", "dra", "ddec")
-    taken = [name for name in new if name in sources.colnames]
-    if taken:
+    existing = [name for name in new if name in sources.colnames]
+    if existing:
         msg = (
-            f"the source catalog already has columns that the match adds, "
-            f"{', '.join(taken)}: remove or rename them"
+            "the source catalog already has columns that the match adds, "
+            f"{', '.join(existing)}: remove or rename them"
         )
         raise KS4Error(msg)
 
 
 def _with_positions(
-    ra: np.ndarray, dec: np.ndarray, what: str
+    ra: np.ndarray, dec: np.ndarray, catalog: str
 ) -> tuple[np.ndarray, SkyCoord]:
     """Return the rows that have a position, and these positions."""
     if not len(ra):
-        msg = f"{what} is empty"
+        msg = f"{catalog} is empty"
         raise KS4Error(msg)
     rows = np.flatnonzero(np.isfinite(ra) & np.isfinite(dec))
     if not len(rows):
-        msg = f"{what} has {len(ra)} rows, none of them with a position on the sky"
+        msg = (
+            f"{catalog} must contain finite sky positions, found none in {len(ra)} rows"
+        )
         raise KS4Error(msg)
     if (np.abs(dec[rows]) > 90).any():
         msg = (
-            f"{what} must have declinations between -90 and 90 deg, got "
+            f"{catalog} must have declinations between -90 and 90 deg, got "
             f"{dec[rows][np.argmax(np.abs(dec[rows]))]:g}"
         )
         raise KS4Error(msg)
     return rows, SkyCoord(ra[rows], dec[rows], unit="deg")
 
 
-def _no_match(positions, star_positions, separation, radius) -> str:
+def _no_match(
+    positions: SkyCoord, star_positions: SkyCoord, separation: Angle, radius: float
+) -> str:
     """Return the message of a match without a pair."""
     centers, extents = zip(
         *map(_center_and_extent, (positions, star_positions)), strict=True
@@ -292,19 +302,19 @@ def _no_match(positions, star_positions, separation, radius) -> str:
     distance = np.median(separation.arcsec)
     far = centers[0].separation(centers[1]).deg > sum(extents)
     advice = (
-        "they are of different fields"
+        "the catalogs cover different fields"
         if far
-        else "pass a larger radius if the positions are that uncertain"
+        else "use a larger radius if the positions are that uncertain"
     )
     return (
         f"no source has a reference star within {radius:g} arcsec: the median distance "
-        f"of the nearest star is {_readable(distance)}. The sources are around "
+        f"to the nearest star is {_readable(distance)}. The sources are around "
         f"{named[0]} deg, the reference stars around {named[1]} deg: {advice}"
     )
 
 
 def _center_and_extent(positions: SkyCoord) -> tuple[SkyCoord, float]:
-    # The mean direction, which is valid across RA 0 and at the poles.
+    # The mean of unit vectors is valid across RA 0 and at the poles.
     mean = positions.cartesian.mean()
     center = SkyCoord(mean, representation_type="cartesian", frame="icrs")
     center = SkyCoord(center.spherical.lon, center.spherical.lat)

@@ -2,7 +2,7 @@
 """Validate calibrated magnitudes and positions on held-out stars."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,12 @@ from astropy.table import Table
 from tqdm import tqdm
 
 from ks4_ccd.catalogs.columns import SourceColumns, plain_column
+from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import (
     FileWriteError,
     KS4Error,
     MapMismatchError,
+    OptionError,
     finite,
     one_of,
 )
@@ -44,6 +46,7 @@ from ks4_ccd.mapmaking.builders import (
 )
 from ks4_ccd.mapmaking.cells import cell_statistics
 from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 
@@ -55,9 +58,13 @@ else:
 
 __all__ = ["Validation", "cross_validate"]
 
-_FARTHEST = 10.0  # mag
+# The largest median difference from the reference, in mag.
+_FARTHEST = 10.0
+# The clipping limit, in standard deviations.
 _CLIP = 3.0
-_BINS = 11, 11  # of maps of residuals
+# The shape of a map of residuals.
+_BINS = 11, 11
+# The lower limits of magnitude bins.
 _MAGNITUDES = range(14, 19)
 _AXES = {"ra": "along RA", "dec": "along Dec"}
 _KINDS = {"zeropoint": ZeroPointMap, "offset": OffsetMap}
@@ -85,7 +92,7 @@ def cross_validate(
     """
     Measure the accuracy of calibrated magnitudes or positions on held-out stars.
 
-    The stars are divided into folds. Each fold in turn is left out, and calibrated
+    The stars are divided into folds. Each fold in turn is held out, and calibrated
     with a map made from all others.
 
     Parameters
@@ -104,16 +111,16 @@ def cross_validate(
     mode : {"single", "dual"}, optional
         The mode of the catalog.
     recipe : {"default", "dr1"}, optional
-        The recipe of the maps: see `build_zeropoint_map`. For positions only
-        the default exists.
+        The recipe of the maps: see `build_zeropoint_map`. Positions must be
+        validated with the default.
     calibration : float, `~ks4_ccd.ZeroPointMap` or `~ks4_ccd.OffsetMap`, optional
-        An existing calibration to validate; no maps are made then. A map is
-        applied to the magnitudes or positions. A number is a uniform zero point:
-        0 for a calibrated catalog, 30 for instrumental magnitudes measured on a
-        calibrated image. For positions it must be 0: they stay unchanged.
+        An existing calibration to validate, instead of maps made from the stars. A
+        map is applied to the magnitudes or positions. A number is a uniform zero
+        point: 0 for a calibrated catalog, 30 for instrumental magnitudes measured on
+        a calibrated image. For positions it must be 0, which leaves them unchanged.
     shape, edges : optional
-        Of the maps that are made: see `build_zeropoint_map` and
-        `build_offset_map`.
+        The shape and the edges of the maps that are made: see `build_zeropoint_map`
+        and `build_offset_map`.
     folds : int, optional
         The number of folds.
     seed : int, optional
@@ -130,19 +137,21 @@ def cross_validate(
     Returns
     -------
     validation : `~ks4_ccd.Validation`
-        ``table`` contains its numbers, ``stars`` the residual of each star;
-        ``plot()`` draws it, ``write(folder)`` writes all of these, and printing
-        it shows a report.
+        ``table`` contains the statistics, ``stars`` the residual of each star;
+        ``plot()`` draws a figure, ``write(folder)`` writes all of these, and
+        ``print`` shows a report.
 
     Raises
     ------
+    OptionError
+        If an argument does not have one of its allowed values, or there are fewer
+        stars than folds.
     KS4Error
-        If there are fewer stars than folds or fewer than two folds, if columns
-        are missing, no star has a residual, there are too few stars for a map,
-        or an argument is not allowed.
+        If columns are missing, no star has a residual, or there are too few stars
+        for a map.
     MapMismatchError
         If ``calibration`` is a map of another band or aperture, all stars are
-        off the image, or the calibrated magnitudes differ from those of the
+        outside of the image, or the calibrated magnitudes differ from those of the
         reference by more than 10 mag.
     GeometryError
         As in `build_zeropoint_map`.
@@ -163,10 +172,10 @@ def cross_validate(
     pulls are computed, but not from residuals: a map refers to a star of median
     magnitude.
 
-    With ``calibration``, the stars may be those that it was made from. ``own`` is
-    then the measured error, ``map`` 0 for a number or a map without errors or
-    counts, and the trend that of the stars themselves. Positions have no measured
-    error, hence no pulls.
+    With ``calibration``, the calibration may have been derived from the same stars.
+    ``own`` is then the measured error, ``map`` is 0 for a number or a map without
+    errors or counts, and the trend is computed from the same stars. Pulls of
+    positions are NaN, because positions have no measured error.
 
     Examples
     --------
@@ -182,8 +191,8 @@ def cross_validate(
     one_of("mode", mode, ("single", "dual"))
     one_of("recipe", recipe, RECIPES)
     if kind == "offset" and recipe == "dr1":
-        msg = 'recipe="dr1" is not for kind="offset": DR1 has no such maps'
-        raise KS4Error(msg)
+        msg = 'recipe must be default with kind="offset": DR1 has no offset maps'
+        raise OptionError(msg)
     _check_calibration(calibration, kind, shape, edges)
     _check_key(getattr(calibration, "key", None), kind, band, aperture)
     given_map = (
@@ -208,11 +217,11 @@ def cross_validate(
     if given_map is not None and given_map.key is not None:
         check_placement(stars, given_map.grid, given_map.key.field)
     residuals = Residuals(stars, kind, aperture, mode)
-    if not residuals.known.any():
-        what = "positions" if kind == "offset" else f"magnitudes in {aperture}"
+    if not residuals.measured.any():
+        measured = "offsets" if kind == "offset" else f"magnitudes in {aperture}"
         msg = (
-            f"none of the {len(matched)} matched stars has a pixel position, {what} "
-            f"and {band}mag"
+            f"expected stars with finite pixel positions, {measured} and {band}mag, "
+            f"found none among {len(matched)} matched stars"
         )
         raise KS4Error(msg)
     meta: dict[str, object] = {"kind": kind, "band": band, "mode": mode}
@@ -230,47 +239,52 @@ def cross_validate(
             build = build_zeropoint_map
             options |= {"aperture": aperture, "recipe": recipe}
         fold = _folds(matched, folds, seed)
-        found = np.full((3, *np.shape(residuals.after(0.0))), np.nan)
+        values = np.full((3, *np.shape(residuals.after(0.0))), np.nan)
         for number in tqdm(np.unique(fold), unit="fold", disable=not progress):
-            left_out = fold == number
-            map_ = build(matched[~left_out], image_shape, **options)
-            values = held_out_residuals(residuals, map_, ~left_out)
-            found[..., left_out] = values[..., left_out]
+            held_out = fold == number
+            map_ = build(matched[~held_out], image_shape, **options)
+            of_fold = held_out_residuals(residuals, map_, ~held_out)
+            values[..., held_out] = of_fold[..., held_out]
         meta |= {"recipe": recipe, "folds": folds, "seed": seed}
         meta["edges"] = 0 if edges is None else sum(len(axis) for axis in edges)
     else:
         fold = np.full(len(matched), -1)
-        found = calibrated_residuals(residuals, calibration)
+        values = calibrated_residuals(residuals, calibration)
         if kind == "zeropoint":
-            _check_offset(found[0], calibration, stars.sources)
+            _check_offset(values[0], calibration, stars.sources)
         meta["calibration"] = (
             "map"
             if isinstance(calibration, ZeroPointMap | OffsetMap)
             else float(calibration)
         )
     rows, columns_ = image_shape
-    return Validation(star_table(residuals, found, fold, meta), (rows, columns_))
+    return Validation(star_table(residuals, values, fold, meta), (rows, columns_))
 
 
-def _check_calibration(calibration, kind, shape, edges):
+def _check_calibration(
+    calibration: float | ZeroPointMap | OffsetMap | None,
+    kind: str,
+    shape: tuple[int, int] | None,
+    edges: Edges | None,
+) -> None:
     if calibration is None:
         return
     if shape is not None or edges is not None:
-        msg = "shape and edges apply to maps that are made: omit them with calibration="
-        raise KS4Error(msg)
+        msg = "shape and edges must be omitted with calibration=: no maps are made"
+        raise OptionError(msg)
     number = isinstance(calibration, Real) and not isinstance(calibration, bool)
     if not number and not isinstance(calibration, _KINDS[kind]):
         msg = (
             f'calibration must be a number, or for kind="{kind}" a map of the class '
             f"{_KINDS[kind].__name__}, got {calibration!r}"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     if number and finite("calibration", calibration) and kind == "offset":
         msg = f'calibration must be 0 or a map for kind="offset", got {calibration!r}'
-        raise KS4Error(msg)
+        raise OptionError(msg)
 
 
-def _check_key(key, kind, band, aperture):
+def _check_key(key: MapKey | None, kind: str, band: str, aperture: str) -> None:
     if key is None:
         return
     same = key.band == band and (kind == "offset" or key.aperture == aperture)
@@ -279,28 +293,33 @@ def _check_key(key, kind, band, aperture):
         raise MapMismatchError(msg)
 
 
-def _check_offset(left, calibration, sources):
-    """Refuse residuals as large as a missing or additional zero point."""
-    median = float(np.nanmedian(left))
+def _check_offset(
+    residuals: np.ndarray,
+    calibration: float | ZeroPointMap | OffsetMap,
+    sources: Sources,
+) -> None:
+    """Raise an error if residuals are as large as a zero point."""
+    median = float(np.nanmedian(residuals))
     if abs(median) <= _FARTHEST:
         return
-    shown = "the map" if hasattr(calibration, "at") else f"zero point {calibration:g}"
+    is_map = isinstance(calibration, ZeroPointMap | OffsetMap)
+    shown = "the map" if is_map else f"zero point {calibration:g}"
     msg = (
         f"expected magnitudes within {_FARTHEST:g} mag of the reference with {shown} "
         f"and mag_zeropoint={sources.mag_zeropoint:g}, found a median difference of "
         f"{median:.2f} mag; give the zero point that the magnitudes contain "
-        "(mag_zeropoint=, --mag-zeropoint), or the one that they need (calibration=, "
+        "(mag_zeropoint=, --mag-zeropoint), or the one to add to them (calibration=, "
         "--zeropoint)"
     )
     raise MapMismatchError(msg)
 
 
 def _folds(matched: Table, folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each row, the same one for all rows of a reference star."""
+    """Return the fold of each row, which is common to all rows of a star."""
     is_integer = isinstance(folds, Integral) and not isinstance(folds, bool)
     if not is_integer or int(folds) < 2:
         msg = f"folds must be an integer of 2 or more, got {folds!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     star = np.arange(len(matched))
     if {"RAJ2000", "DEJ2000"} <= set(matched.colnames):
         positions = [plain_column(matched, name) for name in ("RAJ2000", "DEJ2000")]
@@ -309,7 +328,7 @@ def _folds(matched: Table, folds: int, seed: int) -> np.ndarray:
     number = int(np.max(star)) + 1
     if folds > number:
         msg = f"folds must not exceed the number of stars, {number}, got {folds}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return (np.random.default_rng(seed).permutation(number) % folds)[star]
 
 
@@ -329,7 +348,7 @@ class Validation:
         ``published`` (whether it is in the published selection), ``axis``,
         ``residual`` (calibrated minus reference), its ``trend`` with magnitude
         and quoted ``error`` (all in mag, or mas), and ``pull``: (residual -
-        trend) / error. Its meta records what was validated.
+        trend) / error. Its meta records the options of the validation.
     image_shape : tuple of int
         The shape ``(rows, columns)`` of the image.
 
@@ -356,7 +375,7 @@ class Validation:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """A record of what was validated: a copy of the meta of ``stars``."""
+        """The options of the validation: a copy of the meta of ``stars``."""
         return dict(self.stars.meta)
 
     @property
@@ -375,7 +394,7 @@ class Validation:
     @cached_property
     def table(self) -> Table:
         """
-        The numbers, as an `~astropy.table.Table`.
+        Statistics of residuals and pulls, as an `~astropy.table.Table`.
 
         Rows: all stars, the published selection, and its subsets by axis (for
         positions) and by magnitude. Columns: the ``number`` of stars; for
@@ -383,7 +402,7 @@ class Validation:
         at 3 sigma about the median); for pulls the standard deviation after such
         clipping (``pull_width``), 1.4826 times the median absolute deviation
         (``pull_mad``), and the former without subtraction of the trend
-        (``pull_width_with_trend``). NaN in a row without stars.
+        (``pull_width_with_trend``). Statistics of a row without stars are NaN.
         """
         rows = [(name, *self._numbers(chosen)) for name, chosen in self._parts()]
         names = ["stars", "number", "rms", "median", "scatter"]
@@ -393,7 +412,8 @@ class Validation:
             table[name].unit = self.stars["residual"].unit
         return table
 
-    def _parts(self):
+    def _parts(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the name and the selection of each row of the table."""
         published, axis = self.stars["published"].value, self.stars["axis"].value
         yield "all stars", np.ones(len(self.stars), dtype=bool)
         yield "published selection", published
@@ -407,10 +427,11 @@ class Validation:
             yield f"{low} to {low + 1} mag", published & inside
 
     @property
-    def _axes(self):
+    def _axes(self) -> list[str]:
         return list(dict.fromkeys(self.stars["axis"].tolist()))
 
-    def _numbers(self, chosen):
+    def _numbers(self, chosen: np.ndarray) -> tuple[float, ...]:
+        """Return the statistics of a selection of stars."""
         stars = self.stars[chosen]
         residual, error = stars["residual"].value, stars["error"].value
         pull = stars["pull"].value
@@ -455,8 +476,7 @@ class Validation:
                 maps.append(np.full(grid.shape, np.nan))
                 continue
             x, y, residual = (stars[name].value for name in ("x", "y", "residual"))
-            found = cell_statistics(x, y, residual, grid, sigma=None)
-            maps.append(found.median)
+            maps.append(cell_statistics(x, y, residual, grid, sigma=None).median)
         return np.array(maps) if len(maps) > 1 else maps[0]
 
     def plot(self, figure: FigureBase | None = None) -> FigureBase:
@@ -503,7 +523,7 @@ class Validation:
         overwrite: bool = False,
     ) -> list[Path]:
         """
-        Write the numbers, the stars, the report and the figure.
+        Write the statistics, the stars, the report and the figure.
 
         Parameters
         ----------
@@ -537,7 +557,7 @@ class Validation:
             msg = f"cannot write to {folder_path}: {error.strerror or error}"
             raise FileWriteError(msg) from error
         with ExitStack() as stack:
-            # All four are written before the first one appears under its name.
+            # Files are renamed after all four have been written.
             partial = [stack.enter_context(written_whole(p, overwrite)) for p in paths]
             self.table.write(partial[0], format="ascii.ecsv")
             self.stars.write(partial[1], format="ascii.ecsv")
@@ -546,15 +566,15 @@ class Validation:
         return paths
 
 
-def _clipped(values):
+def _clipped(values: np.ndarray) -> np.ndarray:
     if not values.size:
         return values
     return sigma_clip(values, sigma=_CLIP, masked=False, axis=None)
 
 
-def _rms(values):
+def _rms(values: np.ndarray) -> float:
     return _of(lambda sample: np.sqrt(np.mean(sample**2)), values)
 
 
-def _of(statistic, values):
+def _of(statistic: Callable[[np.ndarray], Any], values: np.ndarray) -> float:
     return float(statistic(values)) if values.size else np.nan

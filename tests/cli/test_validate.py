@@ -46,10 +46,10 @@ def test_prints_the_report_and_writes_it(run, tmp_path, capsys):
 
 
 def test_maps_that_are_there(run, written, capsys):
-    """Are validated, and the report says that its stars are not held-out stars."""
+    """Given maps are validated, and the report warns that stars are not held out."""
     maps = ["--maps", *written.archives, written.offsets]
     assert run(*maps, "--field", "0403") == 0
-    assert "NOT held-out stars" in capsys.readouterr().out
+    assert "stars not held out" in capsys.readouterr().out
     assert run(*maps, "--field", "0403", "--kind", "offset") == 0
     assert "Residual positions, R single: with a given map" in capsys.readouterr().out
     assert run(*maps) == 1

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The builders of maps: as published, better, and with steps at borders."""
+"""Tests of the builders of maps: recipe of DR1, accuracy, edges and arguments."""
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from ks4_ccd.exceptions import (
     GeometryError,
     KS4Error,
     MapMismatchError,
+    OptionError,
 )
 
 STACK = (22000, 22000)
@@ -72,7 +73,7 @@ def step(x, y):
     return np.where(x >= 500, 0.1, 0.0) + 1e-5 * y
 
 
-# As published
+# The recipe of DR1
 
 
 def assert_maps_equal(made, published):
@@ -86,7 +87,7 @@ def assert_maps_equal(made, published):
     ("band", "mode"), [("R", "single"), ("R", "dual"), ("I", "single")]
 )
 def test_the_command_makes_the_published_maps(ks4_data, tmp_path, capsys, band, mode):
-    """From the catalogs, all apertures and both modes: the maps of the archives."""
+    """The recipe of DR1 reproduces the published maps of all apertures and modes."""
     catalogs = ks4_data / "catalogs"
     command = ["build", catalogs / f"ks4_0000_{band}_{mode}.fits"]
     command += ["--reference", catalogs / "gaiaxp_0000.fits", "--recipe", "dr1"]
@@ -108,15 +109,15 @@ def test_the_command_makes_the_published_maps(ks4_data, tmp_path, capsys, band, 
             assert_maps_equal(made.zeropoint(*where), published.zeropoint(*where))
 
 
-def test_the_pipelines_own_table_makes_the_published_maps(ks4_data):
-    """Its separations have no unit and are in degrees."""
+def test_table_of_the_pipeline(ks4_data):
+    """Separations without a unit are read in degrees, as the pipeline writes them."""
     matched = Table.read(ks4_data / "catalogs" / "matched.0000.R.single.fits")
     with MapLibrary(ks4_data / "archives") as published:
         made = build_zeropoint_map(matched, band="R", aperture="AUTO", recipe="dr1")
         assert_maps_equal(made, published.zeropoint("0000", "R", aperture="AUTO"))
 
 
-# Better
+# Accuracy
 
 
 def truth_of(ks4_data):
@@ -137,7 +138,7 @@ def truth_of(ks4_data):
     ],
 )
 def test_zero_points_on_real_stars(ks4_data, aperture, edges, limit):
-    """What the default recipe leaves of the truth where there are stars."""
+    """The RMS error of zero points, in cells with stars, is below a limit."""
     matched, x, y, true, _ = truth_of(ks4_data)
     zpmap = build_zeropoint_map(matched, band="R", aperture=aperture, edges=edges)
     with MapLibrary(ks4_data / "archives") as published:
@@ -148,15 +149,15 @@ def test_zero_points_on_real_stars(ks4_data, aperture, edges, limit):
 
 @pytest.mark.parametrize(("edges", "limit"), [(None, 9.0), (CHIPS, 3)])
 def test_positions_on_real_stars(ks4_data, edges, limit):
-    """What the offset map leaves of the truth, in mas RMS."""
+    """The RMS error of offsets, in mas, is below a limit."""
     matched, x, y, _, wrong = truth_of(ks4_data)
     dra, ddec = build_offset_map(matched, band="R", edges=edges).at(x, y)
     left = np.hypot(wrong[0] + dra, wrong[1] + ddec)
     assert 1000 * np.sqrt(np.mean(left**2)) < limit
 
 
-def test_better_than_published(field):
-    """On another field: closer to the truth, far closer if borders are known."""
+def test_errors_are_smaller_than_those_of_dr1(field):
+    """Errors are below those of the recipe of DR1, even more so with known edges."""
     x, y = np.meshgrid(*2 * [np.arange(4, 2200, 9)], indexing="ij")
     true = field.zeropoint(x, y)
 
@@ -174,8 +175,8 @@ def test_better_than_published(field):
     assert residual(stepped) < 0.25 * published
 
 
-def test_surfaces_that_are_simple_are_exact(make_stars):
-    """Stars without noise on a plane give the plane, to the ridge of the fit."""
+def test_plane_is_exact(make_stars):
+    """A plane is recovered from stars without noise, to the ridge of the fit."""
     table = make_stars(noise=0, zeropoint=lambda x, y: 1e-4 * x - 2e-5 * y)
     zpmap = build(table)
     x, y = np.meshgrid(*zpmap.grid.centers(), indexing="ij")
@@ -183,7 +184,7 @@ def test_surfaces_that_are_simple_are_exact(make_stars):
 
 
 def test_steps_at_edges_are_not_smoothed_over(make_stars):
-    """A pixel on either side of the border has the zero point of its side."""
+    """A pixel on either side of an edge has the zero point of its side."""
     table = make_stars(zeropoint=step, noise=0.005)
     zpmap = build(table, edges=([500.0], []), shape=None)
     y = np.linspace(100, 900, 9)
@@ -194,7 +195,7 @@ def test_steps_at_edges_are_not_smoothed_over(make_stars):
 
 
 def test_chip_edges_of_offsets(make_stars):
-    """Positions on two chips, each shifted and rotated."""
+    """Offsets of two chips, each shifted and rotated, are recovered."""
 
     def offset(x, y):
         side = np.where(x >= 500, 1.0, -1.0)
@@ -209,12 +210,12 @@ def test_chip_edges_of_offsets(make_stars):
 
 
 def wave(x, y):
-    """Return a zero point that is smooth and no polynomial."""
+    """Return a smooth zero point that is not a polynomial."""
     return 0.02 * np.sin(x / 150) * np.cos(y / 200)
 
 
 def test_the_error_of_the_map_is_right(make_stars):
-    """Over many draws, the map is off by its error (error_kind "median")."""
+    """Errors of many maps agree with the quoted ones (error_kind "median")."""
     x, y = np.meshgrid(*2 * [np.linspace(100, 900, 5)], indexing="ij")
     pulls = []
     for seed in range(40):
@@ -222,20 +223,20 @@ def test_the_error_of_the_map_is_right(make_stars):
         zpmap = build(table)
         off = zpmap.at(x, y) - 30 - wave(x, y)
         pulls.append(off / zpmap.error_at(x, y, error_kind="median"))
-    # 1000 pulls, of which those of a draw are not independent.
+    # 1000 pulls; those of one map are not independent.
     assert 0.8 < np.std(pulls) < 1.2
 
 
 def test_the_scatter_of_single_stars_is_kept(make_stars):
-    """`error` is what a star is off by, wherever there are many or few."""
+    """`error` is the scatter of single stars, whatever their density."""
     zpmap = build(make_stars(3000, noise=0.02))
-    # Of about 50 stars each, at the corners of half as many.
+    # From about 50 stars each, at the corners from half as many.
     assert_allclose(zpmap.error[zpmap.valid], 0.02, rtol=0.6)
     assert np.median(zpmap.error) == pytest.approx(0.02, rel=0.05)
 
 
 def test_bright_stars_do_not_shift_the_map(make_stars):
-    """A trend with magnitude is taken out: here it differs from side to side."""
+    """A trend with magnitude is removed, where magnitudes depend on position."""
     table = make_stars(2000)
     left = table["X_IMAGE"] < 500
     table["Rmag"][left] -= 0.0
@@ -246,8 +247,8 @@ def test_bright_stars_do_not_shift_the_map(make_stars):
     assert np.ptp([np.mean(zpmap.values[:8]), np.mean(zpmap.values[12:])]) < 0.004
 
 
-def test_wrong_matches_do_not_count(make_stars):
-    """A twentieth of the stars is another star."""
+def test_wrong_matches_are_ignored(make_stars):
+    """Wrong matches, here 5 % of the stars, do not affect maps."""
     table = make_stars(2000)
     table["MAG_AUTO"][::20] += 1.0
     table["dra"][::20] += 1.5
@@ -258,7 +259,7 @@ def test_wrong_matches_do_not_count(make_stars):
 
 
 def test_separations_are_cut_in_arcsec(make_stars):
-    """Stars two arcsec away are others, unless all positions are that far off."""
+    """Large separations are wrong matches, unless those of all stars are large."""
     table = make_stars(1000)
     table["MAG_AUTO"][::3] += 0.05
     table["sep"][::3] = 1.8 / 3600
@@ -268,7 +269,7 @@ def test_separations_are_cut_in_arcsec(make_stars):
 
 
 def test_cells_far_from_stars_are_empty(make_stars):
-    """They hold the release's mark of empty cells."""
+    """Cells far from stars have DR1's value of empty cells."""
     table = make_stars(2000)
     table = table[(table["X_IMAGE"] < 500) | (table["X_IMAGE"] > 800)]
     zpmap = build(table)
@@ -278,7 +279,7 @@ def test_cells_far_from_stars_are_empty(make_stars):
 
 
 def test_windows_grow_where_stars_are_few(make_stars):
-    """The default misalignment map has a value where the published has none."""
+    """The default misalignment map has values in cells that are empty in DR1's."""
     table = make_stars(40, offset=lambda x, y: (0.1 + 0 * x, 0 * y))
     options = {"band": "R", "shape": (40, 40)}
     published = build_misalignment_map(table, (1000, 1000), recipe="dr1", **options)
@@ -292,7 +293,7 @@ def test_windows_grow_where_stars_are_few(make_stars):
 
 
 def test_all_maps_at_once(field):
-    """They are the maps of the single builders."""
+    """The maps are those of the other builders."""
     maps = build_maps(field.matched, (2200, 2200), band="R", field="0000", recipe="dr1")
     assert [m.key.family for m in maps] == ["align"] + 5 * ["zp"]
     single = build_zeropoint_map(
@@ -302,8 +303,8 @@ def test_all_maps_at_once(field):
     assert single.key is None
 
 
-def test_input_is_untouched_and_any_table_will_do(make_stars):
-    """Quantities and masks change nothing."""
+def test_input_is_not_modified_and_may_be_a_qtable(make_stars):
+    """Tables are not modified, and quantity columns give the same maps."""
     table = make_stars()
     before = table.copy()
     plain = build(table)
@@ -314,8 +315,8 @@ def test_input_is_untouched_and_any_table_will_do(make_stars):
     assert_allclose(build(quantities).values, plain.values)
 
 
-def test_duplicate_stars_count_once(make_stars):
-    """A catalog with every source twice is no better known than the catalog."""
+def test_duplicate_stars_are_ignored(make_stars):
+    """Duplicate sources do not change a map or its errors."""
     table = make_stars()
     once, twice = build(table), build(vstack([table, table]))
     assert_array_equal(twice.values, once.values)
@@ -324,8 +325,8 @@ def test_duplicate_stars_count_once(make_stars):
 
 @pytest.mark.parametrize("unknown", [np.nan, 99.0, np.inf, 1e200])
 @pytest.mark.parametrize("name", ["MAGERR_AUTO", "e_Rmag"])
-def test_stars_of_unknown_error_weigh_no_more(make_stars, name, unknown):
-    """Bad stars without an error do not outweigh good ones that have one."""
+def test_weights_of_stars_without_an_error(make_stars, name, unknown):
+    """Stars without a valid error do not outweigh the others."""
     table = make_stars(noise=0.01)
     table["e_Rmag"] = 0.01
     table["MAG_AUTO"][::5] += 0.03 * np.random.default_rng(0).normal(size=160)
@@ -334,8 +335,8 @@ def test_stars_of_unknown_error_weigh_no_more(make_stars, name, unknown):
     assert_allclose(zpmap.values, 30, atol=0.01)
 
 
-def test_stars_that_agree_exactly_make_a_map(make_stars):
-    """Without any scatter no error is known, but the zero point is."""
+def test_stars_without_scatter(make_stars):
+    """Stars without scatter give a valid map."""
     zpmap = build(make_stars(noise=0.0))
     assert zpmap.valid.all()
     assert_allclose(zpmap.values, 30)
@@ -343,14 +344,14 @@ def test_stars_that_agree_exactly_make_a_map(make_stars):
 
 @pytest.mark.parametrize("n", [3, 6, 12, 25])
 def test_maps_of_few_stars_have_errors(make_stars, n):
-    """The map says how good it is, be it less good than a single star."""
+    """Uncertainties of maps of few stars are positive."""
     zpmap = build(make_stars(n))
     for kind in ("scatter", "median"):
         assert zpmap.error_at(500, 500, error_kind=kind) > 0
 
 
-def test_stars_beside_the_image_do_not_count(make_stars):
-    """They are not taken for stars at its edge."""
+def test_stars_outside_of_the_image_are_ignored(make_stars):
+    """Stars outside of the image do not affect cells at its edge."""
     table = make_stars()
     beside = make_stars(200, seed=2)
     beside["X_IMAGE"] += 1200
@@ -364,7 +365,7 @@ def test_stars_beside_the_image_do_not_count(make_stars):
 
 
 def test_units_of_separations_and_offsets(make_stars):
-    """They count, whichever they are."""
+    """Separations and offsets are converted from their units."""
     table = make_stars()
     other = table.copy()
     other["sep"] = (table["sep"] * u.deg).to(u.arcsec)
@@ -380,7 +381,7 @@ def test_units_of_separations_and_offsets(make_stars):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_stars_without_an_offset_are_left_out(make_stars, value):
-    """They make no map worse, nor impossible."""
+    """Stars without a finite offset are ignored."""
     table = make_stars()
     others = np.arange(len(table)) % 9 != 0
     expected = build_offset_map(table[others], (1000, 1000), band="R", shape=(9, 9))
@@ -392,15 +393,15 @@ def test_stars_without_an_offset_are_left_out(make_stars, value):
 @pytest.mark.parametrize(
     "edges", [([-0.5], []), ([-0.5, -0.5], [999.5]), ([-50, 5000], [500, 500])]
 )
-def test_edges_beside_the_image(make_stars, edges):
-    """They change nothing worth mentioning, nor do stars right at the border."""
+def test_edges_outside_of_the_image(make_stars, edges):
+    """Edges outside of the image, and stars at its border, are harmless."""
     table = make_stars()
     table["X_IMAGE"][:2] = -0.2, 1000.9
     assert_allclose(build(table, edges=edges).values, 30, atol=0.01)
 
 
 def test_cells_of_one_pixel(make_stars):
-    """The finer map of positions has no cells smaller than a pixel."""
+    """Cells of the finer map of positions are not smaller than a pixel."""
     table = make_stars(size=10)
     assert build(table, size=10, shape=(8, 10)).valid.all()
     maps = build_maps(table, (10, 10), band="R", shape=(8, 10))
@@ -409,14 +410,14 @@ def test_cells_of_one_pixel(make_stars):
 
 @pytest.mark.parametrize("edges", [None, ([500.0], [500.0])])
 def test_three_stars_are_enough(make_stars, edges):
-    """And one is not more right than the other two."""
+    """A map of three stars is within their scatter."""
     table = make_stars(3, noise=0.001)
     zpmap = build(table, edges=edges)
     assert np.abs(zpmap.values[zpmap.valid] - 30).max() < 0.02
 
 
 def test_few_stars_give_little_structure(make_stars):
-    """A surface through each of twenty stars would be off between them."""
+    """A map of twenty stars varies less than they scatter."""
     zpmap = build(make_stars(20, noise=0.02))
     assert np.std(zpmap.values[zpmap.valid]) < 0.02 / 2
     assert zpmap.values[zpmap.valid].mean() == pytest.approx(30, abs=0.02)
@@ -424,7 +425,7 @@ def test_few_stars_give_little_structure(make_stars):
 
 
 def spoil(table, name, values):
-    """Return a copy of a table with a column replaced, or taken away."""
+    """Return a copy of a table with a column replaced or removed."""
     table = table.copy()
     if values is None:
         table.remove_column(name)
@@ -436,22 +437,22 @@ def spoil(table, name, values):
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("Rmag", None, "no column Rmag: it has X_IMAGE"),
-        ("sep", None, "no column sep"),
+        ("Rmag", None, "expected a column Rmag .*, found X_IMAGE"),
+        ("sep", None, "expected a column sep"),
         ("MAG_AUTO", None, "no magnitudes of aperture AUTO"),
         ("X_IMAGE", None, "no column X_IMAGE"),
-        ("MAG_AUTO", 99.0, "0 of 800 matched stars are usable"),
-        ("MAG_AUTO", np.nan, "0 of 800 matched stars are usable"),
-        ("FLAGS", 4, "0 of 800 matched stars are usable"),
-        ("X_IMAGE", np.nan, "none of the 800 matched stars has a position"),
+        ("MAG_AUTO", 99.0, "usable for .*, found 0 of 800"),
+        ("MAG_AUTO", np.nan, "usable for .*, found 0 of 800"),
+        ("FLAGS", 4, "usable for .*, found 0 of 800"),
+        ("X_IMAGE", np.nan, "found none among 800 stars"),
         ("Rmag", np.full(800, 5.0) * u.Jy, "fluxes"),
-        ("X_IMAGE", 40000.0, "no star is on the image of 1000 x 1000"),
+        ("X_IMAGE", 40000.0, "expected stars on an image of 1000 x 1000"),
         ("MAG_AUTO", np.full(800, 5.0) * u.Jy, "fluxes"),
     ],
 )
 @pytest.mark.parametrize("recipe", ["default", "dr1"])
 def test_bad_tables(make_stars, name, values, message, recipe):
-    """Each is named, with what was there."""
+    """Missing columns and unusable values are refused with a specific message."""
     with pytest.raises(KS4Error, match=message):
         build(spoil(make_stars(), name, values), recipe=recipe)
 
@@ -459,41 +460,39 @@ def test_bad_tables(make_stars, name, values, message, recipe):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"recipe": "dr2"}, KS4Error, "recipe must be one of default, dr1"),
-        ({"recipe": "dr1", "edges": ([5], [])}, KS4Error, "edges are not for"),
+        ({"recipe": "dr2"}, OptionError, "recipe must be one of default, dr1"),
+        ({"recipe": "dr1", "edges": ([5], [])}, OptionError, "edges must be None"),
         ({"edges": "x"}, GeometryError, "edges must be two sequences"),
         ({"edges": ([np.nan], [])}, GeometryError, "finite"),
-        ({"mode": "triple"}, KS4Error, "mode must be one of"),
-        ({"band": None}, KS4Error, "band must be a name"),
+        ({"mode": "triple"}, OptionError, "mode must be one of"),
+        ({"band": None}, OptionError, "band must be a name"),
         ({"shape": (2000, 5)}, GeometryError, "does not fit"),
-        ({"misalignment": 3}, KS4Error, "must be a MisalignmentMap"),
-        ({"columns": "sex"}, KS4Error, "columns must be one of"),
+        ({"misalignment": 3}, OptionError, "must be a MisalignmentMap"),
     ],
 )
 def test_bad_arguments(make_stars, options, error, message):
-    """Each is named, with what was expected."""
-    table = make_stars()
-    table["Zmag"] = table["Rmag"]
-    with pytest.raises(error, match=message):
-        build(table, **options)
+    """Arguments without an allowed value are refused with a specific message."""
+    with pytest.raises(error, match=message) as caught:
+        build(make_stars(), **options)
+    assert isinstance(caught.value, ValueError)
 
 
 @pytest.mark.parametrize("builder", [build_misalignment_map, build_offset_map])
 def test_modes_are_checked_without_a_field(make_stars, builder):
-    """A mistake is not let through because the map has no name."""
+    """The mode is checked even if the map has no key."""
     with pytest.raises(KS4Error, match="mode must be one of"):
         builder(make_stars(), (1000, 1000), band="R", mode="triple")
 
 
 def test_too_few_stars(make_stars):
-    """Two are too few, and none as well."""
+    """Tables of fewer than three stars are refused."""
     for n in (0, 2):
-        with pytest.raises(KS4Error, match=f"3 matched stars or more, got {n}"):
+        with pytest.raises(KS4Error, match=f"at least 3 matched stars, got {n}"):
             build(make_stars(n))
 
 
 def test_another_camera(make_stars):
-    """Any band, any names of apertures, any size."""
+    """Bands, apertures and image shapes of other cameras are supported."""
     table = make_stars()
     table.rename_column("MAG_AUTO", "flux_psf")
     table["flux_psf"] = 10 ** (-0.4 * table["flux_psf"])
@@ -502,15 +501,15 @@ def test_another_camera(make_stars):
     columns |= {"fluxes": True}
     zpmap = build(table, band="g", aperture="PSF", columns=columns)
     assert_allclose(zpmap.values, 30, atol=0.01)
-    with pytest.raises(MapMismatchError, match="no star is on the image"):
+    with pytest.raises(MapMismatchError, match="expected stars on an image"):
         build(table[table["X_IMAGE"] > 500], size=300, band="g", columns=columns)
 
 
 def test_a_misalignment_map_of_another_image(make_stars):
-    """It says nothing about the stars of this one."""
+    """A misalignment map of an image of another shape is refused."""
     table = make_stars()
     other = build_misalignment_map(table, (2000, 2000), band="R", shape=(40, 40))
-    with pytest.raises(MapMismatchError, match="of an image of shape"):
+    with pytest.raises(MapMismatchError, match="must be the map of an image of shape"):
         build(table, misalignment=other)
 
 
@@ -518,14 +517,14 @@ def test_a_misalignment_map_of_another_image(make_stars):
 
 
 def test_the_command_with_edges(tmp_path, capsys):
-    """The edges go along with the maps; existing files are not replaced."""
+    """Edges are stored with the maps, and existing files are not replaced."""
     field = simulate_field(n_stars=2000, seed=6)
     paths = field.write(tmp_path / "field")
     x, y = field.edges["amplifier"]
-    borders = [f"x={','.join(str(b + 1) for b in x)}", f"y={y[0] + 1}"]
+    edges = [f"x={','.join(str(b + 1) for b in x)}", f"y={y[0] + 1}"]
     command = ["build", paths.sources, "--reference", paths.reference, "--field"]
     command += ["0000", "--band", "R", "--image-size", 2200, 2200, "--cells", 44, 44]
-    command += ["--edges", *borders, "-o", tmp_path / "maps"]
+    command += ["--edges", *edges, "-o", tmp_path / "maps"]
     command = list(map(str, command))
     assert main(command) == 0
     with MapLibrary(tmp_path / "maps", image_shape=(2200, 2200)) as library:
@@ -541,7 +540,7 @@ def test_the_command_with_edges(tmp_path, capsys):
 
 
 def test_the_folder_must_not_be_a_file(tmp_path, capsys):
-    """It is said before any work."""
+    """An output folder that is a file is refused before catalogs are read."""
     (tmp_path / "maps").touch()
     command = ["build", "a.fits", "--reference", "b.fits", "--field", "0000"]
     command += ["--band", "R", "-o", str(tmp_path / "maps")]
@@ -551,7 +550,7 @@ def test_the_folder_must_not_be_a_file(tmp_path, capsys):
 
 @pytest.mark.parametrize("edges", ["z=3", "x=one", "1375"])
 def test_edges_that_cannot_be_read(make_stars, edges, tmp_path, capsys):
-    """The message shows how they are given."""
+    """Malformed edges are refused."""
     command = [
         "build",
         "a.fits",
@@ -571,7 +570,7 @@ def test_edges_that_cannot_be_read(make_stars, edges, tmp_path, capsys):
 
 @pytest.mark.parametrize("recipe", ["default", "dr1"])
 def test_zero_point_of_the_magnitudes(make_stars, recipe):
-    """It is subtracted once: given here, or to the match, or to both."""
+    """The zero point is subtracted once, whether given here, to the match or both."""
     table = make_stars(n=100)
     options = {"recipe": recipe, "shape": (4, 4)}
     expected = build(table, **options)
@@ -589,7 +588,7 @@ def test_zero_point_of_the_magnitudes(make_stars, recipe):
 
 
 def test_zero_point_in_all_builders(make_stars):
-    """All builders take the option, and all maps of magnitudes are the same."""
+    """All builders accept mag_zeropoint, and maps do not depend on it."""
     table = make_stars(n=45)
     expected = build_maps(table, (1000, 1000), band="R", shape=(4, 4))
     table["MAG_AUTO"] += 25
@@ -605,7 +604,7 @@ def test_zero_point_in_all_builders(make_stars):
 @pytest.mark.parametrize("recipe", ["default", "dr1"])
 @pytest.mark.parametrize("contained", [30.0, 25.0, 21.0])
 def test_zero_points_of_no_camera(make_stars, recipe, contained):
-    """Magnitudes that contain a zero point do not give maps of zeros."""
+    """Magnitudes that contain a zero point are refused."""
     table = make_stars(n=45)
     table["MAG_AUTO"] += contained
     options = {"recipe": recipe, "shape": (2, 2)}
@@ -621,7 +620,7 @@ def test_zero_points_of_no_camera(make_stars, recipe, contained):
 @pytest.mark.parametrize("mag_zeropoint", [None, 30])
 @pytest.mark.parametrize("recorded", ["column", "meta"])
 def test_calibrated_magnitudes_make_no_map(make_stars, recorded, mag_zeropoint):
-    """Their map would be constant, at the zero point that is subtracted."""
+    """Calibrated magnitudes, whose map would be constant, are refused."""
     table = make_stars(n=45)
     table["MAG_AUTO"] += 30
     if recorded == "column":
@@ -637,7 +636,7 @@ def test_calibrated_magnitudes_make_no_map(make_stars, recorded, mag_zeropoint):
 
 @pytest.mark.parametrize("zeropoint", [10.1, 49.9])
 def test_unusual_zero_points(make_stars, zeropoint):
-    """Zero points of rates, or of gains, are those of some camera."""
+    """Zero points near the limits of the allowed range are accepted."""
     table = make_stars(n=45)
     table["MAG_AUTO"] += 30 - zeropoint
     made = build(table, shape=(2, 2))
@@ -645,7 +644,7 @@ def test_unusual_zero_points(make_stars, zeropoint):
 
 
 def test_one_star_of_another_scale(make_stars):
-    """A cell of one absurd star is no zero point of the release either."""
+    """A cell with an implausible zero point is refused."""
     table = make_stars(n=60)
     table["X_IMAGE"][table["X_IMAGE"] < 101] = 150.0
     table["X_IMAGE"][0] = table["Y_IMAGE"][0] = 50.0
@@ -654,8 +653,8 @@ def test_one_star_of_another_scale(make_stars):
         build(table, recipe="dr1", shape=(10, 10))
 
 
-def test_marks_are_no_stars(make_stars):
-    """Magnitudes of 99 and the like make no zero point of -80."""
+def test_marks_of_missing_magnitudes(make_stars):
+    """Marks of missing magnitudes, such as 99, are ignored."""
     table = make_stars(n=100)
     table["MAG_AUTO"][:9] = [99, -99, 99.99, 999, -999, 9999, np.inf, -np.inf, np.nan]
     table["Rmag"][9:12], table["e_Rmag"][12:14] = [99, -99, 999], [99, -99]
@@ -666,7 +665,7 @@ def test_marks_are_no_stars(make_stars):
 
 
 def test_the_magnitude_that_selects(make_stars):
-    """G by the name of Gaia's archive selects stars, as in the pipeline."""
+    """Stars are selected by G also in a column named as in the Gaia archive."""
     table = make_stars(n=300)
     expected = build_misalignment_map(table[:100], (1000, 1000), band="R", shape=(2, 2))
     table["phot_g_mean_mag"] = np.where(np.arange(300) < 100, 15.0, 21.0)
@@ -675,7 +674,7 @@ def test_the_magnitude_that_selects(make_stars):
 
 
 def test_command_with_a_zero_point(tmp_path, capsys):
-    """The verb takes what the magnitudes contain, and refuses what cannot be."""
+    """The command has an option for the zero point, and refuses implausible ones."""
     field = simulate_field((300, 300), map_shape=(10, 10), field="0403", seed=2)
     table = field.sources.copy()
     for name in ("MAG_APER", "MAG_AUTO"):

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The statistics of all cells at once, against one cell after the other."""
+"""Tests of cell statistics against a loop over cells."""
 
 import numpy as np
 import pytest
 from astropy.stats import sigma_clip
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import GeometryError, OptionError
 from ks4_ccd.mapmaking.cells import (
     cell_members,
     cell_statistics,
@@ -18,7 +18,7 @@ GRID = MapGrid((7, 5), (40, 60))
 
 
 def one_cell_after_the_other(x, y, values, grid, padding, sigma):
-    """Return what the published loop finds: X_IMAGE edges, astropy's clipping."""
+    """Return the statistics of DR1's loop: X_IMAGE edges, astropy's clipping."""
     median = np.full(grid.shape, np.nan)
     scatter = np.full(grid.shape, np.nan)
     count = np.zeros(grid.shape, dtype=int)
@@ -43,7 +43,7 @@ def one_cell_after_the_other(x, y, values, grid, padding, sigma):
 
 
 def star_table(seed, n_stars=2000, *, decimals=None):
-    """Return positions, some off the grid, and values with long tails."""
+    """Return positions, some outside of the grid, and values with long tails."""
     rng = np.random.default_rng(seed)
     rows, columns = GRID.image_shape
     x = rng.uniform(-30, columns + 30, n_stars)
@@ -53,7 +53,7 @@ def star_table(seed, n_stars=2000, *, decimals=None):
 
 
 def assert_same_statistics(found, expected):
-    """Counts are equal, medians and deviations are to 1e-12."""
+    """Assert that counts are equal, and medians and deviations to 1e-12."""
     assert_array_equal(found.count, expected[2])
     assert_allclose(found.median, expected[0], rtol=0, atol=1e-12)
     assert_allclose(found.scatter, expected[1], rtol=0, atol=1e-12)
@@ -63,7 +63,7 @@ def assert_same_statistics(found, expected):
 @pytest.mark.parametrize("padding", [0, 80, 17.5])
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_loop(seed, padding, sigma):
-    """All cells at once give what astropy's clipping gives cell by cell."""
+    """Statistics agree with astropy's clipping cell by cell."""
     x, y, values = star_table(seed)
     found = cell_statistics(x, y, values, GRID, padding=padding, sigma=sigma)
     expected = one_cell_after_the_other(x, y, values, GRID, padding, sigma)
@@ -72,7 +72,7 @@ def test_equals_the_loop(seed, padding, sigma):
 
 @pytest.mark.parametrize("n_stars", [0, 1, 10, 40, 120])
 def test_sparse_cells(n_stars):
-    """Cells with no star, one, two or three are no special case."""
+    """Statistics are correct in cells with no star, one, two or three."""
     x, y, values = star_table(5, n_stars)
     found = cell_statistics(x, y, values, GRID)
     assert_same_statistics(found, one_cell_after_the_other(x, y, values, GRID, 0, 2.0))
@@ -80,14 +80,14 @@ def test_sparse_cells(n_stars):
 
 @pytest.mark.parametrize("decimals", [1, 2])
 def test_ties(decimals):
-    """Equal values are clipped together or kept together."""
+    """Equal values are either all clipped or all kept."""
     x, y, values = star_table(6, decimals=decimals)
     found = cell_statistics(x, y, values, GRID)
     assert_same_statistics(found, one_cell_after_the_other(x, y, values, GRID, 0, 2.0))
 
 
 def test_empty_cell_has_no_median():
-    """A cell without stars has the count 0, and NaN for the rest."""
+    """A cell without stars has a count of 0, and median and scatter are NaN."""
     found = cell_statistics([5.0], [5.0], [30.0], GRID)
     assert found.count.sum() == 1
     assert np.isnan(found.median[1:]).all()
@@ -101,7 +101,7 @@ def test_one_star_has_no_scatter():
 
 
 def test_values_that_are_not_finite_are_left_out():
-    """NaN and infinite values are no stars."""
+    """NaN and infinite values are ignored."""
     values = [30.0, np.nan, np.inf, 30.2]
     found = clipped_statistics([0, 0, 0, 0], values, 1)
     assert found.count[0] == 2
@@ -117,7 +117,7 @@ def test_lower_edge_belongs_to_the_cell():
 
 
 def test_window_of_a_cell():
-    """A window reaches as far beyond a cell as the padding says."""
+    """A window extends beyond a cell by the padding."""
     grid = MapGrid((10, 1), 200)
     star, cell = cell_members([1000.0], [50.0], grid, padding=400)
     assert_array_equal(cell, [3, 4, 5, 6, 7])
@@ -125,21 +125,21 @@ def test_window_of_a_cell():
 
 
 def test_origin_of_the_grid():
-    """Cells are counted from the origin of the grid."""
+    """Cells start at the origin of the grid."""
     grid = MapGrid((3, 3), 10, origin=(99, 199))
     _, cell = cell_members([99.0, 98.9, 125.0], [199.0, 199.0, 215.0], grid)
     assert_array_equal(cell, [0, 7])
 
 
 def test_stars_off_the_grid_are_dropped():
-    """The published loop has no cell for a star beyond the last edge."""
+    """A star beyond the last edge is in no cell, as in the loop of DR1."""
     width = GRID.image_shape[1]
     star, _ = cell_members([width - 1.0, 10.0], [10.0, -1.5], GRID)
     assert star.size == 0
 
 
 def test_stars_off_the_grid_are_moved():
-    """On demand they count in the outermost cell, the one `cell_of` names."""
+    """With "clip", outside stars are members of the cell returned by `cell_of`."""
     x, y = np.array([-9.0, 279.0, 1e9]), np.array([-0.5, -4.0, 1e9])
     star, cell = cell_members(x, y, GRID, outside="clip")
     i, j = GRID.cell_of(x, y)
@@ -154,7 +154,7 @@ def test_stars_nowhere_are_in_no_cell():
 
 
 def test_input_is_untouched():
-    """Neither positions nor values are changed."""
+    """Positions and values are not modified."""
     x, y, values = star_table(1)
     values[3] = np.nan
     copies = x.copy(), y.copy(), values.copy()
@@ -166,19 +166,19 @@ def test_input_is_untouched():
 @pytest.mark.parametrize(
     ("keywords", "error", "culprit"),
     [
-        ({"outside": "wrap"}, KS4Error, "outside must be 'drop' or 'clip'"),
+        ({"outside": "wrap"}, OptionError, "outside must be one of drop, clip"),
         ({"padding": -1}, GeometryError, "padding must not be negative"),
-        ({"sigma": 0.5}, KS4Error, "sigma must be 1 or more"),
+        ({"sigma": 0.5}, OptionError, "sigma must be 1 or more"),
     ],
 )
 def test_bad_options(keywords, error, culprit):
-    """An option that is not allowed is named."""
+    """Options without an allowed value are refused."""
     with pytest.raises(error, match=culprit):
         cell_statistics([5.0], [5.0], [30.0], GRID, **keywords)
 
 
 def test_lengths_must_agree():
-    """Every star has one value."""
+    """The numbers of positions and values must be equal."""
     with pytest.raises(
         GeometryError, match=r"values must have the shape of x, \(1,\), got \(2,\)"
     ):
@@ -186,6 +186,6 @@ def test_lengths_must_agree():
 
 
 def test_cells_must_exist():
-    """A cell number beyond the map is refused."""
+    """Cell numbers outside of the map are refused."""
     with pytest.raises(GeometryError, match="cell must lie between 0 and 3"):
         clipped_statistics([4], [30.0], 4)

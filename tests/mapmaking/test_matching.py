@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Matches against the published tables, and against constructed skies."""
+"""Tests of matching against tables of DR1 and constructed skies."""
 
 from copy import deepcopy
 
@@ -14,7 +14,7 @@ from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ks4_ccd import match_catalogs
-from ks4_ccd.exceptions import KS4Error, KS4Warning
+from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError
 from ks4_ccd.files.tables import read_table, write_table
 
 # Near RA 0, at both poles, and in an ordinary field.
@@ -22,7 +22,7 @@ CENTERS = [(0.0, -62.0), (122.03, -72.0), (217.0, -89.9), (10.0, -90.0), (0.0, 9
 
 
 def field_of_stars(center, n_stars=300, *, seed=1, width=0.5):
-    """Return stars around a centre, no two within 5 arcsec."""
+    """Return stars around a centre, at least 5 arcsec apart."""
     rng = np.random.default_rng(seed)
     side = int(np.ceil(np.sqrt(n_stars)))
     step = width / side
@@ -64,7 +64,7 @@ def moved_by(coordinates, distance, angle):
     north = [-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)]
     along = np.sin(angle) * np.array(east) + np.cos(angle) * np.array(north)
     x, y, z = np.cos(distance) * np.array(out) + np.sin(distance) * along
-    # astropy's directional_offset_by takes an arcsin: too coarse at a pole.
+    # astropy's directional_offset_by uses an arcsin, which is imprecise at a pole.
     return SkyCoord(np.arctan2(y, x), np.arctan2(z, np.hypot(x, y)), unit="rad")
 
 
@@ -75,7 +75,7 @@ def stars():
 
 
 def assert_same_separations(found, published):
-    """Equal to the bit; older astropy rounds the last ones otherwise."""
+    """Assert equality to the bit; older versions of astropy round differently."""
     if int(astropy.__version__.split(".")[0]) >= 8:
         assert_array_equal(found, published)
     else:
@@ -86,7 +86,7 @@ def assert_same_separations(found, published):
     ("band", "mode"), [("R", "single"), ("R", "dual"), ("I", "single")]
 )
 def test_published_matches(ks4_data, band, mode):
-    """The star tables that the maps of the release were made from come out."""
+    """The matched tables of DR1 are reproduced."""
     folder = ks4_data / "catalogs"
     matched = match_catalogs(
         folder / f"ks4_0000_{band}_{mode}.fits",
@@ -96,7 +96,7 @@ def test_published_matches(ks4_data, band, mode):
     if mode == "single":
         good = (matched["FLAGS"] == 0) & (matched["IMAFLAGS_ISO"] == 0)
         good &= (matched["CLASS_STAR"] > 0.8) & (matched["MAGERR_AUTO"] < 0.05)
-        # V in place of G: see FORMAT.md.
+        # Selected by V instead of G.
         good &= (matched["Vmag"] > 14) & (matched["Vmag"] < 20)
         matched = matched[good]
     published = Table.read(folder / f"matched.0000.{band}.{mode}.fits")
@@ -111,7 +111,7 @@ def test_published_matches(ks4_data, band, mode):
 
 @pytest.mark.parametrize("center", CENTERS)
 def test_separation_and_components(center):
-    """Both are what the stars were moved by, on every part of the sky."""
+    """Separations and offsets equal the displacement of the stars."""
     sources = field_of_stars(center)
     rng = np.random.default_rng(4)
     distance = rng.uniform(0.01, 1.9, len(sources)) * u.arcsec
@@ -127,7 +127,7 @@ def test_separation_and_components(center):
 
 
 def test_nearest_of_all_pairs():
-    """The star is the nearest of all, found by looking at every pair."""
+    """The match is the nearest star of an exhaustive search over all pairs."""
     rng = np.random.default_rng(5)
     ra, dec = rng.uniform(-0.01, 0.01, (2, 400))
     sources = SkyCoord(ra[:200] % 360, dec[:200], unit="deg")
@@ -144,7 +144,7 @@ def test_nearest_of_all_pairs():
 
 
 def test_columns_and_units(stars):
-    """All columns of the source come first, then those of the star."""
+    """The columns of the source come first, then those of the star."""
     sources = sources_at(stars)
     reference = reference_at(stars)
     matched = match_catalogs(sources, reference)
@@ -158,7 +158,7 @@ def test_columns_and_units(stars):
 
 
 def test_facts_in_meta(stars, tmp_path):
-    """The result says how it came about, also in a FITS file."""
+    """The options of the match are recorded, also in a FITS file."""
     sources = sources_at(stars)
     sources.meta["OBSERVER"] = {"name": "somebody"}
     reference = reference_at(stars, pmRA=1.0, pmDE=1.0, Epoch=2016.0)[10:]
@@ -180,7 +180,7 @@ def test_facts_in_meta(stars, tmp_path):
 
 
 def test_only_usable_stars_take_part():
-    """With a band, a star without a usable magnitude of it hides no other."""
+    """With a band, stars without a usable magnitude do not hide other stars."""
     source = SkyCoord([10.0] * 3, [-62.0, -62.1, -62.2], unit="deg")
     near = source.directional_offset_by(0 * u.deg, 0.1 * u.arcsec)
     far = source.directional_offset_by(0 * u.deg, 1 * u.arcsec)
@@ -195,7 +195,7 @@ def test_only_usable_stars_take_part():
 
 
 def test_radius_is_exclusive():
-    """A source at the radius is not matched, as in the pipeline."""
+    """A source at exactly the radius is not matched, as in the pipeline of DR1."""
     source = SkyCoord([10.0, 20.0], [0.0, 0.0], unit="deg")
     star = SkyCoord([10.0, 20.0], [0.0, 0.5], unit="deg")
     limit = match_catalogs(sources_at(source), reference_at(star), 0.6 * u.deg)
@@ -206,7 +206,7 @@ def test_radius_is_exclusive():
 
 @pytest.mark.parametrize("radius", [2, 2.0, 2 * u.arcsec, 2 / 3600 * u.deg])
 def test_forms_of_the_radius(stars, radius):
-    """A number is in arcsec."""
+    """A radius without a unit is in arcsec."""
     matched = match_catalogs(sources_at(stars), reference_at(stars), radius)
     assert matched.meta["MATCHRAD"] == pytest.approx(2, abs=1e-12)
 
@@ -215,13 +215,13 @@ def test_forms_of_the_radius(stars, radius):
     "radius", [0, -1, np.nan, np.inf, 2 * u.mag, "x", None, True, [1, 2]]
 )
 def test_bad_radius(stars, radius):
-    """A radius is an angle above 0."""
-    with pytest.raises(KS4Error, match="radius must be an angle above 0"):
+    """A radius that is not a positive angle is refused."""
+    with pytest.raises(OptionError, match="radius must be an angle above 0"):
         match_catalogs(sources_at(stars), reference_at(stars), radius)
 
 
 def test_duplicate_sources(stars):
-    """A source that is there twice matches twice; mutual matches keep one."""
+    """A duplicate source is matched twice; mutual matches keep one."""
     twice = stars[[0, 1, 1, 2, 0]]
     found = match_catalogs(sources_at(twice), reference_at(stars))
     assert_array_equal(found["NUMBER"], [1, 2, 3, 4, 5])
@@ -232,7 +232,7 @@ def test_duplicate_sources(stars):
 
 
 def test_sources_without_position(stars):
-    """NaN and masked coordinates match nothing, on either side."""
+    """Sources and stars with NaN or masked coordinates are not matched."""
     sources, reference = sources_at(stars), reference_at(stars)
     sources["ALPHA_J2000"][3] = np.nan
     sources["DELTA_J2000"] = MaskedColumn(sources["DELTA_J2000"])
@@ -245,7 +245,7 @@ def test_sources_without_position(stars):
 
 
 def test_masked_columns_stay(stars):
-    """A masked column of the sources is masked in the same rows."""
+    """The mask of a source column is kept."""
     sources = sources_at(stars)
     sources["FLAGS"] = MaskedColumn(np.arange(300), mask=np.arange(300) % 3 == 0)
     matched = match_catalogs(sources[5:], reference_at(stars))
@@ -253,7 +253,7 @@ def test_masked_columns_stay(stars):
 
 
 def test_qtable_stays_one(stars):
-    """Quantities in, quantities out, masked ones among them."""
+    """Quantity columns, masked ones included, stay quantities."""
     sources = QTable(sources_at(stars))
     dec = Masked(sources["DELTA_J2000"], mask=np.arange(300) == 8)
     sources["DELTA_J2000"] = dec
@@ -264,7 +264,7 @@ def test_qtable_stays_one(stars):
 
 
 def test_photutils_sources(stars):
-    """Sky positions may come as one column of coordinates."""
+    """Sky positions may be a single SkyCoord column."""
     sources = QTable({"xcentroid": np.arange(300.0), "sky_centroid": stars.galactic})
     matched = match_catalogs(sources, reference_at(stars), columns="photutils")
     assert_array_equal(matched["xcentroid"], np.arange(300))
@@ -272,7 +272,7 @@ def test_photutils_sources(stars):
 
 
 def test_photutils_catalog(stars, tan_wcs):
-    """The catalog that photutils makes of an image is matched as it is."""
+    """A catalog of photutils is matched without conversion."""
     segmentation = pytest.importorskip("photutils.segmentation")
     data = np.zeros((50, 50))
     data[10:13, 20:23], data[30:33, 40:43] = 5.0, 9.0
@@ -285,7 +285,7 @@ def test_photutils_catalog(stars, tan_wcs):
 
 
 def test_names_of_apertures_are_checked(stars):
-    """A wrong list of apertures is noticed here."""
+    """A wrong list of apertures is refused by the match."""
     with pytest.raises(KS4Error, match="apertures must name the 4 apertures"):
         match_catalogs(
             sources_at(stars), reference_at(stars), apertures=("APER3", "APER5")
@@ -294,7 +294,7 @@ def test_names_of_apertures_are_checked(stars):
 
 @pytest.mark.parametrize("center", CENTERS)
 def test_proper_motion(center):
-    """Stars move as astropy moves them, also over a pole."""
+    """Proper motions agree with those of astropy, also across a pole."""
     then = field_of_stars(center)
     rng = np.random.default_rng(6)
     motion = rng.normal(0, 300, (2, len(then))) * u.mas / u.yr
@@ -316,14 +316,14 @@ def test_proper_motion(center):
         epoch=2026,
     )
     assert_array_equal(matched["NUMBER"], np.arange(1, len(then) + 1))
-    # Light time, which is left out: v/c of 10 km/s.
+    # Light-travel time is neglected: v/c of 10 km/s.
     moved = np.hypot(*motion.value) * 10 / 1000
     assert_allclose(matched["sep"] * 3600 / moved, 0, atol=1e-4)
     assert "pmRA" not in matched.colnames
 
 
 def test_stars_of_unknown_motion_stay(stars):
-    """NaN proper motion, unknown epoch, no time passed: the position is kept."""
+    """Positions stay equal without a proper motion, an epoch or a time difference."""
     motion = np.full(300, 50.0)
     motion[::3] = np.nan
     epoch = np.full(300, 2016.0)
@@ -343,7 +343,7 @@ def test_stars_of_unknown_motion_stay(stars):
     ],
 )
 def test_forms_of_the_epoch(stars, epoch):
-    """A time, a year or a date of a header, without warnings about the future."""
+    """An epoch is a time, a year or a header date; future dates do not warn."""
     reference = reference_at(stars, pmRA=0.0, pmDE=50.0, ref_epoch=2016.0)
     matched = match_catalogs(sources_at(stars), reference, epoch=epoch)
     assert_allclose(matched["ddec"], 1, atol=1e-3)
@@ -351,14 +351,14 @@ def test_forms_of_the_epoch(stars, epoch):
 
 @pytest.mark.parametrize("epoch", [59000.5, "yesterday", np.nan, True, [2016, 2017]])
 def test_bad_epoch(stars, epoch):
-    """An epoch is one time of these centuries."""
+    """An epoch that is not a single plausible time is refused."""
     reference = reference_at(stars, pmRA=0.0, pmDE=50.0, Epoch=2016.0)
     with pytest.raises(KS4Error, match="epoch must be one Time, decimal year or date"):
         match_catalogs(sources_at(stars), reference, epoch=epoch)
 
 
 def test_epoch_without_proper_motion(stars):
-    """Stars that cannot be moved are not taken for moved ones."""
+    """An epoch is refused for a reference without proper motions or epoch."""
     with pytest.raises(KS4Error, match="the reference has none.*'pm_ra'"):
         match_catalogs(sources_at(stars), reference_at(stars), epoch=2020)
     reference = reference_at(stars, pmRA=1.0, pmDE=1.0)
@@ -367,7 +367,7 @@ def test_epoch_without_proper_motion(stars):
 
 
 def test_inputs_are_untouched(stars):
-    """Neither table changes, nor do their meta."""
+    """Tables and their meta are not modified."""
     sources = sources_at(stars)
     reference = reference_at(stars, pmRA=30.0, pmDE=1.0, Epoch=2016.0)
     sources.meta["HISTORY"], reference.meta["list"] = ["a"], [1]
@@ -382,14 +382,14 @@ def test_inputs_are_untouched(stars):
 
 
 def test_no_match_at_all(stars):
-    """The message tells how far away the nearest stars are."""
+    """Without a match, the message contains the distance of the nearest stars."""
     off = stars.directional_offset_by(90 * u.deg, 7 * u.arcsec)
     with pytest.raises(KS4Error, match="within 2 arcsec.*is 7 arcsec.*larger radius"):
         match_catalogs(sources_at(off), reference_at(stars))
 
 
 def test_catalogs_of_two_fields(stars):
-    """The message names the centres of both, RA across 0 or not."""
+    """The message contains the centres of both catalogs, also across RA 0."""
     other = field_of_stars((122.0, -72.0))
     with pytest.raises(KS4Error, match="different fields") as caught:
         match_catalogs(sources_at(stars), reference_at(other))
@@ -400,23 +400,23 @@ def test_catalogs_of_two_fields(stars):
 
 
 def test_reference_without_the_band(stars):
-    """The bands that the reference has are named."""
+    """The message for a missing band lists those of the reference."""
     with pytest.raises(KS4Error, match="magnitudes of band 'R' .* found bands V"):
         match_catalogs(sources_at(stars), reference_at(stars), band="R")
     reference = reference_at(stars, flag_V=0)
-    with pytest.raises(KS4Error, match="none of the 300 stars .* band V with the flag"):
+    with pytest.raises(KS4Error, match="of band V and flag 1 .* none among 300 stars"):
         match_catalogs(sources_at(stars), reference, band="V")
 
 
-def test_taken_names(stars):
-    """A catalog that is matched already is not matched over."""
+def test_existing_columns(stars):
+    """Columns of an earlier match are not overwritten."""
     matched = match_catalogs(sources_at(stars), reference_at(stars))
     with pytest.raises(KS4Error, match="already has columns .* RAJ2000, DEJ2000, Vmag"):
         match_catalogs(matched, reference_at(stars))
 
 
 def test_missing_columns(stars):
-    """A column that is not there is named, with those that are."""
+    """The message for a missing column lists the existing ones."""
     sources, reference = sources_at(stars), reference_at(stars)
     sources.rename_column("DELTA_J2000", "dec")
     with pytest.raises(KS4Error, match="DELTA_J2000 .*it has NUMBER, ALPHA_J2000, dec"):
@@ -427,19 +427,19 @@ def test_missing_columns(stars):
 
 
 def test_empty_tables(stars):
-    """A table without rows, or without positions, is named."""
+    """Tables without rows or without positions are refused."""
     sources, reference = sources_at(stars), reference_at(stars)
     with pytest.raises(KS4Error, match="the source catalog is empty"):
         match_catalogs(sources[:0], reference)
     with pytest.raises(KS4Error, match="the reference is empty"):
         match_catalogs(sources, reference[:0], band="V")
     sources["ALPHA_J2000"] = np.nan
-    with pytest.raises(KS4Error, match="300 rows, none of them with a position"):
+    with pytest.raises(KS4Error, match="found none in 300 rows"):
         match_catalogs(sources, reference)
 
 
 def test_impossible_declination(stars):
-    """Pixel coordinates in place of sky coordinates are noticed."""
+    """Pixel coordinates in place of sky coordinates are refused."""
     sources = sources_at(stars)
     sources["DELTA_J2000"][4] = -1200.0
     with pytest.raises(
@@ -449,8 +449,8 @@ def test_impossible_declination(stars):
 
 
 @pytest.mark.parametrize("bad", [None, 5, "no such file.fits", {"a": [1]}])
-def test_catalogs_that_are_none(stars, bad):
-    """A catalog is a table or a file."""
+def test_catalogs_of_a_wrong_type(stars, bad):
+    """Catalogs may be tables or files."""
     with pytest.raises(KS4Error):
         match_catalogs(bad, reference_at(stars))
     with pytest.raises(KS4Error):
@@ -461,7 +461,7 @@ def test_catalogs_that_are_none(stars, bad):
 
 
 def test_motions_without_an_epoch(stars):
-    """A warning says how far positions go in a year."""
+    """The warning about proper motions contains their size."""
     pm = {"pmRA": np.full(300, 4.0), "pmDE": np.full(300, -3.0)}
     pm["pmRA"][:5] = np.nan
     reference = reference_at(stars, **pm)
@@ -475,7 +475,7 @@ def test_motions_without_an_epoch(stars):
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
 def test_motions_of_nothing(stars, value):
-    """Stars that do not move need no epoch."""
+    """A reference with zero proper motions does not warn."""
     reference = reference_at(stars, pmRA=value, pmDE=value)
     assert len(match_catalogs(sources_at(stars), reference)) == 300
 
@@ -510,7 +510,7 @@ def test_positions_of_vizier():
 
 
 def test_zero_point_of_the_sources(stars):
-    """It is recorded; magnitudes stay those of the catalog."""
+    """The zero point is recorded, and magnitudes are not modified."""
     sources, reference = sources_at(stars), reference_at(stars)
     matched = match_catalogs(sources, reference, mag_zeropoint=30)
     assert matched.meta["MATCHMZP"] == 30
@@ -524,7 +524,7 @@ def test_zero_point_of_the_sources(stars):
 
 
 def test_fluxes_contain_no_zero_point(stars):
-    """mag_zeropoint is for magnitudes."""
+    """A zero point of magnitudes is refused for fluxes."""
     sources = QTable({"sky_centroid": stars, "kron_flux": np.ones(300)})
     with pytest.raises(KS4Error, match="expected magnitudes, found fluxes"):
         match_catalogs(

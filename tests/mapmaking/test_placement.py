@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Stars that a map of a KS4 field is made of lie on its stack."""
+"""Tests of the positions of stars on the stack of a field."""
 
 import pytest
 
@@ -20,13 +20,13 @@ SHAPE = (400, 500)
 
 @pytest.fixture(scope="module")
 def simulated():
-    """A field with its maps; its matched stars are copied before a change."""
+    """A simulated field, whose tables must be copied before a change."""
     return simulate_field(SHAPE, map_shape=(10, 8), field="0403", seed=3)
 
 
 @pytest.mark.parametrize("build", BUILDERS)
 def test_the_size_of_the_stack(simulated, build):
-    """That which is not given, or not that of the catalog, is named."""
+    """A wrong image_shape is refused, and the message contains the right one."""
     options = {"band": "R", "shape": (5, 4)}
     build(simulated.matched, SHAPE, field="0403", **options)
     with pytest.raises(GeometryError, match=r"image_shape=\(400, 500\)"):
@@ -36,7 +36,7 @@ def test_the_size_of_the_stack(simulated, build):
 
 
 def test_stars_of_a_cutout(simulated):
-    """They are shifted, and a map of the cut-out alone has no field."""
+    """Positions on a cut-out are refused for a field, and accepted without one."""
     x, y = (simulated.matched[name] for name in ("X_IMAGE", "Y_IMAGE"))
     cut = simulated.matched[(x > 260) & (y > 210)]
     cut["X_IMAGE"] -= 260
@@ -49,7 +49,7 @@ def test_stars_of_a_cutout(simulated):
 
 @pytest.mark.parametrize("has_own_sky", [True, False])
 def test_stars_of_other_pixels(simulated, has_own_sky):
-    """By the positions of the catalog, or those of the reference."""
+    """Sky positions are those of the catalog, or those of the reference."""
     turned = simulated.matched.copy()
     turned["X_IMAGE"] = 501 - turned["X_IMAGE"]
     if not has_own_sky:
@@ -59,13 +59,13 @@ def test_stars_of_other_pixels(simulated, has_own_sky):
 
 
 def test_stars_of_another_field(simulated):
-    """They are not in the field that the map is to be of."""
+    """Stars outside of the field are refused."""
     with pytest.raises(MapMismatchError, match="not in field 0404"):
         build_zeropoint_map(simulated.matched, SHAPE, band="R", field="0404")
 
 
 def test_a_map_is_validated_by_stars_of_its_stack(simulated):
-    """A map that covers another image than that of the catalog is refused."""
+    """A map of an image of another shape than that of the catalog is refused."""
     turned = simulated.matched.copy()
     turned["X_IMAGE"] = 501 - turned["X_IMAGE"]
     calibration = simulated.maps["APER5"]

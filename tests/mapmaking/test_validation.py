@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What a cross-validation finds, against truths and literal computations."""
+"""Tests of cross-validation against known truths and literal computations."""
 
 import numpy as np
 import pytest
@@ -15,28 +15,28 @@ from ks4_ccd import (
     match_catalogs,
     simulate_field,
 )
-from ks4_ccd.exceptions import KS4Error, MapMismatchError
+from ks4_ccd.exceptions import KS4Error, MapMismatchError, OptionError
 from ks4_ccd.mapmaking import validation as validate
 
 SHAPE = (1000, 1200)
 NOISE, REFERENCE_NOISE = 0.012, 0.005
 ZEROPOINT = 29.9
-BORDERS = ([10999.0], [10999.0])
+EDGES = ([10999.0], [10999.0])
 
 
 def constant_map(value=ZEROPOINT, error=None):
-    """A map of one value, whose standard error is known if wanted."""
+    """Return a constant map, optionally with a standard error."""
     grid = MapGrid.for_image((6, 5), SHAPE)
     full = np.full(grid.shape, value)
     if error is None:
         return ZeroPointMap(full, grid=grid)
-    # No whole number of stars: neighbouring cells share them, and their errors.
+    # A fractional number of stars marks errors that neighbouring cells share.
     scatter = np.full(grid.shape, error * np.sqrt(99.5 / (np.pi / 2)))
     return ZeroPointMap(full, scatter, np.full(grid.shape, 99.5), grid=grid)
 
 
 def stars(number=2000, *, seed=0, quoted=1.0, trend=0.0):
-    """Matched stars of one zero point; their noise over the quoted error."""
+    """Return matched stars of one zero point; ``quoted`` is noise / quoted error."""
     rng = np.random.default_rng(seed)
     table = Table()
     table["X_IMAGE"] = rng.uniform(1, SHAPE[1], number)
@@ -62,7 +62,7 @@ def stars(number=2000, *, seed=0, quoted=1.0, trend=0.0):
 
 
 def clipped(values):
-    """Values after clipping at 3 sigma about the median, one at a time."""
+    """Return values after iterative clipping at 3 sigma about the median."""
     while True:
         deviation = np.abs(values - np.median(values))
         kept = values[deviation <= 3 * np.std(values)]
@@ -73,31 +73,31 @@ def clipped(values):
 
 @pytest.fixture(scope="module")
 def field():
-    """A simulated field with few stars in a cell."""
+    """A simulated field with few stars per cell."""
     return simulate_field((600, 600), map_shape=(30, 30), seed=3, field="0403")
 
 
 @pytest.fixture(scope="module")
 def validation(field):
-    """The cross-validation of its zero points by the default recipe."""
+    """The cross-validation of its zero points with the default recipe."""
     return cross_validate(field.matched, (600, 600), band="R", shape=(30, 30))
 
 
 def test_perfect_map_leaves_the_noise_of_stars():
-    """The residual of each star is its noise, and pulls have the width 1."""
+    """With a perfect map residuals equal the noise, and pulls have a width of 1."""
     table = stars()
     found = cross_validate(table, band="R", calibration=constant_map())
     residual = table["MAG_APER5"] + ZEROPOINT - table["Rmag"]
     assert_allclose(found.stars["residual"], residual, atol=1e-12)
     number, width = found.table["number", "pull_width"][1]
-    # Clipping at 3 sigma takes 1.3 % from the width of a normal sample.
+    # Clipping at 3 sigma reduces the width of a normal sample by 1.3 %.
     assert abs(width - 0.987) < 4 / np.sqrt(2 * number)
-    assert "NOT held-out stars" in str(found)
+    assert "stars not held out" in str(found)
     assert_array_equal(found.stars["fold"], -1)
 
 
-def test_wrong_map_is_seen():
-    """A map that is off by 0.05 mag leaves a median of that."""
+def test_error_of_a_map():
+    """The median residual of a map with an error of 0.05 mag is 0.05 mag."""
     found = cross_validate(
         stars(), band="R", calibration=constant_map(ZEROPOINT + 0.05)
     )
@@ -107,7 +107,7 @@ def test_wrong_map_is_seen():
 
 
 def test_number_is_the_same_as_a_constant_map():
-    """A catalog of a calibrated image: one zero point for all."""
+    """A uniform zero point gives the same residuals as a constant map."""
     table = stars()
     by_map = cross_validate(table, SHAPE, band="R", calibration=constant_map())
     by_number = cross_validate(table, SHAPE, band="R", calibration=ZEROPOINT)
@@ -116,7 +116,7 @@ def test_number_is_the_same_as_a_constant_map():
 
 
 def test_quoted_error_of_a_given_map():
-    """It is that of the magnitude, of the reference and of the map."""
+    """The quoted error combines those of the magnitude, the reference and the map."""
     table = stars()
     found = cross_validate(table, band="R", calibration=constant_map(error=0.02))
     expected = np.sqrt(table["MAGERR_APER5"] ** 2 + REFERENCE_NOISE**2 + 0.02**2)
@@ -124,7 +124,7 @@ def test_quoted_error_of_a_given_map():
 
 
 @pytest.mark.parametrize("other", [{"band": "I"}, {"aperture": "AUTO"}])
-def test_map_of_something_else(field, other):
+def test_map_of_another_band_or_aperture(field, other):
     """A map of another band or aperture is refused."""
     options = {"band": "R", "calibration": field.maps["APER5"]} | other
     with pytest.raises(
@@ -134,7 +134,7 @@ def test_map_of_something_else(field, other):
 
 
 def test_calibrated_catalog(field):
-    """A zero point of 0: the same residuals as with the map it was made with."""
+    """A calibrated catalog has the residuals of the map that calibrated it."""
     zpmap = field.maps["AUTO"]
     by_map = cross_validate(field.matched, band="R", aperture="AUTO", calibration=zpmap)
     calibrated = calibrate_catalog(field.sources, field.maps, uncalibrated="fill")
@@ -146,7 +146,7 @@ def test_calibrated_catalog(field):
 
 
 def test_published_selection_is_the_published_one():
-    """Star by star, by the definition of the release."""
+    """The published selection follows the definition of DR1."""
     table = stars(400, quoted=0.5)
     found = cross_validate(table, band="R", calibration=constant_map())
     expected = [
@@ -164,7 +164,7 @@ def test_published_selection_is_the_published_one():
 
 
 def test_numbers_of_the_table(validation):
-    """Are those of a literal computation."""
+    """The statistics of the table equal literal computations."""
     chosen = validation.stars[validation.stars["published"]]
     for name, low, high in (
         ("published selection", -np.inf, np.inf),
@@ -185,8 +185,8 @@ def test_numbers_of_the_table(validation):
     assert validation.table["scatter"].unit == "mag"
 
 
-def test_every_star_is_left_out_once(monkeypatch):
-    """And is never in the table that its map is made from; twins neither."""
+def test_every_star_is_held_out_once(monkeypatch):
+    """Each star, duplicates included, is held out of the map that calibrates it."""
     table = stars(300)
     table["NUMBER"] = np.arange(300)
     table["RAJ2000"][1], table["DEJ2000"][1] = table["RAJ2000", "DEJ2000"][0]
@@ -205,21 +205,21 @@ def test_every_star_is_left_out_once(monkeypatch):
         assert row not in known[fold]
 
 
-def test_overfitting_is_seen(field):
-    """Maps of a few stars a cell fit these better than those left out."""
+def test_overfitting(field):
+    """Residuals of held-out stars exceed those of the stars of an overfitted map."""
     options = {"band": "R", "mode": "single"}
     in_sample = cross_validate(
         field.matched, calibration=field.maps["APER5"], **options
     )
-    left_out = cross_validate(
+    held_out = cross_validate(
         field.matched, (600, 600), recipe="dr1", shape=(30, 30), **options
     )
-    assert left_out.table["scatter"][1] > 1.1 * in_sample.table["scatter"][1]
-    assert left_out.table["pull_width"][1] > 1.1
+    assert held_out.table["scatter"][1] > 1.1 * in_sample.table["scatter"][1]
+    assert held_out.table["pull_width"][1] > 1.1
 
 
-def test_seed_tells_the_folds(field, validation):
-    """The same seed gives the same, another one something else."""
+def test_seed_determines_the_folds(field, validation):
+    """Folds are reproduced with the same seed, and differ with another one."""
     again = {
         seed: cross_validate(
             field.matched, (600, 600), band="R", shape=(30, 30), seed=seed
@@ -231,8 +231,8 @@ def test_seed_tells_the_folds(field, validation):
 
 
 @pytest.mark.parametrize("quoted", [1.0, 2.0])
-def test_pulls_of_stars_left_out_have_width_1(quoted):
-    """Even where the catalog's errors are too small."""
+def test_pulls_of_held_out_stars(quoted):
+    """Pulls of held-out stars have a width of 1, even if measured errors are wrong."""
     found = cross_validate(stars(3000, quoted=quoted), SHAPE, band="R", shape=(6, 5))
     row = found.table[1]
     assert_allclose([row["pull_width"], row["pull_mad"]], 1, atol=0.1)
@@ -242,7 +242,7 @@ def test_pulls_of_stars_left_out_have_width_1(quoted):
 
 
 def test_trend_with_magnitude():
-    """Residuals show it, pulls do not."""
+    """A trend with magnitude remains in residuals and is removed from pulls."""
     found = cross_validate(stars(3000, trend=0.03), SHAPE, band="R", shape=(6, 5))
     medians = found.table["median"][2:]
     assert_allclose(np.diff(medians), 0.03, atol=0.006)
@@ -251,7 +251,7 @@ def test_trend_with_magnitude():
 
 
 def test_positions():
-    """Residuals in mas along both axes, with a row for each."""
+    """Residuals of positions are in mas, with a row for each axis."""
     table = stars()
     found = cross_validate(table, SHAPE, band="R", kind="offset", shape=(6, 5))
     assert len(found.stars) == 2 * len(table)
@@ -265,20 +265,20 @@ def test_positions():
 
 
 def test_given_offsets():
-    """A map that is there, or positions as they are; signs are calibrated - true."""
+    """Residuals with a given map, or without correction, are calibrated - reference."""
     table = stars()
     grid = MapGrid.for_image((6, 5), SHAPE)
     offsets = OffsetMap(np.full((6, 5), 0.03), np.full((6, 5), -0.02), grid=grid)
     options = {"band": "R", "kind": "offset"}
     found = cross_validate(table, calibration=offsets, **options)
     assert_allclose(found.table["median"][2:4], 0, atol=0.5)
-    as_they_are = cross_validate(table, SHAPE, calibration=0, **options)
-    assert_allclose(as_they_are.table["median"][2:4], [-30, 20], atol=0.5)
-    assert np.isnan(as_they_are.table["pull_width"]).all()
+    uncorrected = cross_validate(table, SHAPE, calibration=0, **options)
+    assert_allclose(uncorrected.table["median"][2:4], [-30, 20], atol=0.5)
+    assert np.isnan(uncorrected.table["pull_width"]).all()
 
 
 def test_map_of_residuals(validation):
-    """Medians of the published selection in each cell, x first."""
+    """Maps of residuals contain medians of the published selection, x first."""
     medians = validation.map((3, 2))
     chosen = validation.stars[validation.stars["published"]]
     for i, j in np.ndindex(3, 2):
@@ -288,7 +288,7 @@ def test_map_of_residuals(validation):
 
 
 def test_input_is_not_changed(field):
-    """Nor are its columns, nor its meta."""
+    """The table, its columns and its meta are not modified."""
     table = field.matched.copy()
     cross_validate(table, (600, 600), band="R", shape=(30, 30), folds=2)
     assert table.colnames == field.matched.colnames
@@ -296,8 +296,8 @@ def test_input_is_not_changed(field):
     assert table.meta == field.matched.meta
 
 
-def test_report_reads_well(validation):
-    """It has a title, the definition and all rows, in lines of 88 letters."""
+def test_report(validation):
+    """The report has a title, the selection and all rows in lines of 88 characters."""
     lines = str(validation).splitlines()
     assert "R single APER5" in lines[0]
     assert "held-out stars" in lines[1]
@@ -308,7 +308,7 @@ def test_report_reads_well(validation):
 
 @pytest.mark.parametrize("kind", ["zeropoint", "offset"])
 def test_figure(kind, tmp_path):
-    """Residuals by magnitude and position, histograms; drawn without a warning."""
+    """The figure shows residuals by magnitude, by position and as histograms."""
     pytest.importorskip("matplotlib")
     found = cross_validate(stars(300), SHAPE, band="R", kind=kind, shape=(6, 5))
     figure = found.plot()
@@ -320,11 +320,11 @@ def test_figure(kind, tmp_path):
     figure.savefig(tmp_path / "figure.png")
 
 
-def test_figure_on_a_figure():
-    """That of the caller is drawn on, and the map lies as the image does."""
+def test_existing_figure():
+    """An existing figure is used, and maps have the orientation of the image."""
     figures = pytest.importorskip("matplotlib.figure")
     table = stars(3000)
-    # A corner of small x and large y is off.
+    # The corner of small x and large y has an error of 0.1 mag.
     corner = (table["X_IMAGE"] < 300) & (table["Y_IMAGE"] > 700)
     table["MAG_APER5"][corner] += 0.1
     figure = figures.Figure(layout="constrained")
@@ -338,7 +338,7 @@ def test_figure_on_a_figure():
 
 
 def test_no_star_in_the_selection(tmp_path):
-    """The report has 0 stars and NaN, and the figure can be drawn."""
+    """Without stars in the selection, statistics are NaN and the figure is drawn."""
     pytest.importorskip("matplotlib")
     table = stars(100)
     table["FLAGS"] = 4
@@ -352,7 +352,7 @@ def test_no_star_in_the_selection(tmp_path):
 
 
 def test_write(validation, tmp_path):
-    """Four files that can be read again; existing ones are kept."""
+    """Four files are written and can be read again; existing ones are kept."""
     pytest.importorskip("matplotlib")
     paths = validation.write(tmp_path / "report")
     stem = "validation_zeropoint_R_single_APER5_default"
@@ -380,9 +380,7 @@ def test_write(validation, tmp_path):
         ({"kind": "colour"}, "kind must be one of zeropoint, offset"),
         ({"mode": "triple"}, "mode must be one of"),
         ({"recipe": "best"}, "recipe must be one of"),
-        ({"aperture": "APER7"}, "no magnitudes of aperture APER7"),
-        ({"band": "I"}, "no column Imag"),
-        ({"kind": "offset", "recipe": "dr1"}, "has no such maps"),
+        ({"kind": "offset", "recipe": "dr1"}, "has no offset maps"),
         ({"kind": "offset", "calibration": 30}, "must be 0 or a map"),
         (
             {"kind": "offset", "calibration": constant_map()},
@@ -390,30 +388,35 @@ def test_write(validation, tmp_path):
         ),
         ({"calibration": np.nan}, "must be a finite number"),
         ({"calibration": "maps"}, "of the class ZeroPointMap"),
-        ({"calibration": 0, "shape": (5, 5)}, "apply to maps that are made"),
+        ({"calibration": 0, "shape": (5, 5)}, "must be omitted with calibration="),
     ],
 )
 def test_wrong_arguments(options, message):
-    """Are refused, and named."""
-    with pytest.raises(KS4Error, match=message):
+    """Arguments without an allowed value are refused with a specific message."""
+    with pytest.raises(OptionError, match=message) as caught:
         cross_validate(stars(100), SHAPE, **({"band": "R"} | options))
+    assert isinstance(caught.value, ValueError)
 
 
 def test_wrong_tables():
-    """No magnitudes, too few stars, no columns, stars of another image."""
+    """Tables without magnitudes, columns or enough stars on the image are refused."""
     table = stars(100)
-    with pytest.raises(KS4Error, match="3 matched stars or more"):
+    with pytest.raises(KS4Error, match="no magnitudes of aperture APER7"):
+        cross_validate(table, SHAPE, band="R", aperture="APER7")
+    with pytest.raises(KS4Error, match="expected a column Imag"):
+        cross_validate(table, SHAPE, band="I")
+    with pytest.raises(KS4Error, match="at least 3 matched stars"):
         cross_validate(table[:2], SHAPE, band="R", folds=2)
-    with pytest.raises(KS4Error, match="a map needs 3"):
+    with pytest.raises(KS4Error, match="at least 3 matched stars usable for"):
         cross_validate(table[:6], SHAPE, band="R", folds=6)
-    with pytest.raises(MapMismatchError, match="no star is on the image"):
+    with pytest.raises(MapMismatchError, match="expected stars on an image"):
         cross_validate(table[table["X_IMAGE"] > 80], (60, 60), band="R")
     missing = table.copy()
     missing.remove_column("sep")
-    with pytest.raises(KS4Error, match="no column sep"):
+    with pytest.raises(KS4Error, match="expected a column sep"):
         cross_validate(missing, SHAPE, band="R")
     table["MAG_APER5"] = np.nan
-    with pytest.raises(KS4Error, match="none of the 100 matched stars has"):
+    with pytest.raises(KS4Error, match="found none among 100 matched stars"):
         cross_validate(table, SHAPE, band="R")
 
 
@@ -423,12 +426,12 @@ def test_wrong_tables():
         {"aperture": "APER10"},
         {"aperture": "AUTO"},
         {"kind": "offset"},
-        {"kind": "offset", "edges": BORDERS},
+        {"kind": "offset", "edges": EDGES},
     ],
     ids=["APER10", "AUTO", "offset", "offset with edges"],
 )
 def test_pulls_of_the_acceptance_data(ks4_data, options):
-    """The quoted errors of held-out stars are right within 10 %."""
+    """The quoted errors of held-out stars are correct within 10 %."""
     matched = Table.read(ks4_data / "catalogs/matched.0000.R.single.fits")
     found = cross_validate(matched, band="R", **options)
     row = found.table[1]
@@ -437,7 +440,7 @@ def test_pulls_of_the_acceptance_data(ks4_data, options):
 
 @pytest.mark.parametrize("calibration", [None, ZEROPOINT])
 def test_zero_point_of_the_magnitudes(calibration):
-    """Residuals are the same, whatever the magnitudes contain, if it is given."""
+    """Residuals do not depend on the zero point that the magnitudes contain."""
     table = stars(400)
     options = {"band": "R", "calibration": calibration, "folds": 2}
     if calibration is None:
@@ -454,6 +457,6 @@ def test_zero_point_of_the_magnitudes(calibration):
 
 @pytest.mark.parametrize("calibration", [0.0, constant_map(19.8), 40.0])
 def test_residuals_of_another_scale(calibration):
-    """A zero point that is 10 mag off is no calibration."""
+    """Calibrations with errors above 10 mag are refused."""
     with pytest.raises(MapMismatchError, match="expected magnitudes within 10 mag"):
         cross_validate(stars(200), SHAPE, band="R", calibration=calibration)

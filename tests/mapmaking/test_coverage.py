@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The quoted uncertainties of built maps: as many errors are within as should be."""
+"""Tests of the quoted uncertainties of maps by their coverage."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from ks4_ccd import build_offset_map, build_zeropoint_map
 
 SIZE = 2200  # pixels
 SIGMA = 0.02  # mag, or arcsec
-FIELDS = 20  # fewer of them with many stars, which take longer
+FIELDS = 20  # at most; fewer for many stars
 
 
 def constant(rng):
@@ -31,7 +31,7 @@ def smooth(rng):
 
 
 def stepped(rng):
-    """Return a field of eight amplifiers in two rows, none of which is given."""
+    """Return a field of eight amplifiers in two rows, whose edges are not specified."""
     levels = 0.03 * rng.normal(size=(4, 2))
     return lambda x, y: levels[
         np.clip((np.asarray(x) * 4 / SIZE).astype(int), 0, 3),
@@ -40,7 +40,7 @@ def stepped(rng):
 
 
 def make_stars(rng, number, zeropoint, dra, ddec):
-    """Return a table of matched stars with normal errors, which it states."""
+    """Return a table of matched stars with normal errors of the quoted size."""
     x, y = rng.uniform(0, SIZE - 1, (2, number))
     mag = rng.uniform(14.2, 18.8, number)
     wrong = SIGMA * rng.normal(size=(3, number))
@@ -62,7 +62,7 @@ def make_stars(rng, number, zeropoint, dra, ddec):
 
 
 def coverage(kind, make_field, number):
-    """Return the shares of errors, and of new stars, within one sigma, by field."""
+    """Return the fractions of errors, and of new stars, within one sigma, by field."""
     within = []
     for seed in range(min(FIELDS, 5000 // number)):
         rng = np.random.default_rng([seed, number])
@@ -90,10 +90,10 @@ def coverage(kind, make_field, number):
 @pytest.mark.parametrize("number", [20, 49, 120, 600])
 @pytest.mark.parametrize("make_field", [constant, smooth, stepped])
 def test_uncertainties_hold(kind, number, make_field):
-    """About 68 % of the errors are within the quoted ones, for few stars and many."""
+    """About 68 % of the errors are below the quoted ones, for few stars and many."""
     within = coverage(kind, make_field, number)
     of_map, of_stars = np.mean(within, axis=0)
-    # The level of a whole field is off, or is not: positions are not independent.
+    # The error of the mean level is common to a field: positions are not independent.
     chance = 3 * np.std(within, axis=0)[0] / np.sqrt(len(within))
     assert 0.62 - chance < of_map < (0.85 if make_field is constant else 0.74) + chance
     assert 0.62 < of_stars < 0.74
