@@ -162,31 +162,13 @@ def plot_map(
     'zeropoint of field 0000 R single APER5'
     """
     array = _part_of(map_, part)
-    if ax is None:
-        ax = current_axes()
-    valid = np.asarray(map_.valid)
-    low, high = limits if limits is not None else robust_limits(array[valid])
-    # Arrays are [x_bin, y_bin], images [y, x].
-    image = ax.imshow(
-        np.ma.masked_array(array, ~valid).T,
-        origin="lower",
-        extent=extent_of(map_.grid),
-        cmap=cmap or _COLORMAPS[part],
-        vmin=low,
-        vmax=high,
-        interpolation="nearest",
-        aspect="equal",
-        zorder=1,
-    )
-    hatch_empty(ax, map_.grid, valid)
-    ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
-    if title is None:
-        title = str(map_.key) if map_.key is not None else ""
-    ax.set_title(title, fontsize="medium")
-    tidy(ax)
+    known = array[np.asarray(map_.valid)]
+    if limits is None:
+        limits = robust_limits(known)
+    image = _draw_cells(map_, ax, array, limits, cmap or _COLORMAPS[part], title)
     if colorbar:
-        add_colorbar(ax, image, _label(map_, part), array[valid])
-    return ax
+        add_colorbar(image.axes, image, _label(map_, part), known)
+    return image.axes
 
 
 def plot_offsets(
@@ -239,35 +221,68 @@ def plot_offsets(
     if not (hasattr(offset_map, "dra") and hasattr(offset_map, "ddec")):
         msg = f"expected an OffsetMap to draw, found {offset_map!r}"
         raise KS4Error(msg)
+    length = np.hypot(offset_map.dra, offset_map.ddec)
+    known = length[np.asarray(offset_map.valid)]
+    low, high = (0.0, robust_limits(known)[1]) if limits is None else limits
+    unit, scale = ("mas", 1000.0) if high < 1 else ("arcsec", 1.0)
+    limits = scale * low, scale * high
+    # Room below the title for the key of the arrows.
+    image = _draw_cells(
+        offset_map, ax, scale * length, limits, pale("PuBu"), title, pad=24
+    )
+    draw_arrows(image.axes, offset_map, unit, scale)
+    if colorbar:
+        label = f"length of the offset [{unit}]"
+        add_colorbar(image.axes, image, label, scale * known)
+    return image.axes
+
+
+def _draw_cells(
+    map_: _Map,
+    ax: Axes | None,
+    array: np.ndarray,
+    limits: Limits,
+    cmap: "str | Colormap",
+    title: str | None,
+    pad: float | None = None,
+) -> AxesImage:
+    """Draw an array of a map, with its empty cells hatched, and a title."""
     if ax is None:
         ax = current_axes()
-    valid = np.asarray(offset_map.valid)
-    length = np.hypot(offset_map.dra, offset_map.ddec)
-    if limits is None:
-        limits = 0.0, robust_limits(length[valid])[1]
-    unit, scale = ("mas", 1000.0) if limits[1] < 1 else ("arcsec", 1.0)
+    valid = np.asarray(map_.valid)
+    # Arrays are [x_bin, y_bin], images [y, x].
+    masked = np.ma.masked_array(array, ~valid).T
+    image = _show(ax, masked, extent_of(map_.grid), limits, cmap)
+    hatch_empty(ax, map_.grid, valid)
+    if title is None:
+        title = str(map_.key) if map_.key is not None else ""
+    ax.set_title(title, fontsize="medium", pad=pad)
+    return image
+
+
+def _show(
+    ax: Axes,
+    array: ArrayLike,
+    extent: Extent,
+    limits: Limits,
+    cmap: "str | Colormap",
+    interpolation: str = "nearest",
+) -> AxesImage:
+    """Draw an array in image order, in 0-based pixel coordinates."""
     image = ax.imshow(
-        np.ma.masked_array(scale * length, ~valid).T,
+        array,
         origin="lower",
-        extent=extent_of(offset_map.grid),
-        cmap=pale("PuBu"),
-        vmin=scale * limits[0],
-        vmax=scale * limits[1],
-        interpolation="nearest",
+        extent=extent,
+        cmap=cmap,
+        vmin=limits[0],
+        vmax=limits[1],
+        interpolation=interpolation,
         aspect="equal",
         zorder=1,
     )
-    hatch_empty(ax, offset_map.grid, valid)
-    draw_arrows(ax, offset_map, unit, scale)
     ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
-    if title is None:
-        title = str(offset_map.key) if offset_map.key is not None else ""
-    # Room below for the key of the arrows.
-    ax.set_title(title, fontsize="medium", pad=24)
     tidy(ax)
-    if colorbar:
-        add_colorbar(ax, image, f"length of the offset [{unit}]", scale * length[valid])
-    return ax
+    return image
 
 
 def plot_calibration(
@@ -332,19 +347,9 @@ def plot_calibration(
     middle = names[len(names) // 2] if len(names) > 2 else None
     limits = robust_limits(in_mmag[before], symmetric=True)
     for ax, name in zip(lower, filter(None, (before, middle, after)), strict=False):
-        drawn = ax.imshow(
-            in_mmag[name],
-            origin="lower",
-            extent=extent,
-            cmap="RdBu_r",
-            vmin=limits[0],
-            vmax=limits[1],
-            interpolation="nearest",
-        )
+        drawn = _show(ax, in_mmag[name], extent, limits, "RdBu_r")
         ax.set_facecolor(EMPTY_COLOR)
-        ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
         ax.set_title(f"{name}: {_rms(in_mmag[name]):.1f} mmag RMS", fontsize="medium")
-        tidy(ax)
         add_colorbar(ax, drawn, "residual zero point [mmag]")
     for ax in lower[len(names[:3]) :]:
         ax.set_axis_off()
@@ -376,19 +381,10 @@ def _draw_image(
     noise = mad_std(sample) or 1.0
     top = max(np.percentile(sample, 99.9), sky + 20 * noise)
     stretched = np.arcsinh((shown - sky) / (3 * noise))
-    ax.imshow(
-        stretched,
-        origin="lower",
-        extent=extent,
-        cmap="gray_r",
-        vmin=np.arcsinh(-1.0),
-        vmax=np.arcsinh((top - sky) / (3 * noise)),
-        interpolation="antialiased",
-    )
+    limits = np.arcsinh(-1.0), np.arcsinh((top - sky) / (3 * noise))
+    _show(ax, stretched, extent, limits, "gray_r", "antialiased")
     ax.set_facecolor("#e8a33d")
-    ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
     ax.set_title("calibrated image (arcsinh stretch)", fontsize="medium")
-    tidy(ax)
 
 
 def _draw_histograms(ax: Axes, residuals: Mapping[str, np.ndarray]) -> None:
@@ -754,16 +750,6 @@ def _draw_map(
     label: str,
 ) -> None:
     # Arrays are [x_bin, y_bin], images [y, x].
-    drawn = ax.imshow(
-        np.ma.masked_invalid(medians).T,
-        origin="lower",
-        extent=extent,
-        cmap="RdBu_r",
-        vmin=limits[0],
-        vmax=limits[1],
-        interpolation="nearest",
-    )
+    drawn = _show(ax, np.ma.masked_invalid(medians).T, extent, limits, "RdBu_r")
     ax.set_facecolor(EMPTY_COLOR)
-    ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
-    tidy(ax)
     add_colorbar(ax, drawn, label, medians[np.isfinite(medians)])
