@@ -4,11 +4,11 @@
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from uuid import uuid4
 
 import numpy as np
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import FileWriteError, KS4Error
+from ks4_ccd.files.writing import written_whole
 from ks4_ccd.maps.arrays import is_marked
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import EMPTY_MARKS, MapKey, parts_of
@@ -55,10 +55,14 @@ def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
         for part, array in _arrays_of(map_).items():
             file = folder / key.with_family(families[part]).filename
             if array is not None:
-                paths.append(_write_npy(file, array))
+                with written_whole(file, overwrite=True) as new, open(new, "wb") as npy:
+                    np.save(npy, np.asarray(array, dtype=float), allow_pickle=False)
+                paths.append(file)
             else:
                 # That of a map that this one replaces is not its own.
                 file.unlink(missing_ok=True)
+    except FileWriteError:
+        raise
     except OSError as error:
         msg = f"cannot write the map to {folder}: {error}"
         raise KS4Error(msg) from error
@@ -94,15 +98,3 @@ def _arrays_of(map_):
     borders = [(axis, border) for axis in (0, 1) for border in edges[axis]]
     edges = np.array(borders) if borders else None
     return arrays | {"error": error, "count": map_.count, "edges": edges}
-
-
-def _write_npy(path, array):
-    """Write an array to a file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:12]}.part")
-    try:
-        with open(partial, "wb") as file:
-            np.save(file, np.asarray(array, dtype=float), allow_pickle=False)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
