@@ -14,7 +14,7 @@ from astropy.stats import mad_std
 from astropy.table import Table
 from numpy.typing import ArrayLike
 
-from ks4_ccd.exceptions import KS4Error, one_of
+from ks4_ccd.exceptions import KS4Error, OptionError, one_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def _part_of(map_: _Map, part: str) -> np.ndarray:
     array = getattr(map_, part, None)
     if array is None:
         msg = f"{map_!r} has no {part} to plot"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return np.asarray(array, dtype=float)
 
 
@@ -220,7 +220,7 @@ def plot_offsets(
     """
     if not (hasattr(offset_map, "dra") and hasattr(offset_map, "ddec")):
         msg = f"expected an OffsetMap to draw, found {offset_map!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     length = np.hypot(offset_map.dra, offset_map.ddec)
     known = length[np.asarray(offset_map.valid)]
     low, high = (0.0, robust_limits(known)[1]) if limits is None else limits
@@ -328,7 +328,7 @@ def plot_calibration(
             "residuals must be two or more maps, from before and after the "
             f"calibration, got {len(residuals)}"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     figure = new_figure((15.0, 9.2))
     if title is not None:
         figure.suptitle(title, fontsize="x-large")

@@ -9,7 +9,15 @@ import pytest
 
 import ks4_ccd
 from ks4_ccd import DirectionlessMapError, KS4Error, OptionError, exceptions
+from ks4_ccd.cli._options import edges_in
 from ks4_ccd.exceptions import finite, one_of
+from ks4_ccd.files.images import as_hdu
+from ks4_ccd.files.tables import write_table
+from ks4_ccd.files.units import as_gain, count_unit
+from ks4_ccd.files.writing import as_path, check_suffix
+from ks4_ccd.photometry.options import CalibrationOptions
+from ks4_ccd.plotting import plot_calibration, plot_map
+from ks4_ccd.survey.targets import targets_of
 
 PACKAGE = Path(ks4_ccd.__file__).parent
 
@@ -69,3 +77,43 @@ def test_misalignment_maps_have_no_components():
     assert not hasattr(found, "dra")
     with pytest.raises(DirectionlessMapError, match="direction"):
         _ = found.ddec
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        # files
+        (lambda: as_path("out", 3), "out must be the name of a file"),
+        (lambda: check_suffix(Path("x.png")), "target must end in .fits"),
+        (lambda: as_hdu(-1), "hdu must be the number of an HDU"),
+        (lambda: as_gain(4.8), "gain must be a positive Quantity"),
+        (lambda: count_unit("unit", "nJy"), "unit must be a unit of counts"),
+        (lambda: write_table(ks4_ccd.in_dr1, "x.dat"), "expected a suffix such as"),
+        # ks4
+        (lambda: ks4_ccd.field_center("9999"), "expected 0000 to 2748"),
+        (lambda: ks4_ccd.field_flags("0403", "U"), "band must be one of B, V, R, I"),
+        (lambda: ks4_ccd.field_of("0403"), "coord must be a SkyCoord"),
+        # library
+        (lambda: ks4_ccd.MapLibrary([]), "path must name at least one folder"),
+        (lambda: ks4_ccd.fetch("flux"), "families must be one of zp"),
+        (lambda: ks4_ccd.ingest("x.tar", "x.fits"), "store must be a file named"),
+        (lambda: ks4_ccd.ingest("x.zip", "x.ks4maps"), "must be an archive of maps"),
+        # photometry
+        (lambda: CalibrationOptions(unit="mag"), "unit must be one that nJy converts"),
+        (lambda: CalibrationOptions(method="cubic"), "method must be one of"),
+        (lambda: ks4_ccd.apply_zeropoint(None, None), "zpmap must be a ZeroPointMap"),
+        # survey
+        (lambda: targets_of([Path("x.fits")], "x.fits.gz"), "results are not compres"),
+        (lambda: ks4_ccd.calibrate_many("x", "y", "z"), "images must be a list"),
+        # cli
+        (lambda: edges_in(["z=4"], "--edges"), "--edges must be given as x=1375"),
+        # plotting
+        (lambda: plot_map(None, part="error"), "None has no error to plot"),
+        (lambda: plot_calibration(None, None, {}), "residuals must be two or more"),
+    ],
+)
+def test_wrong_options_of_all_rooms_are_value_errors(call, expected):
+    """They are also errors of the package, whose messages name the option."""
+    with pytest.raises(ValueError, match=expected) as caught:
+        call()
+    assert isinstance(caught.value, OptionError)

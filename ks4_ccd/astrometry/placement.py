@@ -12,7 +12,7 @@ from ks4_ccd.astrometry._sky_placement import (
 )
 from ks4_ccd.exceptions import GeometryError, MapMismatchError
 from ks4_ccd.ks4.frame import StackFrame, first_pixel
-from ks4_ccd.ks4.header import band_of, field_in, frame_shape, says
+from ks4_ccd.ks4.header import band_of, field_in, frame_shape, has_value
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import MapKey
 
@@ -63,7 +63,7 @@ def check_belongs(header: Mapping, key: MapKey | None) -> None:
         ("field", key.field, ("FIELD1", "FIELD2"), field_in),
         ("band", key.band, ("FILTER",), band_of),
     ):
-        if says(header, *keywords) and read(header) != expected:
+        if has_value(header, *keywords) and read(header) != expected:
             own = read(header)
             msg = f"the image is of {what} {own}, the map of {what} {expected}: {key}"
             raise MapMismatchError(msg)
@@ -133,7 +133,7 @@ def find_origin(
     ltv = None if origin is not None else ltv_origin(header)
     refuse_other_pixels(header)
     is_keyed = field is not None
-    if not is_keyed and says(header, "FIELD1", "FIELD2"):
+    if not is_keyed and has_value(header, "FIELD1", "FIELD2"):
         field = field_in(header)
     # LTV1 and LTV2 of another camera may be relative to its raw frame or its mosaic.
     whole = shape == grid.image_shape and (ltv in (None, (0, 0)) or not is_keyed)
@@ -212,7 +212,7 @@ def ltv_origin(header: Mapping) -> tuple[float, float] | None:
     GeometryError
         If they are not numbers.
     """
-    if not says(header, "LTV1", "LTV2"):
+    if not has_value(header, "LTV1", "LTV2"):
         return None
     try:
         # IRAF omits keywords with the value 0.
@@ -320,7 +320,7 @@ def refuse_contradiction(
 
 
 def _value(header: Mapping, keyword: str, otherwise: float) -> float:
-    return header[keyword] if says(header, keyword) else otherwise
+    return header[keyword] if has_value(header, keyword) else otherwise
 
 
 def _checked_shape(image_shape: Sequence[int]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from ks4_ccd.exceptions import (
     MapMismatchError,
     MapNotFoundError,
 )
-from ks4_ccd.ks4.header import band_of, field_in, frame_shape, says
+from ks4_ccd.ks4.header import band_of, field_in, frame_shape, has_value
 from ks4_ccd.ks4.names import APERTURES
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
@@ -197,9 +197,9 @@ def _wanted(
     meta: Mapping, field: str | int | None, band: str | None, mode: str
 ) -> _Wanted:
     missing = {}
-    if field is None and not says(meta, "FIELD1", "FIELD2"):
+    if field is None and not has_value(meta, "FIELD1", "FIELD2"):
         missing["field="] = "FIELD1"
-    if band is None and not says(meta, "FILTER"):
+    if band is None and not has_value(meta, "FILTER"):
         missing["band="] = "FILTER"
     if missing:
         options, keywords = " and ".join(missing), " and ".join(missing.values())

@@ -19,7 +19,7 @@ from ks4_ccd.files.magnitudes import (
     SEXTRACTOR,
     zeropoint_columns,
 )
-from ks4_ccd.ks4.calibrated import calibration_in, next_time
+from ks4_ccd.ks4.calibrated import TIMES, calibration_in, next_time
 from ks4_ccd.ks4.record import doi_of
 from ks4_ccd.maps.identity import checksum_of
 from ks4_ccd.maps.offset import OffsetMap
@@ -28,7 +28,7 @@ from ks4_ccd.maps.zeropoint import ZeroPointMap
 __all__ = ["refuse_second", "refuse_second_correction", "write"]
 
 # The keywords of images: a catalog may have the header of one in its meta.
-_MAP, _TIMES = "KS4ZPMAP", "KS4ZPNUM"
+_MAP = "KS4ZPMAP"
 _OFFSET_MAP = "KS4OFMAP"
 
 
@@ -138,7 +138,7 @@ def write(
         meta["KS4ZPDOI"] = ", ".join(dois)
     meta["KS4ZPMTH"] = method
     meta["KS4ZPERR"] = error_kind or "ignore"
-    meta[_TIMES] = times
+    meta[TIMES] = times
     meta["KS4ZPVER"] = version("ks4_ccd")
     if contained is not None:
         meta[CONTAINED] = contained

@@ -27,7 +27,7 @@ from ks4_ccd.catalogs._values import UNREACHABLE, AtSources, sample
 from ks4_ccd.catalogs.columns import SourceColumns
 from ks4_ccd.catalogs.sources import Place, Sources
 from ks4_ccd.exceptions import MapMismatchError
-from ks4_ccd.ks4.header import field_in, says
+from ks4_ccd.ks4.header import field_in, has_value
 from ks4_ccd.ks4.recipe import METHOD
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
@@ -257,7 +257,7 @@ optional
     is_keyed = maps.key is not None
     if maps.key is not None:
         field = maps.key.field
-    elif field is None and says(table.meta, "FIELD1", "FIELD2"):
+    elif field is None and has_value(table.meta, "FIELD1", "FIELD2"):
         field = field_in(table.meta)
     x, y, known = positions_on_map(sources, grid, origin, field, is_keyed=is_keyed)
     warn_flags(maps.key)

@@ -18,7 +18,7 @@ from ks4_ccd.cli._options import (
     open_library,
     open_offsets,
 )
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, OptionError
 from ks4_ccd.files.writing import make_folder
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.offset import OffsetMap
@@ -42,7 +42,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if arguments.field or arguments.band:
             if not (arguments.field and arguments.band):
                 msg = "expected both --field and --band, which choose the map, or none"
-                raise KS4Error(msg)
+                raise OptionError(msg)
             key = arguments.field, arguments.band, arguments.mode
             maps = library.zeropoint(*key, arguments.aperture)
             if offset_library is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ks4_ccd.catalogs.columns import PRESETS
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import OptionError
 from ks4_ccd.files.units import as_gain
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.mapmaking.builders import RECIPES
@@ -408,5 +408,5 @@ def edges_in(
             edges[axis.lower()] += [float(text) - 1 for text in positions.split(",")]
         except (KeyError, ValueError) as error:
             msg = f"{option} must be given as x=1375,2750 y=11000, got {word!r}"
-            raise KS4Error(msg) from error
+            raise OptionError(msg) from error
     return edges["x"], edges["y"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from astropy.io import fits
 
-from ks4_ccd.exceptions import GeometryError, KS4Error, SeveralImagesError
+from ks4_ccd.exceptions import GeometryError, KS4Error, OptionError, SeveralImagesError
 
 __all__ = [
     "HDU",
@@ -66,7 +66,7 @@ def as_hdu(hdu: HDU) -> HDU:
         "hdu must be the number of an HDU (from 0), an EXTNAME, or a tuple of EXTNAME "
         f"and EXTVER, got {hdu!r}"
     )
-    raise KS4Error(msg)
+    raise OptionError(msg)
 
 
 def first_image(hdus: fits.HDUList, planes: Sequence[str] = PLANES) -> Any:
@@ -120,7 +120,7 @@ def choose_image(
                 "uncertainty or a map; the images are "
                 f"{_listed(hdus, list(_candidates(hdus, planes))) or 'none'}"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
     if len(image.shape) != 2 or 0 in image.shape:
         msg = (
             f"{path}: expected a 2D image, found the shape {tuple(image.shape)} in "
@@ -238,7 +238,7 @@ def _find(hdus: fits.HDUList, hdu: HDU, path: Path) -> Any:
         listed = _listed(hdus, found or list(hdus))
         is_or_are = "several HDUs:" if found else "no HDU of the file, which contains"
         msg = f"{path}: hdu={hdu!r} is {is_or_are} {listed}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return found[0]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from astropy import units as u
 from astropy.table import Table
 
-from ks4_ccd.exceptions import KS4Error, finite
+from ks4_ccd.exceptions import KS4Error, OptionError, finite
 
 __all__ = [
     "CONTAINED",
@@ -65,7 +65,7 @@ def contained_zeropoint(
                 f"mag_zeropoint={given:g}: expected magnitudes, found fluxes, which "
                 "contain no zero point; leave it out"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
         return 0.0
     recorded = {key: _number(meta.get(key)) for key in (MATCHED, SEXTRACTOR)}
     recorded = {key: value for key, value in recorded.items() if math.isfinite(value)}

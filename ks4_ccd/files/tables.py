@@ -23,7 +23,7 @@ from astropy.table import Table
 from astropy.table.column import BaseColumn
 from astropy.units import Quantity, UnitsWarning
 
-from ks4_ccd.exceptions import KS4Error, KS4Warning
+from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError
 from ks4_ccd.files.magnitudes import SEXTRACTOR as _SEXTRACTOR_ZEROPOINT
 from ks4_ccd.files.writing import as_path, written_whole
 
@@ -290,7 +290,7 @@ def write_table(
     ...     write_table(Table({"NUMBER": [1, 2]}), f"{folder}/stars.dat")
     Traceback (most recent call last):
     ...
-    ks4_ccd.exceptions.KS4Error: expected a suffix such as .fits, .ecsv, .csv...
+    ks4_ccd.exceptions.OptionError: expected a suffix such as .fits, .ecsv, .csv...
     """
     path = as_path("the catalog", path)
     kind = _format_of(table, path)
@@ -323,7 +323,7 @@ def _format_of(table: Table, path: Path) -> str:
             "expected a suffix such as .fits, .ecsv, .csv or .vot (uncompressed), "
             f"found {path}"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return found[0]
 
 

@@ -15,6 +15,7 @@ from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     KS4Error,
     MapMismatchError,
+    OptionError,
 )
 
 __all__ = [
@@ -158,10 +159,10 @@ def count_unit(name: str, unit: str | u.UnitBase) -> u.UnitBase:
         unit = parse_unit(unit) if isinstance(unit, str) else u.Unit(unit)
     except (ValueError, TypeError) as error:
         msg = f"{name} must be a unit such as adu or electron, got {unit!r}: {error}"
-        raise KS4Error(msg) from None
+        raise OptionError(msg) from None
     if _is_physical(unit) or not _plain(unit)[1]:
         msg = f"{name} must be a unit of counts, such as adu or electron, got {unit!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return unit
 
 
@@ -188,7 +189,7 @@ def as_gain(gain: u.Quantity | None) -> u.Quantity | None:
             "gain must be a positive Quantity in electron / adu, such as "
             f"4.8 * u.electron / u.adu, got {gain!r}"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return number
 
 
@@ -270,7 +271,7 @@ def factor_to_counts(
             "leave gain out; if the pixels are electrons, set the unit (BUNIT) of the "
             "image to electron"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     for converted, scale in ((unit / gain.unit, 1 / gain), (unit * gain.unit, gain)):
         factor = conversion(converted, target)
         if factor is not None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from ks4_ccd.exceptions import FileWriteError, KS4Error
+from ks4_ccd.exceptions import FileWriteError, KS4Error, OptionError
 
 __all__ = [
     "as_folder",
@@ -30,7 +30,7 @@ def as_path(name: str, path: object) -> Path:
     except TypeError:
         pass
     msg = f"{name} must be the name of a file, got {path!r}"
-    raise KS4Error(msg)
+    raise OptionError(msg)
 
 
 def check_regular(path: Path) -> None:
@@ -59,7 +59,7 @@ def check_suffix(target: Path) -> None:
     """
     if target.suffix.lower() not in (".fits", ".fit", ".fts"):
         msg = f"target must end in .fits (it is written uncompressed), got {target}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
 
 
 def make_folder(folder: Path) -> None:
@@ -180,8 +180,8 @@ def as_folder(path: str | os.PathLike[str]) -> Path:
         folder = Path(path)
     except TypeError as error:
         msg = f"path must be a folder, got {path!r}"
-        raise KS4Error(msg) from error
+        raise OptionError(msg) from error
     if folder.suffix.lower() in _FILE_SUFFIXES and not folder.is_dir():
         msg = f"expected the name of a folder for several files, found that of {folder}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return folder

@@ -8,24 +8,24 @@ from typing import Any
 from astropy.io import fits
 from astropy.io.fits.card import Undefined
 
-from ks4_ccd.exceptions import KS4Error, MapMismatchError
+from ks4_ccd.exceptions import KS4Error, MapMismatchError, OptionError
 from ks4_ccd.ks4.names import BANDS, normalize_field
 from ks4_ccd.ks4.tiling import field_number, tile_name
 
-__all__ = ["band_of", "field_in", "frame_shape", "says"]
+__all__ = ["band_of", "field_in", "frame_shape", "has_value"]
 
 
 def _value(header: fits.Header | Mapping[str, Any], keyword: str) -> Any:
     if not hasattr(header, "get"):
         msg = f"header must be a FITS header or a mapping, got {type(header).__name__}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     value = header.get(keyword)
     if isinstance(value, str):
         value = value.strip() or None
     return None if isinstance(value, Undefined) else value
 
 
-def says(header: fits.Header | Mapping[str, Any], *keywords: str) -> bool:
+def has_value(header: fits.Header | Mapping[str, Any], *keywords: str) -> bool:
     """Return whether a header has a value for any of these keywords."""
     return any(_value(header, keyword) is not None for keyword in keywords)
 

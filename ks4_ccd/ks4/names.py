@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import OptionError
 from ks4_ccd.maps.key import MapKey
 
 __all__ = [
@@ -65,7 +65,7 @@ def normalize_field(name: str | int) -> tuple[str, str | None]:
     match = _FIELD.fullmatch(str(name).strip())
     if match is None:
         msg = f"field {name!r} is not a field name: expected '0403' or '0403.122-72'"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return f"{int(match['number']):04d}", match["tile"]
 
 

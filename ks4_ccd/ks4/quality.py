@@ -4,7 +4,7 @@
 from functools import cache
 from importlib import resources
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import one_of
 from ks4_ccd.ks4.names import BANDS
 from ks4_ccd.ks4.tiling import field_number
 
@@ -94,9 +94,7 @@ def field_flags(field: str | int, band: str) -> tuple[str, ...]:
     >>> field_flags("0403", "R")
     ()
     """
-    if band not in BANDS:
-        msg = f"band must be one of {', '.join(BANDS)}, got {band!r}"
-        raise KS4Error(msg)
+    one_of("band", band, BANDS)
     number = int(field_number(field))
     _, flags = _facts()
     return tuple(name for name in FLAGS if band in flags[name].get(number, ""))

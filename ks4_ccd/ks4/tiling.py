@@ -14,8 +14,9 @@ from functools import cache
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import BaseCoordinateFrame, ConvertError, SkyCoord
+from numpy.typing import NDArray
 
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import GeometryError, OptionError
 from ks4_ccd.ks4.names import normalize_field
 from ks4_ccd.ks4.tangent import project
 
@@ -107,7 +108,7 @@ def field_number(field: str | int) -> str:
         name = str(field).strip()
         if name not in _number_of_tile():
             msg = f"field {field!r} is not the name of a KS4 tile"
-            raise KS4Error(msg)
+            raise OptionError(msg)
         return f"{_number_of_tile()[name]:04d}"
     number, tile = normalize_field(field)
     if int(number) >= _N_FIELDS:
@@ -115,11 +116,11 @@ def field_number(field: str | int) -> str:
             f"field {field!r} is not in the KS4 tiling: "
             f"expected 0000 to {_N_FIELDS - 1:04d}"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     own_tile = _tile_names()[int(number)]
     if tile not in (None, own_tile):
         msg = f"field {field!r} contradicts itself: tile of {number} is {own_tile!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return number
 
 
@@ -182,7 +183,7 @@ def field_center(field: str | int) -> SkyCoord:
     return SkyCoord(ra[number], dec[number], unit="deg", frame="icrs")
 
 
-def field_of(coord: SkyCoord) -> str | np.ndarray:
+def field_of(coord: SkyCoord) -> str | NDArray[np.str_]:
     """
     Return the KS4 field that a position is in.
 
@@ -238,13 +239,13 @@ def field_of(coord: SkyCoord) -> str | np.ndarray:
 def _icrs_degrees(coord: SkyCoord) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(coord, (SkyCoord, BaseCoordinateFrame)):
         msg = f"coord must be a SkyCoord, got {type(coord).__name__}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     try:
         icrs = SkyCoord(coord).icrs
     except (ConvertError, ValueError, AttributeError) as error:
         # astropy raises AttributeError for an AltAz without a location.
         msg = f"coord cannot be transformed to ICRS: {error}"
-        raise KS4Error(msg) from error
+        raise OptionError(msg) from error
     return np.asarray(icrs.ra.deg), np.asarray(icrs.dec.deg)
 
 

@@ -2,8 +2,8 @@
 """
 Read maps in a .tar or .tar.gz archive in place.
 
-An archive is scanned once in a process; its index has the position of each map, and
-nothing is ever extracted.
+An archive is scanned once per process. Its index contains the position of each map;
+nothing is extracted.
 """
 
 import os
@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ks4_ccd.exceptions import BrokenArchiveError, KS4Error, MapFormatError
+from ks4_ccd.exceptions import BrokenArchiveError, KS4Error, MapFormatError, OptionError
 from ks4_ccd.files.gzip import Checkpoints, GzipReader
 from ks4_ccd.library._sources import Entry, map_key, printable
 from ks4_ccd.library._tar import (
@@ -40,8 +40,8 @@ __all__ = [
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 
-# Programs that download a file may keep the query of its address in the name, and
-# replace characters there that a file system does not allow.
+# Download programs may keep the query of an address in the file name, and replace
+# characters that a file system does not allow.
 _ARCHIVE_NAME = re.compile(
     r"(?P<stem>[^/]+)(?P<suffix>\.tar|\.tar\.gz|\.tgz)"
     r"(?:\?.*|(?:@|_|%3f)download=.*)?",
@@ -98,7 +98,7 @@ class ArchiveSource:
         self._lock = threading.Lock()
         try:
             file = open(self.path, "rb")  # noqa: SIM115 (open as long as the source)
-            # Also closes the file of a source that is forgotten.
+            # Also closes the file of a source that is no longer referenced.
             self._closer = weakref.finalize(self, file.close)
             self._file = file
             self._state = _state_of(file)
@@ -179,19 +179,19 @@ _TAIL_BYTES = 2**16
 
 _MEMBERS_BETWEEN_REPORTS = 32
 
-# Maps that a link may lead to: those a little before it. For others the archive is
+# Bytes kept of recent maps, to which links may point. For earlier ones, the archive is
 # read again from the last checkpoint before them.
 _RECENT_BYTES = 2**25
 
 
 class Identity(NamedTuple):
     """
-    Properties that distinguish an archive from others, wherever it is.
+    Properties that identify an archive, independent of its location.
 
-    ``head`` and ``tail`` are checksums of its ends. The last bytes of a .gz are a
-    checksum of its content: two archives of the same name, size and tail are the
-    same. One that has only the same name and head is another state of it, such
-    as a download that was cut off.
+    ``head`` and ``tail`` are checksums of its first and last bytes. The last bytes of
+    a .gz contain a checksum of its content: two archives with the same name, size and
+    tail are identical. An archive with only the same name and head is another state of
+    it, such as a truncated download.
     """
 
     name: str
@@ -238,10 +238,13 @@ class MemberStream:
                 f"ends in {', '.join(ARCHIVE_SUFFIXES)}. To ingest a folder, name the "
                 "archives in it"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
         if self.path.exists() and not self.path.is_file():
             # A named pipe would block.
-            msg = f"{printable(self.path)} must be an archive of maps, found no file"
+            msg = (
+                f"{printable(self.path)} must be an archive of maps, found a folder or "
+                "a special file"
+            )
             raise KS4Error(msg)
         with self._open() as file:
             self.size = os.fstat(file.fileno()).st_size
@@ -264,10 +267,9 @@ class MemberStream:
         Parameters
         ----------
         after : int
-            The position of the last member that was read before.
+            The position of the last member of an earlier pass.
         passed : callable
-            Is called with the number of bytes read of the archive, now and
-            then.
+            Called regularly with the number of bytes of the archive that were read.
 
         Yields
         ------
@@ -300,7 +302,7 @@ class MemberStream:
 
 
 class _Recent:
-    """Reads members, and keeps the last ones for links that lead to them."""
+    """Read members, and keep the latest ones for links that point to them."""
 
     def __init__(self, reader: Reader, path: Path) -> None:
         self._reader, self._path = reader, path
@@ -331,8 +333,8 @@ def _drain(reader: Reader) -> None:
 
 
 def _is_corrupt(reader: Reader, error: MapFormatError) -> bool:
-    # A bad tar header may come from a wrong byte before it: only the checksum at the
-    # end of a .gz distinguishes the two.
+    # An earlier wrong byte can cause a bad tar header: only the checksum at the end of
+    # a .gz distinguishes this from a truncated archive.
     try:
         _drain(reader)
     except MapFormatError as later:

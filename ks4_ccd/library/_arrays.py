@@ -2,7 +2,7 @@
 """
 Read a checked array from the bytes of a map's .npy file.
 
-Nothing is unpickled, and no memory is allocated for the size that a header claims.
+Nothing is unpickled, and memory is never allocated according to the header alone.
 """
 
 import io
@@ -71,14 +71,14 @@ def read_array(data: bytes, key: MapKey, path: str) -> np.ndarray:
         msg = f"{path} must contain real numbers, found the dtype {_shortened(dtype)}"
         raise MapFormatError(msg)
     if not all(type(n) is int and 0 <= n <= MAX_ARRAY_BYTES for n in shape):
-        msg = f"{path} claims a shape that no map has: it is damaged"
+        msg = f"{path} is damaged: expected the shape of a map, found {shape}"
         raise MapFormatError(msg)
     if len(shape) != 2 or min(shape) < 1:
         msg = f"{path} must be a 2D array of cells, got shape {shape}"
         raise MapFormatError(msg)
     expected, found = math.prod(shape) * dtype.itemsize, len(data) - offset
     if found != expected:
-        what = "is truncated" if found < expected else "has bytes after its array"
+        what = "is truncated" if found < expected else "is damaged"
         msg = (
             f"{path} {what}: expected {expected} bytes for shape {shape} of {dtype}, "
             f"found {found}"

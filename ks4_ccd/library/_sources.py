@@ -4,7 +4,7 @@ The interface of a source of arrays, and the folder as a source.
 
 A source has four methods: ``keys()`` returns the `MapKey` of every array,
 ``find(*keys)`` the entries of some arrays of one map, ``read(entry)`` the bytes of
-an entry's .npy file, and ``close()`` ends it.
+an entry's .npy file, and ``close()`` closes its files.
 """
 
 import os
@@ -25,7 +25,7 @@ __all__ = [
     "printable",
 ]
 
-# The largest map that the code of DR1 mentions has 220 x 220 cells: 0.4 MB.
+# The largest maps in the code of DR1 have 220 x 220 cells, 0.4 MB.
 MAX_ARRAY_BYTES = 64 * 2**20
 
 
@@ -88,7 +88,7 @@ class FolderSource:
         self._entries: dict[MapKey, list[Entry]] = {}
         for file in files:
             key = map_key(os.path.basename(file))
-            # A named pipe, say, would block.
+            # Reading a named pipe would block.
             if key is not None and os.path.isfile(file):
                 entry = Entry(key, printable(file), file)
                 self._entries.setdefault(key, []).append(entry)
@@ -110,7 +110,10 @@ class FolderSource:
             msg = f"cannot read {entry.path}: {error.strerror or error}"
             raise KS4Error(msg) from error
         if len(data) > MAX_ARRAY_BYTES:
-            msg = f"{entry.path} has more than the {MAX_ARRAY_BYTES} bytes allowed"
+            msg = (
+                f"{entry.path}: expected at most {MAX_ARRAY_BYTES} bytes, found more: "
+                "it is not a map"
+            )
             raise MapFormatError(msg)
         return data
 

@@ -3,13 +3,13 @@
 Open the file of a store, and define its tables.
 
 A store is an SQLite database with a rollback journal, SQLite's default, and
-not with a write-ahead log. A log would never block readers; but it needs
-shared memory beside the file, which no network folder has and no read-only
-folder allows, and it could not be removed again while another process reads.
-With a journal, a store at rest is one file that needs nothing but reading. The
-price is that readers wait while a transaction is committed, for tens of
-milliseconds, and that the first process after a killed ingest rolls its
-last transaction back, for which it needs the permission to write.
+not with a write-ahead log. A log would never block readers, but it requires
+shared memory beside the file, which network folders do not support and read-only
+folders do not allow, and it cannot be removed while another process reads.
+With a journal, a store that is not being written is one file, and reading it requires
+only the permission to read. In return, readers wait for tens of milliseconds
+while a transaction is committed, and the first process after a killed ingest rolls
+back its last transaction, for which it needs the permission to write.
 """
 
 import os
@@ -35,7 +35,7 @@ __all__ = [
 
 STORE_SUFFIX = ".ks4maps"
 
-# "KS4m": what `file` and SQLite call the application id.
+# "KS4m": SQLite's application id, which `file` prints.
 _APPLICATION_ID = 0x4B53346D
 _SCHEMA_VERSION = 3
 
@@ -46,7 +46,7 @@ _PAGE_BYTES = 2048
 _CACHE_KILOBYTES = 64 * 2**10
 
 # Steps of SQLite's virtual machine in one statement. Verifying a store of all of
-# DR1 takes 2e7: a statement that takes more reads a damaged file.
+# DR1 takes 2e7: only a damaged file requires this many.
 _MOST_STEPS = 500_000_000
 _STEPS_BETWEEN_LOOKS = 1_000_000
 
@@ -60,7 +60,7 @@ _SCHEMA = (
         name TEXT NOT NULL PRIMARY KEY,
         content BLOB NOT NULL
     )""",
-    # A reader must not take a new array for one that was dropped.
+    # A reader must not confuse a new array with one that was dropped.
     """CREATE TABLE IF NOT EXISTS arrays (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         npy BLOB NOT NULL
@@ -94,8 +94,8 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
         msg = f"{path} does not exist: expected a store written by `ks4-ccd ingest`"
         raise StoreError(msg)
     try:
-        # SQLite itself opens a file that may not be written for reading only.
-        # Others are opened for both: or nobody could roll a killed ingest back.
+        # SQLite itself opens a write-protected file for reading only. Others are opened
+        # for reading and writing, so that a killed ingest can be rolled back.
         return _open(path, "mode=rw")
     except StoreError as error:
         if not _is_at_rest(path, error.__cause__):
@@ -153,7 +153,7 @@ def _open(path: Path, mode: str, action: str = "open") -> sqlite3.Connection:
 
 
 class _Connection(sqlite3.Connection):
-    """A connection on which no statement runs without end, whatever is in the file."""
+    """A connection that limits the steps of each statement, for damaged files."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -170,8 +170,8 @@ class _Connection(sqlite3.Connection):
 
 
 def _prepare_writing(connection: sqlite3.Connection, path: Path) -> None:
-    # A transaction that does not fit would be written, and lock readers out,
-    # before its end.
+    # A transaction larger than the cache would be written, and block readers, before
+    # its end.
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KILOBYTES}")
     if path.stat().st_size == 0:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
@@ -182,8 +182,8 @@ def _prepare_writing(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _is_at_rest(path: Path, error: BaseException | None) -> bool:
-    # Where a file system has no locks, a store can still be read if it lies
-    # where we may not write and no transaction is under way.
+    # Without locks in the file system, a store can still be read if it is
+    # write-protected and no transaction is in progress.
     no_locks = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_CANTOPEN)
     return (
         getattr(error, "sqlite_errorcode", 0) & 0xFF in no_locks
@@ -221,12 +221,12 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(msg)
     _check_schema(connection, path)
     with store_errors(path, "read"):
-        # Whether the file is as long as it should be shows with the first table.
+        # Reading the first table verifies the length of the file.
         connection.execute("SELECT 1 FROM records LIMIT 1").fetchone()
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    # A view in the place of a table, or a trigger, would run whatever it holds.
+    # A view in place of a table, or a trigger, would execute its statements.
     with store_errors(path, "read"):
         schema = _schema_of(connection)
     expected = _expected_schema()
@@ -253,20 +253,20 @@ def _expected_schema() -> frozenset[tuple]:
         return _schema_of(connection)
 
 
-# How long to wait for another process. A commit takes a fraction of a second,
-# the structural check of `verify` on a slow disk much longer.
+# Longest wait for another process. A commit takes a fraction of a second, the
+# structural check of `verify` on a slow disk much longer.
 LOCK_SECONDS = 60
 
 _CURE = "Use an intact copy, or ingest the archives into a new store"
 _SAFE = (
-    "What was written before is safe: free some space and ingest again, which resumes "
-    "from there"
+    "Maps that were written before are safe: free some space, then ingest again, which "
+    "resumes"
 )
 _PERMISSION = (
-    "Its folder must exist, and you need the permission to write in it, and to write "
-    "the file, if the store is to be written"
+    "Its folder must exist; to write a store, the permission to write both the folder "
+    "and the file is required"
 )
-# SQLite's kind of an error: the problem, and what to do.
+# SQLite's kind of an error: the problem, and the remedy.
 _MESSAGES = {
     sqlite3.SQLITE_BUSY: (
         "is locked",
@@ -279,15 +279,15 @@ _MESSAGES = {
     ),
     sqlite3.SQLITE_CORRUPT: ("is truncated or damaged", _CURE),
     sqlite3.SQLITE_FULL: (
-        "cannot be written, as the disk is full, has a limit or fails",
+        "cannot be written: the disk is full, has a quota or fails",
         _SAFE,
     ),
     sqlite3.SQLITE_CANTOPEN: ("cannot be opened", _PERMISSION),
     sqlite3.SQLITE_READONLY: ("cannot be written", _PERMISSION),
 }
 _MESSAGES[sqlite3.SQLITE_LOCKED] = _MESSAGES[sqlite3.SQLITE_BUSY]
-# Damage that SQLite does not call corruption: a number out of range, a text that
-# is not UTF-8, a length beyond the limit, a query without an end.
+# Damage that SQLite does not report as corruption: a number out of range, a text that
+# is not UTF-8, a length beyond the limit, an endless query.
 _DAMAGE_IF_READ = (
     sqlite3.SQLITE_TOOBIG,
     sqlite3.SQLITE_INTERRUPT,
@@ -301,12 +301,12 @@ def store_errors(path: Path, action: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError, OverflowError, MemoryError) as error:
-        # Where SQLite quotes damaged text, Python cannot decode its message.
+        # If SQLite quotes damaged text, Python cannot decode its message.
         raise StoreError(_message(path, action, error)) from error
 
 
 def is_locked(error: Exception) -> bool:
-    """Return whether another process is why a store could not be used."""
+    """Return whether a store could not be used because another process locked it."""
     code = getattr(error.__cause__, "sqlite_errorcode", 0)
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -316,15 +316,15 @@ def _message(path: Path, action: str, error: Exception) -> str:
     if code == sqlite3.SQLITE_READONLY_ROLLBACK:
         return (
             f"an ingest into {path} was killed, and its last transaction has to be "
-            "rolled back by a user with the permission to write: let them run "
-            f"`ks4-ccd verify` on it. Do not delete {path}-journal"
+            "rolled back by a user with the permission to write, who runs `ks4-ccd "
+            f"verify` on it. Do not delete {path}-journal"
         )
-    # The lower byte is the kind of an error, the others its variety.
+    # The lower byte is the kind of an error, the others specify it.
     kind = code & 0xFF
     if action != "write" and kind in _DAMAGE_IF_READ:
         kind = sqlite3.SQLITE_CORRUPT
     if action == "write" and kind == sqlite3.SQLITE_IOERR:
-        # This is what a limit on the size of files gives.
+        # A limit on the size of files causes this error.
         kind = sqlite3.SQLITE_FULL
     participle = {"open": "opened", "read": "read", "write": "written"}[action]
     problem, cure = _MESSAGES.get(kind, (f"cannot be {participle}", "Try again"))

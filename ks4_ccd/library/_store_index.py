@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The index of a store, with checksums that leave no lost map unnoticed.
+The index of a store, with checksums by which every lost map is detected.
 
-A wrong byte in a key, or in a pointer between the pages of the file, makes rows
-disappear, and a map would appear without its error or its count. Arrays are therefore
+Because of a wrong byte in a key, or in a pointer between pages of the file, rows
+disappear, and a map would be read without its error or its count. Arrays are therefore
 found from the root, and each level contains the checksums of the next one::
 
     root      the checksum of each record, by the name of the record
@@ -45,7 +45,7 @@ __all__ = [
     "records_and_damage",
 ]
 
-# One statement reads one state of a store, whatever an ingest commits meanwhile.
+# One statement reads one state of a store, even if an ingest commits meanwhile.
 RECORD = "SELECT root.content, records.content FROM root LEFT JOIN records ON name = ?"
 ALL_RECORDS = (
     "SELECT NULL, content FROM root UNION ALL SELECT name, content FROM records"
@@ -55,10 +55,10 @@ ARRAY = "SELECT npy FROM arrays WHERE id = ?"
 # The name of the record of the archives: no field has an empty name.
 ARCHIVES = ""
 
-# On arrays like those of DR1, level 2 comes within 4 % of the size of gzip's usual
-# level 6, in less than half the time.
+# For arrays like those of DR1, the size at level 2 is within 4 % of that at gzip's
+# default level 6, in less than half the time.
 _LEVEL = 2
-# Deflate without zlib's own checksum, which is weaker than ours.
+# Deflate without zlib's own checksum, which is weaker than CRC-32.
 _RAW = -15
 
 _Row = TypeVar("_Row", "ArrayRow", "ArchiveRow")
@@ -109,7 +109,7 @@ class ArchiveRow(NamedTuple):
         return self.state == "whole" and not self.problems
 
     def is_earlier_state(self, identity: Identity) -> bool:
-        """Return whether this was an archive cut off or damaged, and later mended."""
+        """Return whether this is a truncated or damaged copy of the same archive."""
         mine = self.identity.name, self.identity.head
         return mine == (identity.name, identity.head) and not self.is_done
 
@@ -145,7 +145,7 @@ class Root:
         self._path = path
 
     def check(self, name: str, record: object) -> bytes:
-        """Return a record, empty if the store has none, if its checksum is right."""
+        """Verify the checksum of a record and return it, empty if it does not exist."""
         expected = self.checksums.get(name)
         if record is None and expected is None:
             return b""
@@ -154,7 +154,7 @@ class Root:
         return record
 
     def replace(self, name: str, record: bytes) -> None:
-        """Note that a record has another content, or, if it is empty, is removed."""
+        """Update the checksum of a record, or remove it if the record is empty."""
         if record:
             self.checksums[name] = _checksum(name, record)
         else:
@@ -191,9 +191,9 @@ def _described(name: str) -> str:
     return f"the list of the maps of field {name!a}"
 
 
-def _damage(what: str, path: object) -> StoreError:
+def _damage(part: str, path: object) -> StoreError:
     return StoreError(
-        f"{path} is damaged: {what} does not agree with its checksum. "
+        f"{path} is damaged: {part} does not match its checksum. "
         "`ks4-ccd verify` lists all damage. Use an intact copy, or ingest the archives "
         "into a new store"
     )
@@ -267,13 +267,13 @@ def records_and_damage(
 
 
 def name_of(key: MapKey) -> tuple[str, str, str, str]:
-    """Return what identifies the array of a key in the record of its field."""
+    """Return the parts of a key that identify its array in the record of its field."""
     return key.band, key.mode, key.aperture or "", key.family
 
 
 def find_array(record: bytes, key: MapKey, path: object) -> ArrayRow | None:
     """Return the line of an array in the record of its field."""
-    # The record is searched, not parsed: a library does this for every array.
+    # The record is searched, not parsed: this is done for every array of a library.
     start = record.find(b"\n" + _line(name_of(key))[:-1] + b",")
     if start < 0:
         return None
@@ -340,7 +340,7 @@ def inflate(npy: object, row: ArrayRow, key: MapKey, path: object) -> bytes:
     Raises
     ------
     StoreError
-        If the array does not agree with its checksum.
+        If the array does not match its checksum.
     """
     reason = "its checksum is wrong"
     try:
@@ -351,7 +351,7 @@ def inflate(npy: object, row: ArrayRow, key: MapKey, path: object) -> bytes:
     except zlib.error as error:
         reason = str(error)
     msg = (
-        f"{path} is damaged: {key.filename} is not what was written ({reason}). "
+        f"{path} is damaged: {key.filename} differs from the map written ({reason}). "
         "`ks4-ccd verify` lists all damage. Use an intact copy, or ingest the "
         "archives into a new store"
     )

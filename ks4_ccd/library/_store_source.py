@@ -89,7 +89,7 @@ class StoreSource:
         return opened
 
     def _opened_here(self) -> _Opened:
-        """Return the connection of this process, made anew after a fork."""
+        """Return the connection of this process, which is renewed after a fork."""
         if self._opened.process != os.getpid():
             with _Reconnecting.lock:
                 if self._opened.process != os.getpid():
@@ -126,9 +126,9 @@ class StoreSource:
         found = self._select(ARRAY, entry.location.array)
         if not found:
             msg = (
-                f"{self.path} is damaged or has changed since it was opened: it has no "
-                f"{entry.key.filename} any more. Open it again; if that does not help, "
-                "`ks4-ccd verify` lists all damage"
+                f"{self.path} is damaged or has changed since it was opened: expected "
+                f"{entry.key.filename}, found no array. Open it again; if the error "
+                "persists, `ks4-ccd verify` lists all damage"
             )
             raise StoreError(msg)
         return inflate(found[0][0], entry.location, entry.key, self.path)

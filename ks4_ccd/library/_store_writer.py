@@ -48,10 +48,10 @@ NOTHING_YET = -1
 _REPLACE = """INSERT INTO records VALUES (?, ?)
     ON CONFLICT (name) DO UPDATE SET content = excluded.content"""
 
-# Sizes of .npy files. Readers wait while a batch is committed, and a killed ingest has
-# to repeat one.
+# Bytes of .npy files in a batch. Readers wait while a batch is committed, and a killed
+# ingest has to repeat one.
 _BATCH_BYTES = 24 * 2**20
-# One task of a thread: to hand over each array alone costs as much as compressing it.
+# Bytes in one task of a thread: submitting single arrays costs as much as compressing.
 _TASK_BYTES = 2**20
 _PACKERS = max(1, min(8, os.cpu_count() or 1))
 
@@ -90,7 +90,7 @@ class StoreWriter:
 
     def begin(self, identity: Identity) -> tuple[int, ArchiveRow]:
         """
-        Look up what is stored of an archive.
+        Look up the progress of an archive.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class StoreWriter:
                 archive = index.archives[number]
                 if archive.state == "partial" or archive.is_done:
                     return number, archive
-            # Read from the start: what was wrong may have been corrected.
+            # Read from the start: problems may have been corrected.
             archive = ArchiveRow(identity, NOTHING_YET, "partial", [])
             index.archives[number : number + 1] = [archive]
         return number, archive
@@ -143,7 +143,7 @@ class StoreWriter:
         number : int
             The number of its archive.
         span : tuple of int
-            The position that had been reached and the one that is now.
+            The positions reached before and after the batch.
         arrays : iterable of packed arrays
         problems : iterable of tuple of str
             Member and problem.
@@ -153,14 +153,14 @@ class StoreWriter:
         Returns
         -------
         written : int
-            The number of arrays that the store did not have.
+            The number of arrays that were not in the store.
 
         Raises
         ------
         MapFormatError
-            If the store has an array with another content.
+            If the store contains the array with other values.
         StoreError
-            If the batch cannot be written, or if another ingest did that.
+            If the batch cannot be written, or was written by another ingest.
         """
         with self._transaction() as index:
             self._advance(index, number, span, state, problems)
@@ -171,7 +171,7 @@ class StoreWriter:
         with self._transaction() as index:
             span = reached, NOTHING_YET
             self._advance(index, number, span, "broken", [("", problem)])
-            # Maps that others have as well are stored as those of this archive only.
+            # Maps that other archives contain as well are stored once, for this one.
             index.archives[:] = [
                 archive
                 if archive.state == "broken"
@@ -196,7 +196,7 @@ class StoreWriter:
         if (archive.state, archive.reached) != ("partial", before):
             msg = (
                 f"another ingest writes the same archive to {self.path}: let it finish "
-                "(or end it), then ingest again, which resumes from there"
+                "(or end it), then ingest again, which resumes"
             )
             raise StoreError(msg)
         all_problems = [*archive.problems, *problems]
@@ -225,7 +225,7 @@ class StoreWriter:
         own = inflate(array.npy, row._replace(crc32=array.crc32), key, self.path)
         if data == own:
             return
-        # As in a library, the same numbers in another type or order are the same.
+        # As in a library, equal numbers of another type or order are equal.
         places = [
             f"{index.archives[archive].identity.name}:{member}"
             for archive, member in ((row.archive, row.member), (number, array.member))
@@ -234,13 +234,13 @@ class StoreWriter:
         if not np.array_equal(values, read_array(own, key, places[1]), equal_nan=True):
             msg = (
                 f"{places[0]} (in {self.path}) and {places[1]} are the same map and "
-                "differ: ingest only the one that is right, into a new store"
+                "differ: ingest only the correct one, into a new store"
             )
             raise MapFormatError(msg)
 
     @contextmanager
     def _transaction(self) -> Iterator["_Index"]:
-        # Left with an error, it is rolled back.
+        # It is rolled back if the block raises an error.
         with store_errors(self.path, "write"), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             index = _Index(self._connection.execute, self.path)
@@ -320,8 +320,8 @@ class Batches:
     Attributes
     ----------
     arrays, written : int
-        The number of arrays that were added, and of those that the store did
-        not have.
+        The number of arrays that were added, and of those that were not in the
+        store.
     """
 
     def __init__(self, writer: StoreWriter, number: int, reached: int) -> None:
@@ -363,7 +363,7 @@ class Batches:
         self._problems.append((name, problem))
 
     def pass_by(self, member: Member) -> None:
-        """Note that a member has been read."""
+        """Record that a member has been read."""
         self._now = member.position
         if self._bytes >= _BATCH_BYTES:
             self.finish("partial")

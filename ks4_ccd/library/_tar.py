@@ -2,10 +2,10 @@
 """
 List the members of a tar archive, with the positions of their data.
 
-Nothing is extracted, so that neither names nor links can lead out of the archive:
+Nothing is extracted, so that neither names nor links can point outside the archive:
 a link is another name of the data of an earlier member. A member that cannot be read
-is one problem; it does not make the others unreadable. Only where the archive
-itself is damaged is it refused as a whole.
+does not make the others unreadable. An archive is refused as a whole only if its
+structure is damaged.
 """
 
 import posixpath
@@ -41,8 +41,8 @@ _PROBLEMS = {
 }
 
 
-# `tar --listed-incremental` writes the time of access where newer formats have the
-# first part of a long name, and tarfile takes it for that.
+# `tar --listed-incremental` writes the access time in the field of the prefix of a long
+# name in newer formats, and tarfile interprets it as a prefix.
 _TIME_OF_ACCESS = re.compile(r"[0-7]{11}/(?=.)")
 
 
@@ -142,7 +142,7 @@ def tar_members(reader: Reader, path: Path) -> Iterator[TarMember]:
 
 
 class _Headers:
-    """The tar headers from a position on; ``end`` is the position after the last."""
+    """Iterate over tar headers from a position; ``end`` is that after the last one."""
 
     def __init__(self, reader: Reader, start: int, path: str) -> None:
         self.end = start
@@ -156,10 +156,10 @@ class _Headers:
             file = cast("BinaryIO", self._reader)
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (info := archive.next()) is not None:
-                    # Or the archive would keep all of them. (Typeshed omits `members`.)
+                    # The archive would keep all of them. (Typeshed omits `members`.)
                     archive.members.clear()  # type: ignore[attr-defined]
                     if not self.end < info.offset_data <= archive.offset:
-                        msg = f"{self._path} is damaged: a header in it claims "
+                        msg = f"{self._path} is damaged: a header in it records "
                         msg += f"{info.size} bytes"
                         raise MapFormatError(msg)
                     self.end = archive.offset
@@ -178,10 +178,10 @@ class _Headers:
 
 class _BoundedReads:
     """
-    A reader for tarfile that limits how much the headers of one member may have.
+    A reader for tarfile that limits the size of the headers of one member.
 
-    tarfile reads long names and extended headers at the length that they
-    claim.
+    tarfile reads long names and extended headers with the length that is recorded in
+    them.
     """
 
     def __init__(self, reader: Reader, path: str) -> None:
@@ -201,7 +201,7 @@ class _BoundedReads:
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= self._left:
-            msg = f"{self._path} is damaged: a header in it claims {size} bytes"
+            msg = f"{self._path} is damaged: a header in it records {size} bytes"
             raise MapFormatError(msg)
         self._left -= size
         return self._reader.read(size)
@@ -243,7 +243,7 @@ def _with_data(member: TarMember, info: Any, end: int) -> TarMember:
         if position > end:
             problem = "the list of its sparse pieces is damaged"
     if not 0 <= size <= MAX_ARRAY_BYTES:
-        problem = f"it claims {size} bytes, expected at most {MAX_ARRAY_BYTES}"
+        problem = f"its header records {size} bytes, at most {MAX_ARRAY_BYTES} expected"
     return member._replace(size=size, pieces=tuple(pieces), problem=problem)
 
 
@@ -290,9 +290,9 @@ def _next_start(reader: Reader, end: int, path: str) -> int | None:
     starts = [start for start in starts if end + _END_BYTES <= start <= position]
     if not starts:
         msg = (
-            f"{path} has other data after the end of the archive, from byte {position} "
-            "on: it is damaged, or several archives in one. Take them apart, or "
-            "concatenate them with `tar -A` or, each gzipped, with `cat`"
+            f"{path}: expected the end of the archive, found other data from byte "
+            f"{position} on: it is damaged, or contains several archives. Separate "
+            "them, or concatenate them with `tar -A` or, each gzipped, with `cat`"
         )
         raise MapFormatError(msg)
     return starts[-1]

@@ -28,15 +28,15 @@ _Result = TypeVar("_Result")
 
 _TIMEOUT = (10, 30)  # seconds: to connect, and between bytes
 
-# A server that sends a byte now and then never reaches these limits. So there are
-# others: seconds until all headers have come, and bytes a second, as the average of
-# so many seconds, below which a download would take days.
+# A server that sends an occasional byte never reaches these limits. Additional limits:
+# the time [s] until all headers are received, and the transfer rate [bytes/s], averaged
+# over the given time [s], below which a download would take days.
 _LONGEST_ANSWER = 120
 _SLOWEST = 10_000
 _SECONDS_OF_AVERAGE = 60
 
-# Seconds between one attempt and the next: few if nothing has been downloaded, as
-# the machine may be offline, and more for the rest of an archive.
+# Seconds between attempts: few at the beginning, as the machine may be offline, and
+# more for the rest of an archive.
 _WAITS = (1, 2, 4, 8, 16, 32)
 _WAITS_AT_FIRST = (1, 2)
 _LONGEST_WAIT = 120
@@ -53,7 +53,7 @@ _PASSING = (
 
 
 class _PassingError(Exception):
-    """A failure that may be temporary, and the seconds that the server asks for."""
+    """A failure that may be temporary, and the delay [s] that the server requests."""
 
     def __init__(self, message: str, wait: int = 0) -> None:
         super().__init__(message)
@@ -61,9 +61,9 @@ class _PassingError(Exception):
 
 
 def new_session() -> requests.Session:
-    """Return a session whose requests name this package and ask for no compression."""
+    """Return a session whose requests identify this package, without compression."""
     session = requests.Session()
-    # Zenodo blocks crowds of clients without a name.
+    # Zenodo blocks large numbers of anonymous clients.
     session.headers["User-Agent"] = f"ks4_ccd/{version('ks4_ccd')} ({LANDING_PAGE})"
     session.headers["Accept-Encoding"] = "identity"
     return session
@@ -85,7 +85,11 @@ def read_small_file(session: requests.Session, url: str) -> bytes:
             for piece in _pieces(response, decode_content=True):
                 content += piece
                 if len(content) > _LARGEST_SMALL_FILE:
-                    msg = f"{url} is far too long to be the description of a record"
+                    msg = (
+                        f"{url}: expected the record of DR1, of at most "
+                        f"{_LARGEST_SMALL_FILE} bytes, found a longer file; check "
+                        "the address"
+                    )
                     raise DownloadError(msg)
         return content
 
@@ -108,10 +112,10 @@ class ResumingDownloader:
 
     Notes
     -----
-    A server may send a whole file instead of a part, which then replaces the
-    partial file. The same happens if its answer contradicts the request, or the
-    file changed between two attempts (ETag). Pooch checks whether the bytes are
-    the right ones.
+    A server may send the whole file instead of a range of bytes; it then replaces
+    the partial file. The file is also requested as a whole if a response contradicts
+    its request, or the file changed between two attempts (ETag). Pooch verifies the
+    checksum.
     """
 
     def __init__(
@@ -122,7 +126,7 @@ class ResumingDownloader:
         self._ranges_work = True
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """Download ``url`` to ``output_file``, as pooch asks for it."""
+        """Download ``url`` to ``output_file``, as pooch requires."""
         # pooch's empty file would be left behind if the process were killed.
         os.unlink(output_file)
         _persist(partial(self._resume, url), _WAITS)
@@ -152,23 +156,23 @@ class ResumingDownloader:
                     self._bar.update(len(piece))
         if have > self._size:
             self._part.unlink()
-            msg = f"{url} sends more than the {self._size} bytes of the record"
+            msg = f"{url}: expected {self._size} bytes as recorded, received more"
             raise DownloadError(msg)
         if have < self._size:
             msg = f"{url} ended after {have} of {self._size} bytes"
             raise _PassingError(msg)
 
     def _start(self, response: requests.Response, have: int) -> int:
-        """Return the position of the first byte of the answer."""
+        """Return the position of the first byte of the response in the file."""
         etag = response.headers.get("ETag", "")
-        # A weak one does not promise the same bytes.
+        # A weak ETag does not guarantee identical bytes.
         etag = "" if etag.startswith("W/") else etag
         if response.status_code == 200:
             length = response.headers.get("Content-Length", self._size)
             if str(length) != str(self._size):
                 msg = (
-                    f"{response.url} has {length} bytes, expected the {self._size} of "
-                    "the record"
+                    f"{response.url}: expected {self._size} bytes as recorded, found "
+                    f"{length}"
                 )
                 raise DownloadError(msg)
             self._etag = etag
@@ -183,7 +187,7 @@ class ResumingDownloader:
         if is_rest and etag in ("", self._etag):
             return have
         self._ranges_work = False
-        msg = f"{response.url} does not send the bytes from {have} on"
+        msg = f"{response.url}: expected the bytes from {have} on, received others"
         raise _PassingError(msg)
 
 
@@ -194,7 +198,7 @@ def size_of_part(part: Path) -> int:
     Raises
     ------
     DownloadError
-        If it is a symbolic link, or not a file: another file would be written.
+        If it is a symbolic link, which leads to another file, or not a file.
     """
     try:
         status = part.lstat()
@@ -202,8 +206,8 @@ def size_of_part(part: Path) -> int:
         return 0
     if not stat.S_ISREG(status.st_mode):
         msg = (
-            f"{part} must be the partial file of an earlier download, found a symbolic "
-            "link, a folder or a device: move it away, then fetch again"
+            f"{part}: expected the partial file of an earlier download, found a "
+            "symbolic link, a folder or a device; move it, then fetch again"
         )
         raise DownloadError(msg)
     return status.st_size
@@ -214,7 +218,7 @@ def _open_without_links(path: str, flags: int) -> int:
 
 
 def _persist(action: Callable[[], _Result], waits: Sequence[float]) -> _Result:
-    """Return the result of an action, with waits between its attempts."""
+    """Return the result of an action, which is repeated after passing errors."""
     for wait in waits:
         try:
             return action()
@@ -231,23 +235,23 @@ def _persist(action: Callable[[], _Result], waits: Sequence[float]) -> _Result:
 def _opened(
     session: requests.Session, url: str, headers: dict[str, str] | None = None
 ) -> Iterator[requests.Response]:
-    """Return the response to a request, with errors as `DownloadError`."""
+    """Yield the response to a request; raise its errors as `DownloadError`."""
     ask = partial(session.get, url, headers=headers, timeout=_TIMEOUT, stream=True)
     try:
-        with _answer(ask) as response:
+        with _respond(ask) as response:
             _check_status(response)
             yield response
     except _PASSING as error:
         msg = f"no connection to {url}: {_reason(error)}"
         raise _PassingError(msg) from error
     except (requests.RequestException, ValueError) as error:
-        # Among others: redirected to another protocol, to no address, or in a circle.
+        # For example redirections to another protocol or in a circle.
         msg = f"cannot request {url}: {error}"
         raise DownloadError(msg) from error
 
 
-def _answer(ask: Callable[[], requests.Response]) -> requests.Response:
-    """Return the answer to a request, unless its headers take too long."""
+def _respond(ask: Callable[[], requests.Response]) -> requests.Response:
+    """Return the response to a request, or raise if its headers are too slow."""
     answer: Future[requests.Response] = Future()
 
     def run() -> None:
@@ -262,20 +266,20 @@ def _answer(ask: Callable[[], requests.Response]) -> requests.Response:
     except TimeoutError:
         if answer.done():
             raise
-        # Nothing stops the request; an answer that comes after all is closed.
-        answer.add_done_callback(_close_answer)
+        # The request cannot be cancelled; a late response is closed.
+        answer.add_done_callback(_close_response)
         raise requests.Timeout from None
 
 
-def _close_answer(answer: Future[requests.Response]) -> None:
+def _close_response(answer: Future[requests.Response]) -> None:
     if answer.exception() is None:
         answer.result().close()
 
 
 def _pieces(response: requests.Response, *, decode_content: bool) -> Iterator[bytes]:
-    """Yield the bytes of an answer as they come, unless they come too slowly."""
+    """Yield the bytes of a response as received, or raise if they are too slow."""
     begun, received = time.monotonic(), 0
-    # `read` would wait until it has all that it was asked for.
+    # `read` would block until all requested bytes are received.
     while piece := response.raw.read1(_CHUNK, decode_content=decode_content):
         yield piece
         received += len(piece)
@@ -283,8 +287,8 @@ def _pieces(response: requests.Response, *, decode_content: bool) -> Iterator[by
         if seconds > _SECONDS_OF_AVERAGE:
             if received < _SLOWEST * seconds:
                 msg = (
-                    f"{response.url} sends {received / seconds:.0f} bytes a second, "
-                    f"expected at least {_SLOWEST}"
+                    f"{response.url}: expected at least {_SLOWEST} bytes per second, "
+                    f"received {received / seconds:.0f}"
                 )
                 raise _PassingError(msg)
             begun, received = time.monotonic(), 0
@@ -294,7 +298,7 @@ def _check_status(response: requests.Response) -> None:
     status = response.status_code
     if status in (200, 206, 416):
         return
-    msg = f"{response.url} answers {status} {printable(response.reason)}"
+    msg = f"{response.url} returned {status} {printable(response.reason)}"
     if status in (408, 429) or status >= 500:
         wait = response.headers.get("Retry-After", "")
         raise _PassingError(msg, int(wait) if wait.isdecimal() else 0)
@@ -302,12 +306,12 @@ def _check_status(response: requests.Response) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of the operating system, if it is at the root of an error."""
+    """Return the message of the operating system if it caused an error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     return str(error)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from ks4_ccd.exceptions import DownloadError, KS4Error, one_of
+from ks4_ccd.exceptions import DownloadError, KS4Error, OptionError, one_of
 from ks4_ccd.files.writing import as_path
 from ks4_ccd.ks4 import record as _record
 from ks4_ccd.ks4.record import ARCHIVES, LANDING_PAGE, RECORD, Archive, archives_in
@@ -44,14 +44,14 @@ def fetch(
         3.6 GB. An `~ks4_ccd.ZeroPointMap` consists of the first three, a
         `~ks4_ccd.MisalignmentMap` of the others.
     dest : str or path-like, optional
-        The folder for them. It is created if it does not exist.
+        The folder for the archives. It is created if it does not exist.
     progress : bool, optional
-        Whether to show a bar for each archive; by default if the output is a
-        terminal.
+        Whether to show a progress bar for each archive; by default if the output
+        is a terminal.
     record : str, optional
-        The address of the record of DR1, in the format of Zenodo's API: by
-        default that of DR1 itself (DOI 10.5281/zenodo.17336382). For a
-        mirror, whose archives have to be the same.
+        The URL of the record of DR1, in the format of Zenodo's API; by default
+        that at Zenodo (DOI 10.5281/zenodo.17336382). Archives of a mirror have to
+        be identical to the published ones.
 
     Returns
     -------
@@ -60,21 +60,21 @@ def fetch(
 
     Raises
     ------
-    KS4Error
+    OptionError
         If ``families`` is not in DR1.
     DownloadError
-        If an archive is unavailable, comes too slowly, or is not the published one;
-        with the files to download by hand. Or if another file has its name, its
-        partial file is a symbolic link, or there is too little space: these are
-        noticed before anything is downloaded.
+        If an archive is unavailable, its transfer is too slow, or it is not the
+        published one; the message lists the files to download by hand. Before
+        anything is downloaded, it is raised if another file has the name of an
+        archive, a partial file is a symbolic link, or the free space is too small.
 
     Notes
     -----
-    An archive appears under its name when it is whole and has the right md5.
-    Until then it is a file ``.part`` beside it, from which another call resumes.
-    Existing archives are checked and not downloaded again, whether they were
-    downloaded by this function or by hand; if none is missing, the network is not
-    used. One process at a time should download into a folder.
+    An archive appears under its name once it is complete and its MD5 checksum is
+    verified. Until then its bytes are in a file that ends in ``.part``, from which
+    another call resumes. Existing archives are verified and not downloaded again,
+    whether they were downloaded by this function or by hand; if none is missing,
+    the network is not used. Only one process at a time should download to a folder.
 
     Examples
     --------
@@ -82,7 +82,7 @@ def fetch(
     >>> paths = fetch(["zp", "zperr", "pstar"], "dr1")  # doctest: +SKIP
     >>> library = MapLibrary(paths)  # doctest: +SKIP
 
-    (This is not run with the tests, which use no network.)
+    The tests skip this example, which requires the network.
 
     >>> fetch("flux")
     Traceback (most recent call last):
@@ -104,7 +104,7 @@ def fetch(
 
 
 def _archive_names(families: str | Collection[str] | None) -> list[str]:
-    """Return the names of archives, each once."""
+    """Return the names of the archives of these families, without duplicates."""
     if families is None:
         return list(ARCHIVES.values())
     by_word = {name.split("_")[2]: name for name in ARCHIVES.values()}
@@ -113,7 +113,7 @@ def _archive_names(families: str | Collection[str] | None) -> list[str]:
         families = [families]
     if not isinstance(families, list | tuple | set | frozenset) or not families:
         msg = f"families must name at least one of {', '.join(known)}, got {families!r}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     names = [known[one_of("families", family, tuple(known))] for family in families]
     return list(dict.fromkeys(names))
 
@@ -126,7 +126,7 @@ def _complete(
     record: str,
 ) -> None:
     """Download the archives that are missing."""
-    # requests takes long to import, and most processes download nothing.
+    # Importing requests is slow, and most processes download nothing.
     from ks4_ccd.library._transfer import new_session, read_small_file
 
     with new_session() as session:
@@ -147,7 +147,7 @@ def _complete(
 
 
 def _md5_of(path: Path) -> str | None:
-    """Return the md5 of a file, `None` if it does not exist."""
+    """Return the MD5 checksum of a file, `None` if it does not exist."""
     import pooch
 
     return pooch.file_hash(str(path), alg="md5") if path.exists() else None
@@ -156,9 +156,9 @@ def _md5_of(path: Path) -> str | None:
 def _check_present(path: Path, md5: str, expected: Collection[str]) -> None:
     if md5 not in expected:
         msg = (
-            f"{path} exists and is not the archive of DR1: its md5 is {md5}, "
-            f"expected {' or '.join(expected)}; move it away or delete it, then "
-            "fetch again"
+            f"{path}: expected the archive of DR1, with the MD5 checksum "
+            f"{' or '.join(expected)}, found a file with {md5}; move or delete it, "
+            "then fetch again"
         )
         raise DownloadError(msg)
 
@@ -171,8 +171,8 @@ def _check_space(dest: Path, archives: list[Archive]) -> None:
     free = shutil.disk_usage(dest).free
     if needed > free:
         msg = (
-            f"{dest} has {free / 1e9:.2f} GB of free space, and {needed / 1e9:.2f} GB "
-            "are to be downloaded: free some, or give another folder"
+            f"{dest}: expected {needed / 1e9:.2f} GB of free space for the download, "
+            f"found {free / 1e9:.2f} GB; free some space, or give another folder"
         )
         raise DownloadError(msg)
 
@@ -190,16 +190,18 @@ def _download(
         _download_once(session, archive, part, progress)
     except ValueError as error:
         if not was_begun:
-            msg = f"wrong bytes were received, and deleted: {error}"
+            msg = (
+                f"the received file is not the published one, and was deleted: {error}"
+            )
             raise DownloadError(msg) from error
-        # The bytes of an earlier call may be to blame; they are gone now.
+        # The bytes of an earlier call may have been wrong; they are deleted now.
         _download(session, archive, dest, progress)
 
 
 def _download_once(
     session: requests.Session, archive: Archive, part: Path, progress: bool | None
 ) -> None:
-    """Download an archive, or raise `ValueError` if its md5 is wrong."""
+    """Download an archive, or raise `ValueError` if its checksum is wrong."""
     import pooch
 
     from ks4_ccd.library._transfer import ResumingDownloader, size_of_part
@@ -224,7 +226,7 @@ def _download_once(
 
 @contextmanager
 def _quiet(logger: logging.Logger) -> Iterator[None]:
-    """Keep messages that repeat the progress bar out of the log."""
+    """Suppress log messages that repeat the progress bar."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -234,25 +236,25 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(trouble: str) -> Iterator[None]:
-    """Turn an error of the operating system into a `DownloadError`."""
+def _explained(problem: str) -> Iterator[None]:
+    """Raise errors of the operating system as `DownloadError`."""
     try:
         yield
     except KS4Error:
         raise
     except OSError as error:
-        msg = f"{trouble}: {error.strerror or error}"
+        msg = f"{problem}: {error.strerror or error}"
         raise DownloadError(msg) from error
 
 
 @contextmanager
 def _by_hand(names: list[str], dest: Path) -> Iterator[None]:
-    """Add instructions for a download by hand to a `DownloadError`."""
+    """Add instructions for a manual download to a `DownloadError`."""
     try:
         yield
     except DownloadError as error:
         msg = (
             f"{error}. Fetch again to resume, or download by hand {', '.join(names)} "
-            f"from {LANDING_PAGE} and put into {dest}"
+            f"from {LANDING_PAGE} and move to {dest}"
         )
         raise DownloadError(msg) from error

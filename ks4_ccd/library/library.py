@@ -12,11 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 from astropy.io import fits
 from astropy.table import Table
 
-from ks4_ccd.exceptions import (
-    KS4Error,
-    MapFormatError,
-    MapNotFoundError,
-)
+from ks4_ccd.exceptions import KS4Error, MapFormatError, MapNotFoundError, OptionError
 from ks4_ccd.files.tables import table_of
 from ks4_ccd.ks4.frame import STACK_SHAPE
 from ks4_ccd.ks4.header import band_of, field_in, frame_shape
@@ -42,9 +38,9 @@ __all__ = [
     "MapLibrary",
     "as_paths",
     "is_whole",
+    "missing_map_message",
     "open_sources",
     "order",
-    "what_is_there",
 ]
 
 Paths: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -61,11 +57,11 @@ class MapLibrary:
     The calibration maps in folders, archives and stores.
 
     Maps are found by their file names, in any subfolder; other files are
-    ignored. Archives are read in place: nothing is extracted to disk,
-    nothing is unpickled. A .tar.gz is scanned once in a process,
-    which takes seconds for a gigabyte; any map is then read in tens of
-    milliseconds. A store, which `~ks4_ccd.ingest` makes of archives, opens
-    at once and gives any map in a fraction of a millisecond.
+    ignored. Archives are read in place: nothing is extracted to disk or
+    unpickled. A .tar.gz is scanned once per process, which takes seconds
+    per gigabyte; any map is then read in tens of milliseconds. A store, written by
+    `~ks4_ccd.ingest` from archives, opens immediately, and any of its maps is read in a
+    fraction of a millisecond.
 
     Parameters
     ----------
@@ -95,17 +91,17 @@ class MapLibrary:
     Threads may share a library. A pickled one is opened again, by its paths,
     where it is unpickled.
 
-    A file without star counts beside it marks its empty cells by a value of
-    exactly 30 (zero points) or 0 (misalignments, offsets), and an error of 0
-    if there are errors: these cells become NaN. Where there are counts, a
-    count of 0 marks an empty cell.
+    Empty cells of a map without a file of star counts are those with a value of
+    exactly 30 (zero points) or 0 (misalignments, offsets), and with an error of 0
+    if the map has errors: they become NaN. With star counts, a count of 0 marks an
+    empty cell.
 
     In an archive, a link to an earlier member is another name of its data. A
-    member that cannot be read (a link that leads elsewhere, a device, more than
-    64 MiB) is an error when its map is loaded, and leaves the others readable.
+    member that cannot be read (a link that points elsewhere, a device, more than
+    64 MiB) raises an error when its map is loaded; the others remain readable.
 
     The same array may exist more than once, in several sources or as
-    ``dual`` and ``Idual``: equal ones count as one, different ones raise
+    ``dual`` and ``Idual``: equal arrays are accepted, different ones raise
     `MapFormatError` when their map is loaded.
 
     Examples
@@ -153,7 +149,7 @@ class MapLibrary:
         return f"<MapLibrary: {', '.join(map(str, self.paths))}>"
 
     def close(self) -> None:
-        """Close archives and stores; loading a map is an error from then on."""
+        """Close archives and stores; no map can be loaded afterwards."""
         self._opened.close()
         self._sources = None
 
@@ -171,16 +167,16 @@ class MapLibrary:
             its ``values`` (both components of an offset), ``error`` and ``count``
             exist, and ``source``, the path of the values or of the first component.
         """
-        parts_there = self._parts_there()
+        existing_parts = self._existing_parts()
         rows = []
-        for key in sorted(parts_there, key=order):
-            if is_whole(key.kind, parts_there[key]):
+        for key in sorted(existing_parts, key=order):
+            if is_whole(key.kind, existing_parts[key]):
                 own_key, path = _name_of(self._find(key))
                 rows.append(
                     (
                         *(key.kind, key.field, own_key.tile or "", key.band, key.mode),
                         *(key.aperture or "", key.detector or "", True),
-                        *(part in parts_there[key] for part in _PARTS[1:]),
+                        *(part in existing_parts[key] for part in _PARTS[1:]),
                         path,
                     )
                 )
@@ -234,10 +230,10 @@ class MapLibrary:
             If the map does not exist; the message lists those that do.
         MapFormatError
             If an array of the map is not as documented, or exists twice
-            with different contents.
+            with different values.
         GeometryError
             If the map has more cells than the image has pixels.
-        KS4Error
+        OptionError
             If an argument is not one of the allowed values.
         """
         key = self._key("zp", field, band, mode, aperture, detector)
@@ -361,7 +357,7 @@ class MapLibrary:
         names = _field(field), band, mode, aperture
         given = MapKey(family, *names, detector=detector)
         key = canonical_key(given)
-        # The number of a field of another survey need not have four digits.
+        # Field numbers of other surveys need not have four digits.
         return key if key == given or self._find(key) else given
 
     def _find(self, *keys: MapKey) -> list[tuple[Source, Entry]]:
@@ -401,21 +397,21 @@ class MapLibrary:
             return map_class(**arrays, grid=grid, key=own_key, source=source)
 
     def _message_for(self, missing: MapKey) -> str:
-        return what_is_there(missing, self._parts_there(), self.paths)
+        return missing_map_message(missing, self._existing_parts(), self.paths)
 
-    def _parts_there(self) -> dict[MapKey, set[str]]:
-        # {key of the first array: names of the arrays that are there}
-        parts_there = defaultdict(set)
+    def _existing_parts(self) -> dict[MapKey, set[str]]:
+        # {key of the first array: names of the existing arrays}
+        existing_parts = defaultdict(set)
         for source in self._open_sources():
             for key in source.keys():  # noqa: SIM118 (a source is no dict)
                 needed, _ = parts_of(key.kind)
                 first_key = key.with_family(next(iter(needed.values())))
-                parts_there[first_key].add(key.part)
-        return parts_there
+                existing_parts[first_key].add(key.part)
+        return existing_parts
 
 
 def _field(field: str | int) -> str:
-    # A number may be one of another survey; the name of a tile is one of KS4.
+    # A number may be that of another survey, a tile name is always one of KS4.
     name = str(field).strip() if isinstance(field, str | int) else field
     is_tile = isinstance(name, str) and is_tile_name(name.rpartition(".")[2])
     return field_number(name) if is_tile else name
@@ -423,7 +419,7 @@ def _field(field: str | int) -> str:
 
 @contextmanager
 def _naming(paths: dict[str | None, str]) -> Iterator[None]:
-    """Put the path of the array that is wrong in front of an error's message."""
+    """Prefix the message of an error with the path of the wrong array."""
     try:
         yield
     except KS4Error as error:
@@ -431,7 +427,7 @@ def _naming(paths: dict[str | None, str]) -> Iterator[None]:
         raise type(error)(msg) from error
 
 
-# Nearly all maps of DR1 have one grid: it need not be checked each time.
+# Nearly all maps of DR1 have the same grid, which is checked once.
 @lru_cache(maxsize=16)
 def _plain_grid(shape: tuple[int, int], image_shape: tuple[int, int]) -> MapGrid:
     return MapGrid.for_image(shape, image_shape)
@@ -446,8 +442,8 @@ def _name_of(found: list[tuple[Source, Entry]]) -> tuple[MapKey, str]:
 
 _KINDS = tuple(dict.fromkeys(kind for kind, _ in FAMILIES.values()))
 _MOST_FIELDS_LISTED = 12
-_OF_NO_RELEASE = (
-    "; DR1 has none, as its misalignment maps have no direction: build one "
+_NO_OFFSETS = (
+    "; DR1 has no offset maps, as its misalignment maps have no direction: build one "
     "from a star table with build_offset_map"
 )
 
@@ -461,22 +457,22 @@ def order(key: MapKey) -> tuple:
 
 
 def is_whole(kind: str, parts: set[str]) -> bool:
-    """Return whether ``parts`` are enough for a map of that kind."""
+    """Return whether ``parts`` include all arrays that a map of that kind needs."""
     needed, _ = parts_of(kind)
     return parts >= set(needed)
 
 
-def what_is_there(
-    missing: MapKey, parts_there: dict[MapKey, set[str]], paths: Iterable[Path]
+def missing_map_message(
+    missing: MapKey, existing_parts: dict[MapKey, set[str]], paths: Iterable[Path]
 ) -> str:
     """
-    Return the message that a map does not exist, with those that do.
+    Return the message for a missing map, which lists the existing ones.
 
     Parameters
     ----------
     missing : `MapKey`
         The key of the values that do not exist.
-    parts_there : dict
+    existing_parts : dict
         By the key of a map's first array, the names of the arrays that exist.
     paths : iterable of path-like
         The paths that were searched.
@@ -486,20 +482,20 @@ def what_is_there(
     message : str
     """
     msg = f"no {missing} in {', '.join(map(printable, paths))}: "
-    if missing in parts_there:
-        there = " and ".join(sorted(parts_there[missing]))
+    if missing in existing_parts:
+        existing = " and ".join(sorted(existing_parts[missing]))
         needed, _ = parts_of(missing.kind)
-        lacking = [needed[p] for p in needed if p not in parts_there[missing]]
+        lacking = [needed[p] for p in needed if p not in existing_parts[missing]]
         files = " and ".join(f"{family}_map" for family in lacking)
-        return msg + f"its {there} exists, its {files} file does not"
+        return msg + f"its {existing} exists, its {files} file does not"
     maps = [
         key
-        for key in sorted(parts_there, key=order)
-        if key.kind == missing.kind and is_whole(key.kind, parts_there[key])
+        for key in sorted(existing_parts, key=order)
+        if key.kind == missing.kind and is_whole(key.kind, existing_parts[key])
     ]
     if not maps:
         msg += f"no {missing.kind} map exists there"
-        return msg + _OF_NO_RELEASE if missing.kind == "offset" else msg
+        return msg + _NO_OFFSETS if missing.kind == "offset" else msg
     of_field = [key for key in maps if key.place == missing.place]
     if of_field:
         return msg + f"maps of that field are {_variants(of_field)}"
@@ -527,10 +523,10 @@ def as_paths(path: Paths) -> tuple[Path, ...]:
         paths = tuple(Path(one) for one in several)
     except TypeError as error:
         msg = f"path must be a path or a list of paths, got {path!r}"
-        raise KS4Error(msg) from error
+        raise OptionError(msg) from error
     if not paths:
         msg = "path must name at least one folder, archive or store, got an empty list"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return paths
 
 

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from ks4_ccd.exceptions import (
     BrokenArchiveError,
-    KS4Error,
     MapFormatError,
+    OptionError,
     StoreError,
     one_of,
 )
@@ -44,7 +44,7 @@ from ks4_ccd.maps.key import MapKey
 
 __all__ = ["IngestReport", "ingest", "verify"]
 
-_WAY_OUT = 'on_error="skip", --on-error skip, leaves such out'
+_REMEDY = 'on_error="skip" (--on-error skip) leaves it out'
 
 
 class IngestReport(NamedTuple):
@@ -55,10 +55,10 @@ class IngestReport(NamedTuple):
     ----------
     archives : `~astropy.table.Table`
         A row per archive: ``archive``, its name; the number of maps
-        ``written``, of those ``known`` (which the store already contained), of
-        ``other`` files in the archive, of its ``problems``, and its
+        ``written``, of those ``known`` (already in the store), of
+        ``other`` files in the archive, and of its ``problems``; and its
         ``state``: ``"whole"``, ``"broken"`` (it cannot be read to its end)
-        or ``"there"`` (the store contained all of it, and it was not read).
+        or ``"there"`` (it is in the store already, and was not read).
     problems : `~astropy.table.Table`
         A row per member that is damaged and was left out, or archive that cannot
         be read to its end: ``archive``, ``member`` (``""`` for the archive as a
@@ -80,8 +80,8 @@ def ingest(
     Put the maps in archives into a store.
 
     Each archive is read once, from its beginning to its end; nothing is
-    extracted to disk. Every array is checked. An existing store
-    is added to, and an interrupted ingest resumes when it is called again.
+    extracted to disk. Every array is checked. Maps are added to an existing
+    store, and an interrupted ingest resumes when it is called again.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def ingest(
         during the ingest.
     on_error : {"skip", "raise"}, optional
         Whether to leave out and report a damaged member, or an archive that
-        cannot be read to its end, or to raise an error. The whole maps of
-        an archive that was cut off are kept. If the checksum of an archive is
-        wrong, none of its maps is kept, as any byte may be wrong.
+        cannot be read to its end, or to raise an error. The complete maps of
+        a truncated archive are kept. If the checksum of an archive is
+        wrong, none of its maps are kept, as any byte may be wrong.
     progress : bool, optional
         Show a progress bar; by default if the output is a terminal.
 
@@ -112,9 +112,11 @@ def ingest(
     StoreError
         If the store cannot be written, is damaged or not a store, was written by
         another version, or is being filled from the same archive by another
-        process. What was written before is safe.
+        process. Maps that were written before are safe.
+    OptionError
+        If an argument is wrong.
     KS4Error
-        If an archive cannot be read or an argument is wrong.
+        If an archive cannot be read.
 
     See Also
     --------
@@ -123,8 +125,8 @@ def ingest(
 
     Notes
     -----
-    An archive is recognised by its name, size and ends, in any folder. One
-    that had problems is read again from its beginning.
+    An archive is identified by its name, its size, and its first and last bytes, in
+    any folder. An archive with problems is read again from its beginning.
 
     Examples
     --------
@@ -144,7 +146,7 @@ def ingest(
     store = as_path("store", store)
     if store.suffix != STORE_SUFFIX:
         msg = f"store must be a file named *{STORE_SUFFIX}, got {store}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     streams = [MemberStream(path) for path in as_paths(archives)]
     rows, problems = [], []
     total = sum(stream.size for stream in streams)
@@ -178,7 +180,7 @@ def _ingest_one(
                 if member.key is None:
                     others += 1
                 else:
-                    _take_up(member.key, member, stream, batches, on_error)
+                    _store_member(member.key, member, stream, batches, on_error)
                 batches.pass_by(member)
         except BrokenArchiveError as error:
             state = "broken"
@@ -191,7 +193,7 @@ def _ingest_one(
     return (batches.written, known, others, len(found), state), found
 
 
-def _take_up(
+def _store_member(
     key: MapKey, member: Member, stream: MemberStream, batches: Batches, on_error: str
 ) -> None:
     path = f"{printable(stream.path)}:{member.name}"
@@ -203,7 +205,7 @@ def _take_up(
     except MapFormatError as error:
         if on_error == "raise":
             batches.finish("partial")
-            msg = f"{error} ({_WAY_OUT})"
+            msg = f"{error} ({_REMEDY})"
             raise MapFormatError(msg) from error
         batches.report(member.name, str(error))
     else:
@@ -212,15 +214,15 @@ def _take_up(
 
 def _end_early(error: BrokenArchiveError, batches: Batches, on_error: str) -> None:
     if error.is_corrupt:
-        msg = f"{error}: any of its maps may be wrong, so none of them is kept"
+        msg = f"{error}: any of its maps may be wrong, so none of them are kept"
         batches.drop(msg)
     else:
-        msg = f"{error}: the maps before are kept"
+        msg = f"{error}: the maps before the damage are kept"
         if on_error == "skip":
             batches.report("", msg)
         batches.finish("broken" if on_error == "skip" else "partial")
     if on_error == "raise":
-        msg = f"{msg} ({_WAY_OUT})"
+        msg = f"{msg} ({_REMEDY})"
         raise MapFormatError(msg) from error
 
 
@@ -274,7 +276,7 @@ def verify(store: str | os.PathLike[str], *, progress: bool | None = None) -> Ta
     with closing(open_for_reading(store)) as connection:
         problems, arrays = _problems_of_file(connection, store)
         for field, row in _bar(len(arrays), " maps", progress, arrays):
-            # One query for each map, as an ingest waits for the end of a query.
+            # One short query for each map, as an ingest waits until a query ends.
             problems += _problems_of_array(connection, field, row, store)
     return table_of(problems, {"map": str, "problem": str})
 
@@ -286,7 +288,7 @@ def _problems_of_file(
     problems, arrays = [], []
     try:
         with store_errors(store, "read"), connection:
-            # Until its end, no ingest commits between one query and the next.
+            # Within a transaction, no ingest commits between two queries.
             connection.execute("BEGIN")
             words = connection.execute("PRAGMA integrity_check").fetchall()
             problems += [("", word) for (word,) in words if word != "ok"]
@@ -301,7 +303,7 @@ def _problems_of_file(
         if not messages:
             listed = {row.array for _, row in arrays}
             lost = [number for (number,) in numbers if number not in listed]
-            problems += [(f"array {number}", "no map leads to it") for number in lost]
+            problems += [(f"array {n}", "it belongs to no map") for n in lost]
     except StoreError as error:
         if is_locked(error):
             raise

@@ -12,7 +12,7 @@ import numpy as np
 from astropy import units as u
 from astropy.nddata import CCDData
 
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import GeometryError, KS4Error, OptionError
 from ks4_ccd.files.pixels import blank_value
 from ks4_ccd.files.units import conversion
 from ks4_ccd.maps.zeropoint import ZeroPointMap
@@ -35,7 +35,7 @@ def check_types(ccd: object, zpmap: object) -> None:
     require_zeropoints(zpmap)
     if not isinstance(ccd, CCDData):
         msg = f"ccd must be a CCDData, got {type(ccd).__name__}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     if ccd.data.dtype.kind not in "iuf":
         msg = f"ccd must contain real numbers, got dtype {ccd.data.dtype}"
         raise KS4Error(msg)

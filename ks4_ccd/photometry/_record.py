@@ -211,7 +211,9 @@ def _rename(header: MutableMapping[str, Any], keyword: str, new: str) -> None:
         header[new] = header.pop(keyword)
 
 
-def _mean_error(zpmap, calibration):
+def _mean_error(
+    zpmap: ZeroPointMap, calibration: Calibration
+) -> tuple[float | None, str]:
     """Return EMAGZERO, `None` if it is unknown, and its comment."""
     if calibration.method == METHOD:
         # As in DR1: of the published arrays, whose 0 means unknown.

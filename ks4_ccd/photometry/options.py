@@ -12,6 +12,7 @@ from ks4_ccd.exceptions import (
     DirectionlessMapError,
     KS4Error,
     KS4Warning,
+    OptionError,
     finite,
     one_of,
 )
@@ -169,7 +170,7 @@ def _flux_unit(unit: u.UnitBase | str | None, zeropoint: float) -> u.UnitBase | 
             raise ValueError(msg)
     except (ValueError, TypeError, u.UnitsError) as error:
         msg = f"unit must be one that nJy converts to, got {unit!r}: {error}"
-        raise KS4Error(msg) from None
+        raise OptionError(msg) from None
     return unit_of_result
 
 
@@ -246,7 +247,7 @@ def require_zeropoints(zpmap: object) -> ZeroPointMap:
         raise DirectionlessMapError(msg)
     if not isinstance(zpmap, ZeroPointMap):
         msg = f"zpmap must be a ZeroPointMap, got {type(zpmap).__name__}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return zpmap
 
 

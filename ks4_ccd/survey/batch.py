@@ -14,7 +14,7 @@ from astropy import units as u
 from astropy.table import Table
 from tqdm import tqdm
 
-from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError, one_of
+from ks4_ccd.exceptions import KS4Warning, OptionError, one_of
 from ks4_ccd.files.tables import table_of
 from ks4_ccd.files.writing import as_path, make_folder
 from ks4_ccd.ks4.names import APERTURES, MODES
@@ -285,7 +285,7 @@ def _refuse_images(images: Sequence[Path], targets: Sequence[Path]) -> None:
             f"the image {image} would be replaced by the result of another image: give "
             "another out_dir (-o)"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
 
 
 def _warn_of_space(folder: Path, tasks: Sequence[BatchTask]) -> None:

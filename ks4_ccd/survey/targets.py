@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import OptionError
 
 __all__ = ["targets_in", "targets_of"]
 
@@ -37,11 +37,11 @@ def targets_of(images: Sequence[Path], out: str | None) -> list[Path]:
     suffix = path.suffix.lower()
     if suffix in (".gz", ".fz", ".bz2", ".xz", ".zip"):
         msg = f"-o {out}: results are not compressed; use a name that ends in .fits"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     if suffix in (".fits", ".fit", ".fts") and not path.is_dir():
         if len(images) > 1:
             msg = f"-o {out}: expected a folder for {len(images)} images, found a file"
-            raise KS4Error(msg)
+            raise OptionError(msg)
         return [path]
     return targets_in(images, path)
 
@@ -72,7 +72,7 @@ def targets_in(images: Sequence[Path], folder: Path) -> list[Path]:
             f"{same[0]} and {same[1]} would both be written to {folder / name}: "
             "expected images of different names"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return [folder / name for name in names]
 
 

@@ -161,7 +161,7 @@ def test_warnings_are_one_line(tmp_path, make_map, make_key, make_ccd, capsys):
     assert "KS4Warning: DR1 flags field 1311" in capsys.readouterr().err
 
 
-def test_maps_lists_what_is_there(folder, capsys):
+def test_maps_lists_the_existing_maps(folder, capsys):
     """As a table for people."""
     assert run("maps", folder / "maps") == 0
     header, _, row = capsys.readouterr().out.splitlines()

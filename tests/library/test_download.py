@@ -263,7 +263,7 @@ def test_complete_archives_need_no_network(fetch, dest, server):
 def test_another_file_of_that_name(fetch, dest, server, content):
     """A file that is not this archive is left alone, and noticed early."""
     (dest / ZP).write_bytes(content)
-    with pytest.raises(DownloadError, match=rf"{ZP} exists and.*{md5_of(content)}"):
+    with pytest.raises(DownloadError, match=rf"{ZP}: expected .*{md5_of(content)}"):
         fetch(["zperr", "zp"])
     assert (dest / ZP).read_bytes() == content
     assert os.listdir(dest) == [ZP]
@@ -338,7 +338,7 @@ def test_trickling_server(fetch, dest, server):
 def test_server_that_keeps_trickling(fetch, dest, server):
     """A server that never sends faster is given up; what came is kept."""
     server.tricks = {ZP: [trickle] * 4}
-    words = rf"{ZP} sends \d+ bytes a second, expected at least 10000.*tried 4 times"
+    words = rf"{ZP}: expected at least 10000 bytes per second, .*tried 4 times"
     with pytest.raises(DownloadError, match=words):
         fetch()
     part = (dest / f"{ZP}.part").read_bytes()
@@ -355,7 +355,7 @@ def test_trickling_headers(fetch, dest, server, path):
     assert holds(dest, ZP)
     (dest / ZP).unlink()
     server.tricks[path] = [trickling_headers] * 4
-    with pytest.raises(DownloadError, match=r"no answer in time.*by hand"):
+    with pytest.raises(DownloadError, match=r"no response in time.*by hand"):
         fetch()
 
 
@@ -363,7 +363,9 @@ def test_trickling_headers(fetch, dest, server, path):
 def test_trickling_record(fetch, server):
     """The description of the release, too, has to come in time."""
     server.tricks["record"] = [trickle] * 2
-    with pytest.raises(DownloadError, match="record sends .*tried 2 times.*by hand"):
+    with pytest.raises(
+        DownloadError, match="expected at least .*tried 2 times.*by hand"
+    ):
         fetch()
 
 
@@ -416,7 +418,7 @@ def test_part_that_is_no_file(fetch, dest, tmp_path, server, plant, exists):
     if exists:
         other.write_bytes(b"mine")
     plant(dest / f"{ZP}.part", other)
-    with pytest.raises(DownloadError, match=rf"{ZP}\.part must be the partial file"):
+    with pytest.raises(DownloadError, match=rf"{ZP}\.part: expected the partial file"):
         fetch()
     assert (other.read_bytes() == b"mine") if exists else not other.exists()
     assert server.names_asked_for() == []
@@ -507,7 +509,7 @@ def test_wrong_part_of_an_earlier_call(fetch, dest, length):
 def test_too_many_bytes(fetch, dest, server, headers):
     """A file longer than the record says is refused, announced or not."""
     server.tricks[ZP] = [sends(200, CONTENT[ZP] + b"!", **headers)]
-    with pytest.raises(DownloadError, match="200001 bytes|more than the 200000 bytes"):
+    with pytest.raises(DownloadError, match="found 200001|received more"):
         fetch()
     assert os.listdir(dest) == []
 
@@ -524,7 +526,7 @@ def test_labelled_as_compressed(fetch, dest, server):
 def test_refused(fetch, server, dest, path, status):
     """What a server refuses is not asked for twice; the error says what to do."""
     server.tricks[path] = [sends(status)]
-    with pytest.raises(DownloadError, match=f"{path} answers {status}") as error:
+    with pytest.raises(DownloadError, match=f"{path} returned {status}") as error:
         fetch()
     assert f"by hand {ZP} from https://doi.org/10.5281/" in str(error.value)
     assert [asked for asked, _ in server.requests].count(path) == 1
@@ -581,7 +583,7 @@ def test_offline(fetch, monkeypatch):
 def test_silent_record(fetch, server):
     """A server that says nothing is left after a while."""
     server.tricks["record"] = [lambda *_: server.is_closing.wait(20)] * 2
-    with pytest.raises(DownloadError, match=r"no answer in time.*by hand"):
+    with pytest.raises(DownloadError, match=r"no response in time.*by hand"):
         fetch()
 
 
@@ -639,7 +641,7 @@ def test_broken_record(fetch, server, dest, content):
 def test_endless_record(fetch, server, monkeypatch):
     """No more of a record is read than one can have."""
     monkeypatch.setattr(_transfer, "_LARGEST_SMALL_FILE", 1000)
-    with pytest.raises(DownloadError, match="far too long"):
+    with pytest.raises(DownloadError, match="found a longer file"):
         fetch()
 
 
@@ -692,7 +694,7 @@ def test_disk_is_full(fetch, server, dest, monkeypatch):
     """Too little space is noticed before the download; what is there counts."""
     usage = shutil.disk_usage(dest)._replace(free=150_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DownloadError, match="0.00 GB of free space"):
+    with pytest.raises(DownloadError, match="found 0.00 GB"):
         fetch()
     assert server.names_asked_for() == []
     (dest / f"{ZP}.part").write_bytes(CONTENT[ZP][:HALF])
@@ -726,7 +728,7 @@ def test_a_page_in_the_place_of_the_archive(fetch, dest, server):
     """An answer of another length is not taken, and what was there is kept."""
     (dest / f"{ZP}.part").write_bytes(CONTENT[ZP][:HALF])
     server.tricks[ZP] = [sends(200, b"<html>Please sign in</html>")]
-    with pytest.raises(DownloadError, match="has 27 bytes, expected the 200000"):
+    with pytest.raises(DownloadError, match="200000 bytes as recorded, found 27"):
         fetch()
     assert (dest / f"{ZP}.part").read_bytes() == CONTENT[ZP][:HALF]
     assert server.names_asked_for() == [ZP]
