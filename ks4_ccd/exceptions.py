@@ -30,6 +30,7 @@ __all__ = [
     "StoreError",
     "finite",
     "one_of",
+    "reason_of",
 ]
 
 Name = TypeVar("Name", bound=str | None)
@@ -122,6 +123,32 @@ class DownloadError(KS4Error, OSError):
 
 class FileWriteError(KS4Error, OSError):
     """Raised if a file cannot be written, or already exists."""
+
+
+def reason_of(error: BaseException) -> str:
+    r"""
+    Return the line of an error's message that states its reason.
+
+    Parameters
+    ----------
+    error : `BaseException`
+        An error of another library, whose message may have several lines.
+
+    Returns
+    -------
+    reason : str
+        The first line, without those in which wcslib names its own functions; the
+        class of the error if it has no message.
+
+    Examples
+    --------
+    >>> from ks4_ccd.exceptions import reason_of
+    >>> reason_of(ValueError("no such unit\nDid you mean m?"))
+    'no such unit'
+    """
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("ERROR")]
+    return lines[0] if lines else type(error).__name__
 
 
 def one_of(name: str, value: Name, allowed: Collection[Name]) -> Name:

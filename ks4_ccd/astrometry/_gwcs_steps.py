@@ -17,6 +17,7 @@ from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     GeometryError,
     KS4Warning,
+    reason_of,
 )
 
 __all__ = ["ALIGNED", "check_inverse", "steps_of_fits", "steps_of_gwcs"]
@@ -119,10 +120,9 @@ def check_inverse(corrected: gwcs.WCS) -> None:
         back = corrected.invert(*sky)
     except Exception as error:
         # gwcs and its transforms raise errors of many kinds.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = (
-            f"the gWCS cannot be evaluated and inverted ({reason}): correct its "
-            "transforms, their units and their inverses"
+            f"the gWCS cannot be evaluated and inverted ({reason_of(error)}): "
+            "correct its transforms, their units and their inverses"
         )
         raise GeometryError(msg) from error
     lon, lat, back_x, back_y = (np.asarray(getattr(p, "value", p)) for p in sky + back)

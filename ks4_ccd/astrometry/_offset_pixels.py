@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 from numpy.typing import NDArray
 
-from ks4_ccd.exceptions import GeometryError
+from ks4_ccd.exceptions import GeometryError, reason_of
 
 __all__ = ["celestial_frame", "pixel_offsets"]
 
@@ -128,9 +128,9 @@ def _unit_vectors_of(wcs: WCS | gwcs.WCS) -> Callable[[NDArray, NDArray], NDArra
 
 
 def _unusable(error: Exception) -> GeometryError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     msg = (
-        f"the gWCS cannot be evaluated at pixel coordinates ({reason}): correct its "
-        "transforms or their units; wcs.pixel_to_world(x, y) must return a SkyCoord"
+        f"the gWCS cannot be evaluated at pixel coordinates ({reason_of(error)}): "
+        "correct its transforms or their units; wcs.pixel_to_world(x, y) must return a "
+        "SkyCoord"
     )
     return GeometryError(msg)

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 from astropy.wcs.wcsapi import BaseHighLevelWCS, BaseLowLevelWCS, HighLevelWCSWrapper
 
-from ks4_ccd.exceptions import GeometryError
+from ks4_ccd.exceptions import GeometryError, reason_of
 from ks4_ccd.ks4.frame import STACK_SHAPE, StackFrame
 
 __all__ = ["SkyPlacement", "sky_positions"]
@@ -202,11 +202,9 @@ def sky_positions(wcs: object, x: np.ndarray, y: np.ndarray) -> list[_Position]:
         else:
             found = []
     except (ValueError, ArithmeticError, TypeError, u.UnitsError) as error:
-        # The errors of wcslib are ValueErrors of several lines.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         msg = (
-            f"the WCS of the image cannot be evaluated ({reason}): correct it, or "
-            "remove it (ccd.wcs = None)"
+            f"the WCS of the image cannot be evaluated ({reason_of(error)}): correct "
+            "it, or remove it (ccd.wcs = None)"
         )
         raise GeometryError(msg) from error
     return [position for position in found if position is not None]

@@ -28,11 +28,10 @@ from ks4_ccd.astrometry.offset_record import forget_lost
 from ks4_ccd.astrometry.tables import (
     check_tables,
     put_wcs,
-    reason_of,
     take_wcs,
     without_tables,
 )
-from ks4_ccd.exceptions import KS4Error, KS4Warning
+from ks4_ccd.exceptions import KS4Error, KS4Warning, reason_of
 from ks4_ccd.files.images import SourceImage
 from ks4_ccd.files.uncertainties import uncertainty_factor
 from ks4_ccd.files.units import bunit_of, parse_unit

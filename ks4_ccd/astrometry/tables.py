@@ -16,7 +16,6 @@ __all__ = [
     "check_tables",
     "put_tables",
     "put_wcs",
-    "reason_of",
     "take_wcs",
     "without_tables",
 ]
@@ -33,13 +32,6 @@ _SIP = re.compile(r"(A|B|AP|BP)_(\d+_\d+|ORDER|DMAX)$")
 
 # Cards that describe the observation, too; CCDData.read keeps them.
 _KEPT = ("JD-OBS", "MJD-OBS", "DATE-OBS")
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error of wcslib that states its reason."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    lines = [line for line in lines if line and not line.startswith("ERROR")]
-    return lines[0] if lines else type(error).__name__
 
 
 def check_tables(

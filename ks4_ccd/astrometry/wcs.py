@@ -22,12 +22,12 @@ from ks4_ccd.astrometry._gwcs_steps import (
 from ks4_ccd.astrometry._offset_pixels import pixel_offsets
 from ks4_ccd.astrometry.distortion import LookupDistortion
 from ks4_ccd.astrometry.placement import find_origin
-from ks4_ccd.astrometry.tables import reason_of
 from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     GeometryError,
     KS4Error,
     finite,
+    reason_of,
 )
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.offset import OffsetMap, require_offsets

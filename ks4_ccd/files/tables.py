@@ -23,7 +23,7 @@ from astropy.table import Table
 from astropy.table.column import BaseColumn
 from astropy.units import Quantity, UnitsWarning
 
-from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError
+from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError, reason_of
 from ks4_ccd.files.magnitudes import SEXTRACTOR as _SEXTRACTOR_ZEROPOINT
 from ks4_ccd.files.writing import as_path, written_whole
 
@@ -104,8 +104,7 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         raise KS4Error(msg) from error
     except Exception as error:
         # The readers of astropy raise errors of many kinds.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        msg = f"cannot read {path} as a table: {lines[0]}"
+        msg = f"cannot read {path} as a table: {reason_of(error)}"
         raise KS4Error(msg) from error
 
 
@@ -306,8 +305,7 @@ def write_table(
         except OSError:
             raise
         except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            msg = f"cannot write the table to {path} as {kind}: {lines[0]}"
+            msg = f"cannot write the table to {path} as {kind}: {reason_of(error)}"
             raise KS4Error(msg) from error
 
 

@@ -20,7 +20,7 @@ from ks4_ccd.astrometry.asdf._wcs_nodes import (
     wcs_to_node,
 )
 from ks4_ccd.astrometry.distortion import InverseLookupDistortion, LookupDistortion
-from ks4_ccd.exceptions import KS4Error, MapFormatError
+from ks4_ccd.exceptions import KS4Error, MapFormatError, reason_of
 
 __all__ = ["FITSModelConverter", "LookupDistortionConverter"]
 
@@ -119,9 +119,7 @@ def _naming(tag: str) -> Iterator[None]:
         msg = f"{node} {error}"
         raise MapFormatError(msg) from error
     except (KS4Error, ValueError, TypeError, ArithmeticError) as error:
-        # The errors of wcslib are ValueErrors of several lines.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        msg = f"{node} is not usable: {reason}"
+        msg = f"{node} is not usable: {reason_of(error)}"
         raise MapFormatError(msg) from error
 
 
