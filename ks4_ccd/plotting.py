@@ -7,7 +7,7 @@ show them and ``pyplot.savefig`` saves them.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import mad_std
@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap, ListedColormap
     from matplotlib.figure import Figure, FigureBase
     from matplotlib.image import AxesImage
+
+    from ks4_ccd.maps.base import CalibrationMap
+    from ks4_ccd.maps.grid import MapGrid
+    from ks4_ccd.maps.offset import OffsetMap
 else:
-    # Matplotlib is an optional dependency, which is imported when a figure is drawn.
+    # Matplotlib is an optional dependency, which is imported when a figure is drawn,
+    # and maps can draw themselves.
     Axes = AxesImage = Colormap = Figure = FigureBase = ListedColormap = object
+    CalibrationMap = MapGrid = OffsetMap = object
 
 __all__ = [
     "EMPTY_COLOR",
@@ -61,39 +67,7 @@ _MEANINGS = {
 }
 
 
-class _Grid(Protocol):
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
-    def cell_size(self) -> tuple[float, float]: ...
-    @property
-    def extent(self) -> tuple[Limits, Limits]: ...
-    def cell_edges(self) -> tuple[np.ndarray, np.ndarray]: ...
-    def centers(self) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-class _Key(Protocol):
-    @property
-    def kind(self) -> str: ...
-
-
-class _Map(Protocol):
-    @property
-    def grid(self) -> _Grid: ...
-    @property
-    def key(self) -> _Key | None: ...
-    @property
-    def valid(self) -> np.ndarray: ...
-
-
-class _OffsetMap(_Map, Protocol):
-    @property
-    def dra(self) -> np.ndarray: ...
-    @property
-    def ddec(self) -> np.ndarray: ...
-
-
-def _part_of(map_: _Map, part: str) -> np.ndarray:
+def _part_of(map_: CalibrationMap, part: str) -> np.ndarray:
     one_of("part", part, _PARTS)
     array = getattr(map_, part, None)
     if array is None:
@@ -102,7 +76,7 @@ def _part_of(map_: _Map, part: str) -> np.ndarray:
     return np.asarray(array, dtype=float)
 
 
-def _label(map_: _Map, part: str) -> str:
+def _label(map_: CalibrationMap, part: str) -> str:
     if part in _UNITLESS:
         return f"{_UNITLESS[part]} in a cell"
     kind = map_.key.kind if map_.key is not None else ""
@@ -112,7 +86,7 @@ def _label(map_: _Map, part: str) -> str:
 
 
 def plot_map(
-    map_: _Map,
+    map_: CalibrationMap,
     ax: Axes | None = None,
     *,
     part: str = "values",
@@ -172,7 +146,7 @@ def plot_map(
 
 
 def plot_offsets(
-    offset_map: _OffsetMap,
+    offset_map: OffsetMap,
     ax: Axes | None = None,
     *,
     limits: Limits | None = None,
@@ -238,7 +212,7 @@ def plot_offsets(
 
 
 def _draw_cells(
-    map_: _Map,
+    map_: CalibrationMap,
     ax: Axes | None,
     array: np.ndarray,
     limits: Limits,
@@ -286,7 +260,7 @@ def _show(
 
 
 def plot_calibration(
-    zpmap: _Map,
+    zpmap: CalibrationMap,
     image: ArrayLike,
     residuals: Mapping[str, ArrayLike],
     *,
@@ -464,12 +438,12 @@ def tidy(ax: Axes) -> None:
         spine.set_color("0.6")
 
 
-def extent_of(grid: _Grid) -> Extent:
+def extent_of(grid: MapGrid) -> Extent:
     """Return the outer edges of the cells in 0-based pixel coordinates."""
     return (*grid.extent[0], *grid.extent[1])
 
 
-def hatch_empty(ax: Axes, grid: _Grid, valid: np.ndarray) -> None:
+def hatch_empty(ax: Axes, grid: MapGrid, valid: np.ndarray) -> None:
     """Hatch the cells without stars."""
     from matplotlib.collections import PolyCollection
 
@@ -520,7 +494,7 @@ def pale(name: str) -> ListedColormap:
     return ListedColormap(colormaps[name](np.linspace(0.0, 0.62, 256)))
 
 
-def draw_arrows(ax: Axes, offset_map: _OffsetMap, unit: str, scale: float) -> None:
+def draw_arrows(ax: Axes, offset_map: OffsetMap, unit: str, scale: float) -> None:
     """Draw an arrow for each block of cells, and a key of their length."""
     block = max(1, -(-max(offset_map.grid.shape) // _MOST_ARROWS))
     x, y = np.meshgrid(*offset_map.grid.centers(), indexing="ij")
