@@ -13,7 +13,7 @@ position, so that its cost does not grow with the file::
 
 import zlib
 from bisect import bisect_right
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
 from ks4_ccd.exceptions import MapFormatError
 
@@ -29,23 +29,10 @@ _OUTPUT_PIECE = 256 * 2**10
 _GZIP = 31
 
 
-class Decompressor(Protocol):
-    """An object of `zlib.decompressobj`, whose type has no public name."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unconsumed_tail(self) -> bytes: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def copy(self) -> "Decompressor": ...
-    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes: ...
-
-
 class _Checkpoint(NamedTuple):
     inflated: int
     compressed: int
-    decompressor: Decompressor | None  # None: the next byte begins a gzip member
+    decompressor: "zlib._Decompress | None"  # None: the next byte begins a gzip member
 
 
 class Checkpoints:
@@ -67,7 +54,7 @@ class Checkpoints:
         return len(self._points)
 
     def note(
-        self, inflated: int, compressed: int, decompressor: Decompressor | None
+        self, inflated: int, compressed: int, decompressor: "zlib._Decompress | None"
     ) -> None:
         """Keep a copy of ``decompressor`` if the last checkpoint is far away."""
         if inflated - self._points[-1].inflated < self._spacing:
@@ -199,7 +186,7 @@ class GzipReader:
                 msg = f"{self._name} is truncated: its gzip data end too early"
                 raise MapFormatError(msg)
 
-    def _decompress(self, decompressor: Decompressor) -> bytes:
+    def _decompress(self, decompressor: "zlib._Decompress") -> bytes:
         try:
             piece = decompressor.decompress(self._input, _OUTPUT_PIECE)
         except zlib.error as error:

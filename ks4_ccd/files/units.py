@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -17,6 +17,9 @@ from ks4_ccd.exceptions import (
     MapMismatchError,
     OptionError,
 )
+
+if TYPE_CHECKING:
+    from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = [
     "as_gain",
@@ -58,16 +61,6 @@ _ELECTRONS = re.compile(r"(?<![a-z])e-(?!\d)", re.IGNORECASE)
 
 # Bases of fluxes, magnitudes and temperatures, which no unit of counts contains.
 _PHYSICAL = {u.kg, u.dex, u.mgy, u.K}
-
-
-class _CountMap(Protocol):
-    """The attributes of a zero-point map that messages and conversions need."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def image_unit(self) -> u.UnitBase: ...
 
 
 def parse_unit(text: str) -> u.UnitBase | u.FunctionUnitBase:
@@ -221,7 +214,7 @@ def _is_physical(unit: object) -> bool:
 
 
 def factor_to_counts(
-    unit: u.UnitBase, zpmap: _CountMap, gain: u.Quantity | None = None
+    unit: u.UnitBase, zpmap: "ZeroPointMap", gain: u.Quantity | None = None
 ) -> float:
     """
     Return the factor from the pixels of an image to the unit of a map.
@@ -279,7 +272,9 @@ def factor_to_counts(
     raise MapMismatchError(_remedy(unit, zpmap))
 
 
-def refuse_other_bunit(header: Mapping, unit: u.UnitBase, zpmap: _CountMap) -> None:
+def refuse_other_bunit(
+    header: Mapping, unit: u.UnitBase, zpmap: "ZeroPointMap"
+) -> None:
     """
     Raise if BUNIT contradicts the unit of an image in memory.
 
@@ -309,7 +304,7 @@ def refuse_other_bunit(header: Mapping, unit: u.UnitBase, zpmap: _CountMap) -> N
         raise MapMismatchError(msg)
 
 
-def _remedy(unit: u.UnitBase, zpmap: _CountMap) -> str:
+def _remedy(unit: u.UnitBase, zpmap: "ZeroPointMap") -> str:
     """Return the message for an image in a unit other than that of a map."""
     target, (_, bases) = zpmap.image_unit, _plain(unit)
     if not bases:
