@@ -219,7 +219,7 @@ def test_too_few_cells_of_one_star_know_nothing(shape, count):
     counts.flat[:4] = count
     zpmap = clipped(counts, rng)
     for kind in ("scatter", "median"):
-        with pytest.raises(MapFormatError, match="no cell whose error is known"):
+        with pytest.raises(MapFormatError, match="a cell of at least two stars"):
             zpmap.cell_error(kind)
     assert not zpmap.smoothed().error.any()
 
@@ -232,7 +232,7 @@ def test_values_that_do_not_differ_are_no_perfect_ones():
         np.ones((9, 9)),
         grid=MapGrid((9, 9), 10),
     )
-    with pytest.raises(MapFormatError, match="no cell whose error is known"):
+    with pytest.raises(MapFormatError, match="a cell of at least two stars"):
         zpmap.cell_error("median")
 
 
@@ -251,15 +251,15 @@ def test_a_single_cell(stars):
 def test_errors_that_are_missing_are_named(make_map):
     """The message says what to give, or how to go without."""
     plain = make_map(empty=0)
-    with pytest.raises(KS4Error, match='no error map.*zp_error="ignore"'):
+    with pytest.raises(KS4Error, match='no error array.*zp_error="ignore"'):
         ZeroPointMap(plain.values, grid=plain.grid).error_at(1, 1)
     without_count = ZeroPointMap(plain.values, plain.error, grid=plain.grid)
-    with pytest.raises(KS4Error, match="no count map"):
+    with pytest.raises(KS4Error, match="no count array"):
         without_count.error_at(1, 1, error_kind="median")
     with pytest.raises(KS4Error, match="scatter, median, got 'mean'"):
         plain.error_at(1, 1, error_kind="mean")
     no_scatter = ZeroPointMap(plain.values, plain.error * 0, grid=plain.grid)
-    with pytest.raises(MapFormatError, match="no cell whose error is known"):
+    with pytest.raises(MapFormatError, match="a cell of at least two stars"):
         no_scatter.error_at(1, 1)
 
 

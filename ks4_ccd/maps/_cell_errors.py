@@ -1,8 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Estimate the uncertainties of cells from the map that they are in.
+Estimate the uncertainties of the cells of a map.
 
-The derivation is that of docs/uncertainties.rst.
+The method is derived in docs/uncertainties.rst.
 """
 
 import math
@@ -18,16 +18,17 @@ __all__ = [
     "CellErrors",
     "errors_of_cells",
     "errors_of_surface",
-    "with_stand_ins",
+    "with_replaced_errors",
 ]
 
-# The standard error of a median over that of a mean, for many normal stars.
+# The ratio of the standard errors of a median and a mean, for large normal samples.
 MEDIAN_OVER_MEAN = math.sqrt(math.pi / 2)
 
-# A fraction of 0.6827 of a normal sample is within its standard deviation.
+# The fraction of a normal sample within one standard deviation, 0.6827.
 _WITHIN_ONE_SIGMA = math.erf(math.sqrt(0.5))
-# Degrees of freedom that the scatter of other cells counts for.
+# The number of degrees of freedom of the prior of the scatter of a cell.
 _PRIOR_FREEDOM = 4
+# The smallest number of differences from which a scatter is estimated.
 _FEWEST_DIFFERENCES = 10
 
 
@@ -48,14 +49,25 @@ class CellErrors(NamedTuple):
 
 
 class _Differences(NamedTuple):
-    """Differences among neighbours, and what their variances consist of."""
+    """
+    Differences of neighbouring cells.
+
+    Attributes
+    ----------
+    difference : 1D `~numpy.ndarray`
+        The weighted sums of cells.
+    cells : 2D `~numpy.ndarray` of int
+        The flat indices of the cells, with a column for each difference.
+    weights : 1D `~numpy.ndarray`
+        The squares of the weights.
+    """
 
     difference: np.ndarray
     cells: np.ndarray
     weights: np.ndarray
 
-    def variance(self, of_cells):
-        """Return the variance of each difference, by those of the cells."""
+    def variance(self, of_cells: np.ndarray) -> np.ndarray:
+        """Return the variances of differences for given variances of cells."""
         return (of_cells.ravel()[self.cells] * self.weights[:, None]).sum(axis=0)
 
 
@@ -66,23 +78,23 @@ def errors_of_cells(
     count: np.ndarray,
 ) -> CellErrors | None:
     """
-    Return the uncertainties of a map whose cells are medians of stars of their own.
+    Estimate uncertainties of cells that are medians of separate samples of stars.
 
     Parameters
     ----------
     components : list of 2D `~numpy.ndarray`
-        The values along each axis that stars scatter along.
+        The values of each component of the map.
     valid : 2D `~numpy.ndarray` of bool
     error : 2D `~numpy.ndarray`
-        The standard deviations (``ddof=0``) of stars that were clipped at
-        two of them; 0 is unknown.
+        The standard deviations (``ddof=0``) of the stars after clipping at two
+        standard deviations; 0 means unknown.
     count : 2D `~numpy.ndarray`
-        The number of stars left.
+        The number of stars after clipping.
 
     Returns
     -------
     errors : `CellErrors` or `None`
-        `None` if the map does not determine any.
+        `None` if there are too few cells to estimate uncertainties.
     """
     stars = count[valid]
     sample = clipped_sample(stars)
@@ -91,19 +103,20 @@ def errors_of_cells(
     efficiency = sample.efficiency
     differences = [_differences(array, valid) for array in components]
 
-    def per_star():
+    def per_star() -> np.ndarray:
+        """Return the ratio of the variances of values and of single stars."""
         factor = np.zeros(valid.shape)
         factor[valid] = efficiency**2 / stars
         return factor
 
-    def typical_scatter():
+    def typical_scatter() -> float:
         return _typical_scatter(own[known] / bias[known], sample.freedom[known])
 
     from_neighbours, number = _scatter_of(differences, per_star())
     typical = typical_scatter()
     if typical and number:
-        # Neighbours cannot differ by less than the errors of their values. If they
-        # do, stars were not clipped, or values are means rather than medians.
+        # Differences of neighbours smaller than the errors of their values show that
+        # stars were not clipped, or that values are means rather than medians.
         most = max(from_neighbours * (1 + 2 / math.sqrt(number)), 1e-30)
         bias = bias * np.clip(typical / most, 1, 1 / bias)
         typical = typical_scatter()
@@ -115,9 +128,9 @@ def errors_of_cells(
 
     prior = widest**2
     if typical:
-        others = stars - 1
-        prior = _PRIOR_FREEDOM * prior + others * typical**2
-        prior /= _PRIOR_FREEDOM + others
+        other_stars = stars - 1
+        prior = _PRIOR_FREEDOM * prior + other_stars * typical**2
+        prior /= _PRIOR_FREEDOM + other_stars
     freedom = np.where(known, sample.freedom, 0)
     variance = np.zeros(valid.shape)
     variance[valid] = _PRIOR_FREEDOM * prior + freedom * (own / bias) ** 2
@@ -134,31 +147,31 @@ def errors_of_surface(
     valid: np.ndarray, error: np.ndarray, count: np.ndarray | None, known: np.ndarray
 ) -> CellErrors | None:
     """
-    Return the uncertainties of a map whose cells share their stars.
+    Estimate uncertainties of cells that share their stars.
 
     Parameters
     ----------
     valid : 2D `~numpy.ndarray` of bool
     error, count, known
-        As in `with_stand_ins`.
+        As in `with_replaced_errors`.
 
     Returns
     -------
     errors : `CellErrors` or `None`
         `None` if there is no known error; ``value`` is `None` without counts.
     """
-    errors = with_stand_ins(error, count, known)
+    errors = with_replaced_errors(error, count, known)
     if errors is None:
         return None
     value = None if errors.value is None else grown(errors.value, valid)
     return CellErrors(grown(errors.star, valid), value)
 
 
-def with_stand_ins(
+def with_replaced_errors(
     error: np.ndarray, count: np.ndarray | None, known: np.ndarray
 ) -> CellErrors | None:
     """
-    Return errors unchanged, and that of the median cell where one is unknown.
+    Replace unknown errors by the median error.
 
     Parameters
     ----------
@@ -185,10 +198,10 @@ def with_stand_ins(
 
 def _differences(values: np.ndarray, valid: np.ndarray) -> _Differences:
     """
-    Return what cells differ by from the mean of the neighbours on both sides.
+    Return the differences of cells from the mean of the neighbours on both sides.
 
-    That leaves gradients out. A map that is too small for it has differences
-    of neighbours.
+    Gradients cancel in these differences. In a map with too few of them, differences
+    of adjacent cells are used instead.
     """
     index = np.arange(values.size).reshape(values.shape)
     for weights in (np.array([-0.5, 1.0, -0.5]), np.array([-1.0, 1.0])):
@@ -209,32 +222,49 @@ def _differences(values: np.ndarray, valid: np.ndarray) -> _Differences:
     return _Differences(difference, cells, weights**2)
 
 
-def _scatter_of(differences, per_star):
-    """Return the scatter of single stars by differences, 0 if there are too few."""
+def _scatter_of(
+    differences: list[_Differences], per_star: np.ndarray
+) -> tuple[float, int]:
+    """
+    Estimate the scatter of single stars from differences of cells.
+
+    Parameters
+    ----------
+    differences : list of `_Differences`
+    per_star : 2D `~numpy.ndarray`
+        The ratio of the variances of values and of single stars.
+
+    Returns
+    -------
+    scatter : float
+        0 if there are too few differences.
+    number : int
+        The number of differences used.
+    """
     scaled = np.concatenate(
         [np.abs(d.difference) / np.sqrt(d.variance(per_star)) for d in differences]
     )
     if scaled.size < _FEWEST_DIFFERENCES:
         return 0.0, 0
-    return np.quantile(scaled, _WITHIN_ONE_SIGMA), scaled.size
+    return float(np.quantile(scaled, _WITHIN_ONE_SIGMA)), scaled.size
 
 
-def _typical_scatter(scatter, freedom):
-    """Return the weighted median of scatters, as that of the root mean square."""
+def _typical_scatter(scatter: np.ndarray, freedom: np.ndarray) -> float:
+    """Estimate the RMS of scatters from their weighted median, 0 if there are none."""
     if not scatter.size:
         return 0.0
-    # The median of chi squared by the approximation of Wilson and Hilferty.
+    # The median of chi squared in the approximation of Wilson and Hilferty.
     scatter = scatter / (1 - 2 / (9 * freedom)) ** 1.5
     order = np.argsort(scatter)
     weight = np.cumsum(freedom[order])
-    return scatter[order][np.searchsorted(weight, weight[-1] / 2)]
+    return float(scatter[order][np.searchsorted(weight, weight[-1] / 2)])
 
 
-def _step(differences, variance):
-    """Return the variance of the true values about the mean of their neighbours."""
+def _step(differences: list[_Differences], variance: np.ndarray) -> float:
+    """Estimate the variance of true values about the mean of their neighbours."""
     expected = np.concatenate([d.variance(variance) for d in differences])
     if expected.size < _FEWEST_DIFFERENCES:
         return 0.0
-    found = np.concatenate([np.abs(d.difference) for d in differences])
-    excess = np.quantile(found / np.sqrt(expected), _WITHIN_ONE_SIGMA) ** 2 - 1
-    return max(excess, 0) * np.median(expected)
+    observed = np.concatenate([np.abs(d.difference) for d in differences])
+    excess = np.quantile(observed / np.sqrt(expected), _WITHIN_ONE_SIGMA) ** 2 - 1
+    return float(max(excess, 0) * np.median(expected))

@@ -1,14 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Statistics of normal samples that were clipped as the release clips its stars.
+Compute the statistics of normal samples clipped as in DR1.
 
-The release clips the stars of a cell at two standard deviations about their
-median, again and again until none goes, and stores the median, the standard
-deviation (``ddof=0``) and the number of the stars that are left. The numbers
-below come from a Monte Carlo of 4e6 normal stars for each size of sample, which
-``benchmarks/clipped_samples.py`` repeats: for each number of stars left, for
-samples of which no star was clipped, and for samples before clipping of all
-sizes alike.
+DR1 clips the stars of a cell at two standard deviations about their median,
+iterates until no star is rejected, and stores the median, the standard deviation
+(``ddof=0``) and the number of the remaining stars. The numbers below are from a
+Monte Carlo simulation with 4e6 normal stars for each size of sample, which
+``benchmarks/clipped_samples.py`` repeats. They are listed by the number of remaining
+stars, for samples in which no star was rejected, and for clipped samples with a
+uniform distribution of sizes before clipping.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import numpy as np
 
 __all__ = ["ClippedSample", "clipped_sample"]
 
-# Stars left, efficiency without and with clipping, bias and degrees of freedom
+# Remaining stars, efficiency without and with clipping, bias and degrees of freedom
 # with clipping. Without clipping the last two are sqrt((n - 1) / n) and n - 1.
 _TABLE = np.array(
     [
@@ -48,17 +48,17 @@ _LIMIT_EFFICIENCY, _LIMIT_BIAS, _SHARE_LEFT = 1.638, 0.7285, 0.856
 
 class ClippedSample(NamedTuple):
     """
-    Statistics of clipped samples of a star scatter of 1.
+    Statistics of clipped samples of stars with a scatter of 1.
 
     Attributes
     ----------
     efficiency : `~numpy.ndarray`
         The standard error of the median times the square root of the number
-        of stars left.
+        of remaining stars.
     bias : `~numpy.ndarray`
-        The root mean square of the standard deviation that is stored.
+        The root mean square of the stored standard deviation.
     freedom : `~numpy.ndarray`
-        The number of degrees of freedom of its square.
+        The number of degrees of freedom of the stored variance.
     """
 
     efficiency: np.ndarray
@@ -68,12 +68,12 @@ class ClippedSample(NamedTuple):
 
 def clipped_sample(count: np.ndarray) -> ClippedSample:
     """
-    Return the statistics of the samples of a map's cells.
+    Return the statistics of the samples of stars in the cells of a map.
 
     Parameters
     ----------
     count : 1D `~numpy.ndarray`
-        The number of stars left in each cell of the map that is not empty.
+        The number of remaining stars in each cell that is not empty.
 
     Returns
     -------
@@ -81,20 +81,21 @@ def clipped_sample(count: np.ndarray) -> ClippedSample:
 
     Notes
     -----
-    How many stars a cell had before clipping is not stored. A cell with more
-    stars than its field has on average has most likely lost few, one with
-    fewer may have lost many: the sizes before clipping are taken to follow
-    the Poisson distribution of the map's mean count.
+    The number of stars before clipping is not stored. In a cell with more stars
+    than the average of the map, few stars were probably rejected; in a cell with
+    fewer stars, many may have been. The numbers before clipping are assumed to
+    follow a Poisson distribution with the mean of the map.
     """
     count = np.asarray(count, float)
-    # The chance of one more star over that of the count itself.
+    # The probability of one more star relative to that of the count itself.
     ratio = np.minimum(_poisson_mean(count.mean()) / (_SHARE_LEFT * (count + 1)), 1)
     share = ratio / (2 - ratio)
     nodes, whole, efficiency, bias, freedom = _TABLE
     last = nodes[-1]
     beyond = 1 - np.sqrt(last / np.maximum(count, last))
 
-    def clipped(column, limit):
+    def clipped(column: np.ndarray, limit: float) -> np.ndarray:
+        """Interpolate in the table, and beyond it towards the limit."""
         value = np.interp(count, nodes, column)
         return value + beyond * (limit - column[-1])
 
@@ -109,9 +110,9 @@ def clipped_sample(count: np.ndarray) -> ClippedSample:
     )
 
 
-def _poisson_mean(mean_of_filled):
-    """Return the mean of a Poisson distribution by that of its values above 0."""
-    mean = mean_of_filled
+def _poisson_mean(mean_above_zero: float) -> float:
+    """Return the mean of a Poisson distribution from that of its values above 0."""
+    mean = mean_above_zero
     for _ in range(50):
-        mean = mean_of_filled * -np.expm1(-mean)
+        mean = mean_above_zero * -np.expm1(-mean)
     return mean

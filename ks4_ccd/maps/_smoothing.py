@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Average the cells of a map with Gaussian weights, and propagate their errors."""
+"""Smooth maps with Gaussian weights, and propagate their uncertainties."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ks4_ccd.maps.fill import gaussian_sum
 
 __all__ = ["SmoothedCells", "smoothed_cells"]
 
-# To the next cell along x, along y, along both; see `NodeErrors`.
+# The lags of covariances in cells along x and y: see `NodeErrors`.
 _LAGS = ((0, 0), (1, 0), (0, 1), (1, 1))
 
 
@@ -22,11 +22,11 @@ class SmoothedCells:
     Attributes
     ----------
     components : dict
-        A 2D `~numpy.ndarray` by each name.
+        A 2D `~numpy.ndarray` for the name of each component.
     error, count : 2D `~numpy.ndarray` or `None`
     covariance : 3D `~numpy.ndarray` or `None`
-        That of the cells, as `~ks4_ccd.maps.node_errors.NodeErrors` takes it;
-        `None` if their errors are the same.
+        The covariances of the cells, in the form of
+        `~ks4_ccd.maps.node_errors.NodeErrors`; `None` if cells have common errors.
     """
 
     components: dict[str, np.ndarray]
@@ -45,19 +45,19 @@ def smoothed_cells(
     shared: bool,
 ) -> SmoothedCells:
     """
-    Return the arrays of a smoothed map.
+    Smooth the arrays of a map.
 
     Parameters
     ----------
     components : dict
-        A 2D `~numpy.ndarray` by each name.
+        A 2D `~numpy.ndarray` for the name of each component.
     valid : 2D `~numpy.ndarray` of bool
     count : 2D `~numpy.ndarray` or `None`
     errors : `~ks4_ccd.maps._cell_errors.CellErrors` or `None`
     scale : float
         The standard deviation of the Gaussian, in cells.
     shared : bool
-        Whether the cells share their stars, and so their errors.
+        Whether the cells share their stars, and therefore have common errors.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def smoothed_cells(
     stars = valid.astype(float) if count is None else count
     total = np.where(valid, gaussian_sum(stars, scale), 1)
 
-    def average(array):
+    def average(array: np.ndarray) -> np.ndarray:
         return gaussian_sum(stars * np.where(valid, array, 0), scale) / total
 
     means = {
@@ -77,7 +77,7 @@ def smoothed_cells(
     if errors is None:
         if count is None:
             return SmoothedCells(means, None, None, None)
-        # As if all stars had the same scatter.
+        # Assume that all stars have the same scatter.
         variance: np.ndarray | None = np.where(valid, 1 / np.where(valid, count, 1), 0)
     else:
         variance = None if errors.value is None else errors.value**2
@@ -99,7 +99,10 @@ def smoothed_cells(
     return SmoothedCells(means, error, count, covariance)
 
 
-def _covariance(variance, valid, total, scale):
+def _covariance(
+    variance: np.ndarray, valid: np.ndarray, total: np.ndarray, scale: float
+) -> np.ndarray:
+    """Return the covariances of smoothed cells, in the form of `NodeErrors`."""
     variance = np.where(valid, variance, 0)
     shifted = np.pad(total, ((0, 1), (0, 1)), mode="edge")
     along_x, along_y, both = shifted[1:, :-1], shifted[:-1, 1:], shifted[1:, 1:]

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Check the arrays of a map, and find its empty cells."""
+"""Check the arrays of a map, and identify its empty cells."""
 
 from collections.abc import Iterable
 
@@ -26,7 +26,7 @@ def checked_arrays(
     Parameters
     ----------
     components : dict
-        A 2D array-like by each name.
+        A 2D array-like for the name of each component.
     error, count : 2D array-like or `None`
     shape : tuple of int
         The shape of the grid.
@@ -34,17 +34,18 @@ def checked_arrays(
     Returns
     -------
     components : dict
-        NaN, where that marks an empty cell.
+        A 2D `~numpy.ndarray` for the name of each component. Empty cells without a
+        value are NaN.
     error, count : 2D `~numpy.ndarray` or `None`
-        Finite; the count of every empty cell is 0.
+        Finite arrays; the count of every empty cell is 0.
     valid : 2D `~numpy.ndarray` of bool
 
     Raises
     ------
     MapFormatError
-        If an array is not 2D and real or has not the shape of the grid, if a
-        number is infinite, an error or a count negative, or if a number is
-        missing in a cell that is not empty.
+        If an array is not 2D and real or does not have the shape of the grid, an
+        error or a count is negative, or a number is infinite, or missing in a cell
+        that is not empty.
     """
     cells = {
         name: _cell_array(name, array, shape) for name, array in components.items()
@@ -56,10 +57,10 @@ def checked_arrays(
         if array is None:
             continue
         array[empty & ~np.isfinite(array)] = 0
-        what = "must be finite and >= 0 in a cell that has a value"
+        requirement = "must be finite and >= 0 in a cell with a value"
         if name == "error":
-            what += " (0 means unknown)"
-        _refuse(name, array, ~(np.isfinite(array) & (array >= 0)), what)
+            requirement += " (0 means unknown)"
+        _refuse(name, array, ~(np.isfinite(array) & (array >= 0)), requirement)
     if stars is not None:
         stars[empty] = 0
     return cells, scatter, stars, ~empty
@@ -69,14 +70,14 @@ def is_marked(
     components: Iterable[np.ndarray], error: np.ndarray | None, mark: float
 ) -> np.ndarray:
     """
-    Return the cells that hold the release's mark of an empty cell.
+    Return the cells with DR1's mark of an empty cell.
 
     Parameters
     ----------
     components : iterable of 2D `~numpy.ndarray`
     error : 2D `~numpy.ndarray` or `None`
     mark : float
-        The value of an empty cell; its error is 0.
+        The value of an empty cell, whose error is 0.
 
     Returns
     -------
@@ -86,29 +87,33 @@ def is_marked(
     return marked if error is None else marked & (error == 0)
 
 
-def _empty_cells(components, count):
+def _empty_cells(
+    components: dict[str, np.ndarray], count: np.ndarray | None
+) -> np.ndarray:
+    """Return the empty cells, and set infinite values in cells without stars to NaN."""
     empty = np.zeros(next(iter(components.values())).shape, dtype=bool)
     if count is not None:
         empty |= count == 0
         for array in components.values():
-            # Such as the magnitude of no flux, where there are no stars.
+            # Cells without stars may contain, for example, the magnitude of no flux.
             array[empty & ~np.isfinite(array)] = np.nan
     for name, array in components.items():
         _refuse(name, array, np.isinf(array), f"must be finite ({_MARKS})")
     missing = {name: np.isnan(array) & ~empty for name, array in components.items()}
     in_all = np.all(list(missing.values()), axis=0)
     for name, array in components.items():
-        what = "must be a number where the other component is one"
-        _refuse(name, array, missing[name] & ~in_all, what)
+        requirement = "must be finite where the other component is"
+        _refuse(name, array, missing[name] & ~in_all, requirement)
     return empty | in_all
 
 
-def _refuse(name, array, bad, what):
+def _refuse(name: str, array: np.ndarray, bad: np.ndarray, requirement: str) -> None:
+    """Raise an error if cells do not fulfil a requirement."""
     if bad.any():
         i, j = np.argwhere(bad)[0]
         msg = (
-            f"{name} {what}, got {array[i, j]} in cell [{i}, {j}], and "
-            f"{np.count_nonzero(bad)} such cells in all"
+            f"{name} {requirement}, got {array[i, j]} in cell [{i}, {j}] "
+            f"({np.count_nonzero(bad)} such cells in total)"
         )
         raise MapFormatError(msg, part=name)
 
@@ -142,6 +147,6 @@ def _cell_array(name: str, array: ArrayLike, shape: tuple[int, int]) -> np.ndarr
         raise MapFormatError(msg, part=name)
     array = array.astype(float)
     if masked is not None:
-        # No value, no known error, no stars.
+        # A masked cell is empty.
         array[np.broadcast_to(masked, array.shape)] = _MASKED.get(name, np.nan)
     return array

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Base class of the calibration maps: arrays on the cells of a grid."""
+"""Define the base class of calibration maps: arrays on the cells of a grid."""
 
 from dataclasses import FrozenInstanceError
 from os import PathLike
@@ -30,7 +30,7 @@ from ks4_ccd.maps.node_errors import NodeErrors
 
 __all__ = ["CalibrationMap", "ValueMap"]
 
-# The parts of a map that say which one it is.
+# The attributes of a map that identify it.
 _IDENTITY = {"key", "source"}
 
 # The cached property of `MapErrors`.
@@ -39,13 +39,13 @@ _CACHED = "_cell_errors"
 
 class CalibrationMap(MapErrors):
     """
-    Base class of maps: cells with one or more components, and their stars.
+    Base class of calibration maps: components, errors and numbers of stars of cells.
 
-    A subclass names the components, which become attributes, and calls
-    `_set_arrays` with them.
+    A subclass defines the names of its components, and calls ``_set_arrays`` with
+    their arrays, which become attributes.
 
     Maps are immutable and their arrays read-only: `replace` returns a changed copy.
-    Two maps are equal if their arrays, grid and key are, wherever they came from.
+    Two maps are equal if their arrays, grid and key are, whatever their source.
 
     Attributes
     ----------
@@ -55,13 +55,13 @@ class CalibrationMap(MapErrors):
     count : 2D `~numpy.ndarray` or `None`
         The number of stars in a cell; a cell with 0 is empty.
     valid : 2D `~numpy.ndarray` of bool
-        Which cells are not empty.
+        Whether a cell has a value.
     grid : `~ks4_ccd.MapGrid`
-        Where the cells lie.
+        The cells of the map.
     key : `~ks4_ccd.MapKey` or `None`
-        Which field, band, mode and aperture the map is of.
+        The field, band, mode and aperture of the map.
     source : str or `None`
-        The file that the map came from.
+        The file of the map.
     """
 
     components: tuple[str, ...] = ()
@@ -73,23 +73,36 @@ class CalibrationMap(MapErrors):
     _options: tuple[str, ...] = ("key", "source")
     _steps: tuple[str, ...]
 
-    def _set_arrays(self, components, error, count, *, grid, key, source):
+    def _set_arrays(
+        self,
+        components: dict[str, ArrayLike],
+        error: ArrayLike | None,
+        count: ArrayLike | None,
+        *,
+        grid: MapGrid,
+        key: MapKey | None,
+        source: str | None,
+    ) -> None:
         for name, value, kind in (("grid", grid, MapGrid), ("key", key, MapKey)):
             if not isinstance(value, kind) and (name == "grid" or value is not None):
                 msg = f"{name} must be a {kind.__name__}, got {type(value).__name__}"
-                raise KS4Error(msg)
-        if key is not None and key.kind != FAMILIES[self.family][0]:
-            msg = f"the key of {key} is not that of a {type(self).__name__}"
+                raise OptionError(msg)
+        kind_of_map = FAMILIES[self.family][0]
+        if key is not None and key.kind != kind_of_map:
+            msg = (
+                f"expected the key of a {kind_of_map} map for a {type(self).__name__}, "
+                f"found that of the {key}"
+            )
             raise MapMismatchError(msg)
-        components, error, count, valid = checked_arrays(
+        cells, scatter, stars, valid = checked_arrays(
             components, error, count, grid.shape
         )
-        self._set(**components, error=error, count=count, valid=valid)
-        # The steps are what was done to the map since it was made.
+        self._set(**cells, error=scatter, count=stars, valid=valid)
+        # The steps record later changes, for the name of the map.
         self._set(grid=grid, key=key, source=source, _steps=())
 
     def _set(self, **attributes: object) -> None:
-        """Set attributes, of a map that nobody else has yet."""
+        """Set attributes of a map that is being made."""
         for value in attributes.values():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
@@ -105,11 +118,11 @@ class CalibrationMap(MapErrors):
         kind = type(self).__name__
         msg = f"a {kind} cannot be changed"
         if name in self._argument_names:
-            msg += f": make a changed copy of it with replace({name}=...)"
+            msg += f": make a changed copy with replace({name}=...)"
         raise FrozenInstanceError(msg)
 
-    def __setstate__(self, state):
-        # Copies of arrays, and those of a pickle, are writeable.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Arrays of copies and pickles are writeable.
         self._set(**state)
 
     def __eq__(self, other: object) -> bool:
@@ -120,19 +133,19 @@ class CalibrationMap(MapErrors):
     def __hash__(self) -> int:
         return hash((type(self), self.grid, self.key))
 
-    def _content(self):
-        """Return what makes two maps equal: not their files, nor their history."""
+    def _content(self) -> tuple[object, ...]:
+        """Return the attributes that are compared: all but source and name."""
         arguments = self._arguments()
         arguments.pop("source")
         own = (self.valid, self._covariance, self._shares_stars)
         return *arguments.values(), *own
 
     @property
-    def _argument_names(self):
+    def _argument_names(self) -> tuple[str, ...]:
         return (*self.components, "error", "count", "grid", *self._options)
 
-    def _arguments(self):
-        """Return the arguments of the constructor that make this map."""
+    def _arguments(self) -> dict[str, Any]:
+        """Return the arguments of the constructor for this map."""
         return {name: getattr(self, name) for name in self._argument_names}
 
     def _component_arrays(self) -> dict[str, np.ndarray]:
@@ -140,7 +153,7 @@ class CalibrationMap(MapErrors):
 
     def marked(self, mark: float) -> dict[str, np.ndarray]:
         """
-        Return the components with a mark in cells without a value.
+        Return the components with NaN replaced.
 
         Parameters
         ----------
@@ -159,15 +172,15 @@ class CalibrationMap(MapErrors):
 
     def __repr__(self) -> str:
         columns, rows = self.grid.shape
-        what = f"{self.key}, " if self.key is not None else ""
+        identity = f"{self.key}, " if self.key is not None else ""
         return (
-            f"<{type(self).__name__}: {what}{columns} x {rows} cells, "
+            f"<{type(self).__name__}: {identity}{columns} x {rows} cells, "
             f"{np.count_nonzero(self.valid)} with stars>"
         )
 
     @property
     def name(self) -> str:
-        """The file name of the first array, or what is known, and later steps."""
+        """The file name of the first array, else the source, and later changes."""
         first = self.key.filename if self.key is not None else self.source or "map"
         return " ".join([first, *self._steps])
 
@@ -184,14 +197,16 @@ class CalibrationMap(MapErrors):
         Returns
         -------
         changed : same class
-            Its name lists the changes, but for those of ``key`` and ``source``.
-            Errors that cells of a smoothed map have in common are kept, unless
-            the errors, the counts, the grid or the empty cells change.
+            The copy, whose name lists the changes, except those of ``key`` and
+            ``source``. The covariances of a smoothed map are kept, unless the
+            errors, the counts, the grid or the empty cells change.
 
         Raises
         ------
+        OptionError
+            If an argument does not exist.
         KS4Error
-            If an argument does not exist, or is not valid.
+            If a new value is not valid.
 
         Examples
         --------
@@ -204,9 +219,9 @@ class CalibrationMap(MapErrors):
         for name in changes:
             if name not in arguments:
                 expected = ", ".join(arguments)
-                msg = f"replace changes one of {expected}, got {name!r}"
+                msg = f"arguments of replace must be among {expected}, got {name!r}"
                 raise OptionError(msg)
-        # Values in the empty cells of a map that was filled mark no empty cells.
+        # The empty cells of a filled map have values.
         marked = {
             name: np.where(self.valid, array, np.nan)
             for name, array in self._component_arrays().items()
@@ -226,23 +241,26 @@ class CalibrationMap(MapErrors):
     __replace__ = replace
 
     def _replace(self, step: str, **changes: object) -> Self:
-        """Return a copy with some arrays changed; it has the same empty cells."""
+        """Return a copy with changed attributes and the same empty cells."""
         new = object.__new__(type(self))
         kept = {name: value for name, value in vars(self).items() if name != _CACHED}
         new._set(**(kept | changes | {"_steps": (*self._steps, step)}))
         return new
 
-    def _require_stars(self):
+    def _require_stars(self) -> None:
         if not self.valid.any():
-            msg = f"{self.source or self!r} has no cell with stars: nothing to apply"
+            msg = (
+                f"{self.source or self!r} has no cell with stars; use a map with at "
+                "least one"
+            )
             raise MapFormatError(msg)
 
     @property
     def reachable(self) -> np.ndarray:
-        """Which cells are valid or touch a valid one, diagonals included."""
+        """Whether cells are valid or adjacent to a valid one, diagonals included."""
         return touches(self.valid)
 
-    def _filled_components(self):
+    def _filled_components(self) -> dict[str, np.ndarray]:
         self._require_stars()
         return {
             name: harmonic_fill(array, self.valid)
@@ -272,12 +290,11 @@ class CalibrationMap(MapErrors):
 
     def filled(self) -> Self:
         """
-        Return a copy of the map whose empty cells have values.
+        Return a copy of the map with values in empty cells.
 
-        They are filled from their neighbours by the smoothest surface
-        through the cells with stars. ``valid`` and ``count`` still mark the cells
-        that were empty. Their uncertainty, by `error_at`, is no smaller than
-        that of the cells around them.
+        Empty cells are filled with the smoothest surface through the cells with
+        stars. ``valid`` and ``count`` still mark the filled cells. Their uncertainty,
+        returned by `error_at`, is not smaller than that of the cells around them.
 
         Returns
         -------
@@ -287,11 +304,11 @@ class CalibrationMap(MapErrors):
 
     def smoothed(self, scale: float = 0.8) -> Self:
         """
-        Return a copy of the map, averaged over neighbouring cells.
+        Return a smoothed copy of the map.
 
-        Cells are averaged with Gaussian weights times their star counts, so
-        that a cell with few stars has its value mostly from its neighbours.
-        Empty cells stay empty.
+        Neighbouring cells are averaged with Gaussian weights times their star
+        counts, so that the value of a cell with few stars depends mostly on its
+        neighbours. Empty cells stay empty.
 
         Parameters
         ----------
@@ -301,19 +318,21 @@ class CalibrationMap(MapErrors):
         Returns
         -------
         smoothed : same class
-            Its ``error`` is the scatter of single stars that `error_at`
-            quotes, averaged in the same way, and its ``count`` the number of
-            stars whose median would have the standard error of the average
-            (for a map without errors, the number of stars whose mean would).
+            ``error`` is the scatter of single stars used by `error_at`,
+            averaged in the same way; ``count`` is the number of stars whose median
+            would have the standard error of the average (in a map without errors,
+            the number of stars whose mean would).
 
         Raises
         ------
-        KS4Error
+        OptionError
             If ``scale`` is not a positive number.
+        MapFormatError
+            If all cells are empty.
         """
         if finite("scale", scale) <= 0:
             msg = f"scale must be a positive number of cells, got {scale!r}"
-            raise KS4Error(msg)
+            raise OptionError(msg)
         self._require_stars()
         smoothed = smoothed_cells(
             self._component_arrays(),
@@ -332,7 +351,7 @@ class CalibrationMap(MapErrors):
 
     def save(self, path: str | PathLike[str]) -> list[Path]:
         """
-        Write the map as .npy files named like those of the release.
+        Write the map as .npy files with names as in DR1.
 
         Parameters
         ----------
@@ -342,17 +361,20 @@ class CalibrationMap(MapErrors):
         Returns
         -------
         paths : list of `~pathlib.Path`
-            The files: each component, and error, count and the edges of the
-            grid where the map has them.
+            The files of each component, and those of error, count and the edges of
+            the grid, if they exist.
 
         Raises
         ------
         KS4Error
-            If the map has no ``key`` to make file names from, or the folder
+            If the map has no ``key``, which determines file names, or the folder
             cannot be written.
         """
         if self.key is None:
-            msg = "a map without a key cannot be saved: its key makes the file names"
+            msg = (
+                "a map without a key cannot be saved, because the key determines file "
+                "names; add one with replace(key=MapKey(...))"
+            )
             raise KS4Error(msg)
         return write_map(self, as_folder(path))
 
@@ -369,7 +391,7 @@ class CalibrationMap(MapErrors):
         part : str, optional
             The array to draw: ``"values"``, ``"error"`` or ``"count"``.
         **options
-            Passed to `~ks4_ccd.plot_map`.
+            Options of `~ks4_ccd.plot_map`.
 
         Returns
         -------
@@ -377,11 +399,11 @@ class CalibrationMap(MapErrors):
         """
         from ks4_ccd.plotting import plot_map
 
-        # matplotlib is optional, so its types are those of `plot_map` alone.
+        # Types of matplotlib, which is optional, are not imported here.
         return plot_map(self, cast("Any", ax), part=part, **cast("Any", options))
 
 
-def _same(one, other):
+def _same(one: object, other: object) -> bool:
     """Return whether arrays, or other attributes of maps, are equal."""
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return np.array_equal(one, other, equal_nan=True)
@@ -390,7 +412,7 @@ def _same(one, other):
     return one == other
 
 
-def _check_method(method):
+def _check_method(method: str) -> None:
     if method == "dr1":
         msg = (
             f"method must be one of {', '.join(METHODS)}, got 'dr1', which repeats the "
@@ -403,12 +425,12 @@ def _check_method(method):
 
 class ValueMap(CalibrationMap):
     """
-    A map with one value a cell.
+    A map with one value per cell.
 
     Parameters
     ----------
     values : 2D array-like
-        A value per cell, indexed ``[x_bin, y_bin]``; NaN, or a masked value,
+        The value of each cell, indexed ``[x_bin, y_bin]``; NaN, or a masked value,
         marks an empty cell.
     error : 2D array-like, optional
         The standard deviation (``ddof=0``) of the stars of a cell about the
@@ -416,18 +438,20 @@ class ValueMap(CalibrationMap):
     count : 2D array-like, optional
         The number of stars in a cell; a cell with 0 is empty.
     grid : `~ks4_ccd.MapGrid`
-        Where the cells lie.
+        The cells of the map.
     key : `~ks4_ccd.MapKey`, optional
-        Which field, band, mode and aperture the map is of.
+        The field, band, mode and aperture of the map.
     source : str, optional
-        The file that the map came from.
+        The file of the map.
 
     Raises
     ------
+    OptionError
+        If ``grid`` or ``key`` has a wrong type.
     MapFormatError
-        If an array is not 2D and real, or has not the grid's shape, or a
-        number is infinite, negative (an error, a count), or missing in a
-        cell that is not empty.
+        If an array is not 2D and real, or does not have the shape of the grid, an
+        error or a count is negative, or a number is infinite, or missing in a cell
+        that is not empty.
     """
 
     components = ("values",)
@@ -456,27 +480,27 @@ class ValueMap(CalibrationMap):
         Parameters
         ----------
         x, y : float or array-like
-            0-based pixel coordinates, broadcast against each other. A
-            position off the image gets the value at its edge, one that is
-            not finite gets NaN.
+            0-based pixel coordinates, broadcast against each other. The value
+            outside of the image is that at its edge, and NaN for coordinates that
+            are not finite.
         method : {"bilinear", "nearest"}
-            ``"bilinear"`` interpolates between the centres of the cells and
-            ``"nearest"`` takes the cell that a position is in, both after
-            empty cells have been filled.
+            ``"bilinear"`` interpolates between the centres of the cells, and
+            ``"nearest"`` returns the value of the cell that contains a position,
+            both after empty cells have been filled.
 
         Returns
         -------
         value : float or `~numpy.ndarray`
-            In the unit of the map.
+            The value in the unit of the map.
 
         Raises
         ------
         MapFormatError
             If all cells are empty.
-        KS4Error
-            If ``method`` is not one of the two. ``"dr1"``, which repeats the
-            calibration of DR1, is a method of `~ks4_ccd.apply_zeropoint` and
-            `~ks4_ccd.calibrate_catalog`.
+        OptionError
+            If ``method`` does not have one of its allowed values. ``"dr1"``,
+            which repeats the calibration of DR1, is a method of
+            `~ks4_ccd.apply_zeropoint` and `~ks4_ccd.calibrate_catalog`.
         """
         nodes = self._filled_components()["values"]
         return self._interpolate(nodes, x, y, method)

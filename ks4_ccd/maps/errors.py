@@ -1,8 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Quote the uncertainties of calibration maps.
+Compute the uncertainties of calibration maps.
 
-A kind of uncertainty is a class of `ERROR_KINDS`: another one is another class.
+Each kind of uncertainty is a subclass of `ErrorKind`, listed in `ERROR_KINDS`. To add
+a kind, add a class: nothing else depends on the list.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from ks4_ccd.maps._cell_errors import (
     CellErrors,
     errors_of_cells,
     errors_of_surface,
-    with_stand_ins,
+    with_replaced_errors,
 )
 from ks4_ccd.maps.node_errors import NodeErrors, covariance_of_cells
 
@@ -27,21 +28,21 @@ __all__ = ["ERROR_KINDS", "MEDIAN_OVER_MEAN", "ErrorKind", "MapErrors"]
 
 class ErrorKind:
     """
-    A kind of uncertainty.
+    Base class of the kinds of uncertainty.
 
     Attributes
     ----------
     description : str
-        In a few words, for the description of a column.
+        A short definition, for the description of a column.
     needed : tuple of str
-        The arrays that a map needs for it.
+        The names of the arrays that a map must have.
     """
 
     description: str
     needed: tuple[str, ...] = ("error",)
 
     def of_cells(self, errors: CellErrors) -> np.ndarray | None:
-        """Return the uncertainty of each cell, where cells share their stars."""
+        """Return the uncertainty of each cell of a map whose cells share stars."""
         raise NotImplementedError
 
     def of_nodes(
@@ -52,15 +53,16 @@ class ErrorKind:
         published: bool,
     ) -> NodeErrors:
         """
-        Return the uncertainties to interpolate, where cells have their own stars.
+        Return the uncertainties of cells without common stars, for interpolation.
 
         Parameters
         ----------
         errors : `~ks4_ccd.maps._cell_errors.CellErrors`
         covariance : callable
-            Returns the covariances of the standard errors of cells.
+            A function without arguments that returns the covariances of the standard
+            errors of cells.
         published : bool
-            Whether the arrays of the map are quoted unchanged.
+            Whether the arrays of the map are used without corrections.
 
         Returns
         -------
@@ -70,15 +72,21 @@ class ErrorKind:
 
 
 class _Scatter(ErrorKind):
-    """The distance from the map of a star that is not one of its own."""
+    """The standard deviation about the map of stars from which it was not made."""
 
     description = "standard deviation of stars about it"
 
-    def of_cells(self, errors):
+    def of_cells(self, errors: CellErrors) -> np.ndarray | None:
         return errors.star
 
-    def of_nodes(self, errors, covariance, *, published):
-        # The published scatter includes no standard error of the value.
+    def of_nodes(
+        self,
+        errors: CellErrors,
+        covariance: Callable[[], np.ndarray],
+        *,
+        published: bool,
+    ) -> NodeErrors:
+        # The published scatter does not include the standard error of the value.
         return NodeErrors(errors.star, None if published else covariance())
 
 
@@ -88,10 +96,16 @@ class _Median(ErrorKind):
     description = "standard error of its value"
     needed = ("error", "count")
 
-    def of_cells(self, errors):
+    def of_cells(self, errors: CellErrors) -> np.ndarray | None:
         return errors.value
 
-    def of_nodes(self, errors, covariance, *, published):
+    def of_nodes(
+        self,
+        errors: CellErrors,
+        covariance: Callable[[], np.ndarray],
+        *,
+        published: bool,
+    ) -> NodeErrors:
         return NodeErrors(None, covariance())
 
 
@@ -99,16 +113,16 @@ ERROR_KINDS: dict[str, ErrorKind] = {"scatter": _Scatter(), "median": _Median()}
 
 
 class MapErrors:
-    """The part of `CalibrationMap` that quotes uncertainties."""
+    """The part of `CalibrationMap` that computes uncertainties."""
 
     error: np.ndarray | None
     count: np.ndarray | None
     valid: np.ndarray
     source: str | None
 
-    # Whether cells share their stars, where counts alone do not show it.
+    # Whether cells share stars although their counts are whole numbers.
     _shares_stars: bool = False
-    # The covariances of smoothed cells, see `NodeErrors`.
+    # The covariances of smoothed cells: see `NodeErrors`.
     _covariance: np.ndarray | None = None
 
     def _component_arrays(self) -> dict[str, np.ndarray]:
@@ -135,7 +149,7 @@ class MapErrors:
         Return the uncertainty of the map at positions on the image.
 
         The uncertainty is common to all pixels of a cell: add it once to that
-        of an aperture sum, not once a pixel.
+        of an aperture sum, not once per pixel.
 
         Parameters
         ----------
@@ -144,40 +158,42 @@ class MapErrors:
         method : {"bilinear", "nearest"}
             The method of interpolation, as in `at`.
         error_kind : {"scatter", "median"}
-            ``"scatter"`` is how far a star that is not one of the map's lies
-            from it: the standard deviation of single stars, and the standard
-            error of the value, in quadrature. ``"median"`` is the standard
+            ``"scatter"`` is the standard deviation about the map of stars from
+            which it was not made: the standard deviation of single stars and the
+            standard error of the value, in quadrature. ``"median"`` is the standard
             error of the value alone.
 
         Returns
         -------
         error : float or `~numpy.ndarray`
-            In the unit of the map. In an empty cell it is no smaller than in
-            those around it.
+            The uncertainty in the unit of the map. That of an empty cell is not
+            smaller than those of the cells around it.
 
         Raises
         ------
+        OptionError
+            If ``method`` or ``error_kind`` does not have one of its allowed values.
         KS4Error
             If the map has no errors, or no counts with
             ``error_kind="median"``.
 
         Notes
         -----
-        Cells are medians of stars of their own, clipped as in the release:
-        what is quoted is corrected for the clipping and the number of stars,
-        and for cells of few stars taken from the differences of neighbouring
-        cells (see :doc:`/uncertainties`). The errors of two cells are
-        independent. A map that was smoothed has the covariances that follow,
-        and one whose counts are not whole numbers, as one built from surfaces,
-        has errors that its cells have in common.
+        The values of cells are assumed to be medians of separate samples of stars,
+        clipped as in DR1. Uncertainties are corrected for the clipping and the number
+        of stars; those of cells with few stars are estimated from the differences of
+        neighbouring cells (see :doc:`/uncertainties`). The errors of two cells are
+        independent, except in a smoothed map, which has the covariances of the
+        weights, and in a map whose counts are not whole numbers, such as one built
+        from surfaces, in which the errors of neighbouring cells are equal.
         """
         return self._interpolate(self.node_errors(error_kind), x, y, method)
 
     def errors_add(self) -> bool:
         """
-        Return whether cells share their stars, so that their errors add.
+        Return whether the errors of different cells add linearly.
 
-        Otherwise the squares of the errors of different cells add.
+        They do if cells share their stars, and add in quadrature otherwise.
         """
         if self._covariance is not None:
             return False
@@ -194,12 +210,13 @@ class MapErrors:
         error_kind : {"scatter", "median"}
             As in `error_at`.
         published : bool, optional
-            Quote the arrays of the map without the corrections of `error_at`.
+            Return the arrays of the map without the corrections of `error_at`.
 
         Returns
         -------
         error : 2D `~numpy.ndarray`
-            In the unit of the map, indexed ``[x_bin, y_bin]``, positive.
+            Positive uncertainties in the unit of the map, indexed
+            ``[x_bin, y_bin]``.
         """
         return self.node_errors(error_kind, published=published).at_centers()
 
@@ -207,7 +224,7 @@ class MapErrors:
         self, error_kind: str = "scatter", *, published: bool = False
     ) -> NodeErrors:
         """
-        Return the uncertainties of cells, to be interpolated.
+        Return the uncertainties of cells, for interpolation.
 
         Parameters
         ----------
@@ -225,9 +242,9 @@ class MapErrors:
         errors = self._published_errors() if published else self._cell_errors
         if errors is None:
             msg = (
-                f"{self.source or self!r} has no cell whose error is known: expected "
-                "a cell of two stars or more with an error above 0, or enough "
-                "neighbouring cells to derive one from"
+                f"{self.source or self!r}: expected a cell of at least two stars with "
+                "an error above 0, or enough neighbouring cells to estimate one, found "
+                "neither"
             )
             raise MapFormatError(msg)
         kind = ERROR_KINDS[error_kind]
@@ -237,35 +254,35 @@ class MapErrors:
 
         value = cast("np.ndarray", errors.value)  # None only without counts
 
-        def covariance():
+        def covariance() -> np.ndarray:
             return covariance_of_cells(value, valid, self._covariance)
 
         return kind.of_nodes(errors, covariance, published=published)
 
-    def _require_arrays(self, error_kind):
+    def _require_arrays(self, error_kind: str) -> None:
         for part in ERROR_KINDS[error_kind].needed:
             if getattr(self, part) is None:
                 msg = (
-                    f"{self.source or self!r} has no {part} map, which "
-                    f'error_kind="{error_kind}" needs: give its {part} array, or '
-                    'leave the error of the map out (zp_error="ignore")'
+                    f"{self.source or self!r} has no {part} array, which "
+                    f'error_kind="{error_kind}" requires: give this array, or omit the '
+                    'uncertainty of the map (zp_error="ignore")'
                 )
                 raise KS4Error(msg)
 
     def _is_surface(self) -> bool:
-        # No whole numbers: cells share stars, and each has a part of them.
+        # Fractional counts mark cells that share stars.
         return self._shares_stars or self.count is None or bool(np.any(self.count % 1))
 
-    def _error_known(self, error):
+    def _error_known(self, error: np.ndarray) -> np.ndarray:
         known = self.valid & (error > 0)
         if self.count is None:
             return known
-        # A count that is not whole is no count of one star: see `_is_surface`.
+        # A fractional count is not that of a single star: see `_is_surface`.
         return known & ((self.count >= 2) | (self.count % 1 > 0))
 
-    def _published_errors(self):
-        error = cast("np.ndarray", self.error)  # there is one: see node_errors
-        return with_stand_ins(error, self.count, self._error_known(error))
+    def _published_errors(self) -> CellErrors | None:
+        error = cast("np.ndarray", self.error)  # required by node_errors
+        return with_replaced_errors(error, self.count, self._error_known(error))
 
     @cached_property
     def _cell_errors(self) -> CellErrors | None:

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Write the arrays of a map as .npy files named like those of DR1."""
+"""Write the arrays of a map as .npy files with names as in DR1."""
 
 import os
 from pathlib import Path
@@ -36,14 +36,14 @@ def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
     Raises
     ------
     KS4Error
-        If a file cannot be written, another map has its name but for the case of
-        letters, or the origin of its grid cannot be stored.
+        If a file cannot be written, the name of an existing file differs only in the
+        case of letters, or the origin of the grid cannot be stored.
     """
     key = cast("MapKey", map_.key)
     if map_.grid.origin != MapGrid(map_.grid.shape, 1).origin:
         msg = (
-            f"{map_.name} begins at {map_.grid.origin}: files in the layout of DR1 "
-            "cannot record that, their cells begin at the edge of the image"
+            f"expected the cells of {map_.name} to begin at the edge of the image, as "
+            f"files in the layout of DR1 require, found the origin {map_.grid.origin}"
         )
         raise KS4Error(msg)
     needed, optional = parts_of(key.kind)
@@ -59,7 +59,7 @@ def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
                     np.save(npy, np.asarray(array, dtype=float), allow_pickle=False)
                 paths.append(file)
             else:
-                # That of a map that this one replaces is not its own.
+                # A file of the map that is replaced would be read as part of this one.
                 file.unlink(missing_ok=True)
     except FileWriteError:
         raise
@@ -70,7 +70,7 @@ def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
 
 
 def _refuse_case(folder: Path, names: list[str]) -> None:
-    """Refuse names that some file systems do not distinguish from existing ones."""
+    """Raise an error if names differ from existing ones only in the case of letters."""
     present = {name.casefold(): name for name in os.listdir(folder)}
     for name in names:
         other = present.get(name.casefold(), name)
@@ -82,19 +82,18 @@ def _refuse_case(folder: Path, names: list[str]) -> None:
             raise KS4Error(msg)
 
 
-def _arrays_of(map_):
+def _arrays_of(map_: "CalibrationMap") -> dict[str, np.ndarray | None]:
+    """Return the arrays of a map as stored in files."""
     mark = EMPTY_MARKS[map_.family]
-    arrays, error = map_.marked(mark), map_.error
+    components, error = map_.marked(mark), map_.error
     if map_.count is None:
-        # Without counts, the reader takes the mark of DR1 for an empty cell: a
-        # value that happens to be the mark is written as the next number.
-        taken = map_.valid & is_marked(arrays.values(), map_.error, mark)
-        for name, array in arrays.items():
+        # Without counts, the mark of DR1 identifies empty cells: a value equal to the
+        # mark is replaced by the next floating-point number.
+        ambiguous = map_.valid & is_marked(components.values(), map_.error, mark)
+        for array in components.values():
             array[~map_.valid] = mark
-            array[taken] = np.nextafter(mark, np.inf)
-            arrays[name] = array
+            array[ambiguous] = np.nextafter(mark, np.inf)
         error = None if error is None else np.where(map_.valid, error, 0)
-    edges = map_.grid.edges
-    borders = [(axis, border) for axis in (0, 1) for border in edges[axis]]
-    edges = np.array(borders) if borders else None
-    return arrays | {"error": error, "count": map_.count, "edges": edges}
+    rows = [(axis, edge) for axis in (0, 1) for edge in map_.grid.edges[axis]]
+    edges = np.array(rows) if rows else None
+    return {**components, "error": error, "count": map_.count, "edges": edges}

@@ -1,7 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Combine the cells of a map with the cells around them."""
+"""Fill the empty cells of a map, and sum over neighbouring cells."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -10,11 +11,12 @@ __all__ = ["gaussian_sum", "grown", "harmonic_fill", "neighbours_in", "touches"]
 
 def harmonic_fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """
-    Return a copy of ``values`` with the cells that are not ``valid`` filled.
+    Fill the cells that are not valid with a harmonic surface.
 
-    Each filled cell is the mean of its up to four neighbours, filled or not:
-    the discrete Laplace equation, the smoothest surface through the valid
-    cells. No value leaves the range of the valid ones.
+    Each filled cell is the mean of its neighbours along x and y, filled ones
+    included: the solution of the discrete Laplace equation, which is the smoothest
+    surface through the valid cells. Filled values are within the range of the valid
+    ones.
 
     Parameters
     ----------
@@ -25,6 +27,7 @@ def harmonic_fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     Returns
     -------
     filled : 2D `~numpy.ndarray`
+        A copy of ``values`` with all cells filled.
     """
     if valid.all():
         return values.copy()
@@ -60,14 +63,14 @@ def harmonic_fill(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def touches(valid: np.ndarray) -> np.ndarray:
-    """Return which cells are valid or next to a valid one, diagonals included."""
+    """Return whether cells are valid or adjacent to a valid one, diagonals included."""
     padded = np.pad(valid, 1)
     along_x = padded[:-2] | padded[1:-1] | padded[2:]
     return along_x[:, :-2] | along_x[:, 1:-1] | along_x[:, 2:]
 
 
 def neighbours_in(valid: np.ndarray, *, diagonal: bool) -> np.ndarray:
-    """Return how many of the neighbours of each cell are valid."""
+    """Return the number of valid neighbours of each cell."""
     padded = np.pad(valid.astype(int), 1)
     along_x = padded[:-2] + padded[2:]
     count = along_x[:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
@@ -76,7 +79,7 @@ def neighbours_in(valid: np.ndarray, *, diagonal: bool) -> np.ndarray:
 
 def grown(values: np.ndarray, valid: np.ndarray, step: float = 0.0) -> np.ndarray:
     """
-    Return a copy of ``values`` in which cells have no less than those around them.
+    Fill the cells that are not valid with the largest value around them.
 
     Parameters
     ----------
@@ -84,13 +87,14 @@ def grown(values: np.ndarray, valid: np.ndarray, step: float = 0.0) -> np.ndarra
     valid : 2D `~numpy.ndarray` of bool
         The cells that keep their values; at least one.
     step : float, optional
-        What each step away from the valid cells adds.
+        The increase of the value with each cell of distance from the valid cells.
 
     Returns
     -------
     grown : 2D `~numpy.ndarray`
-        A cell that is not valid has the largest value of those around it,
-        diagonals included, that are valid or closer to valid ones.
+        A copy of ``values``. Cells that are not valid have the largest value of
+        the adjacent cells, diagonals included, that are valid or closer to a valid
+        one.
     """
     values = np.where(valid, values, -np.inf)
     while not np.isfinite(values).all():
@@ -107,7 +111,7 @@ def gaussian_sum(
     values: np.ndarray, scale: float, lag: tuple[int, int] | None = None
 ) -> np.ndarray:
     """
-    Return the sum over all cells, weighted by a Gaussian of their distance.
+    Return sums over all cells, weighted by a Gaussian of their distance.
 
     Parameters
     ----------
@@ -115,8 +119,8 @@ def gaussian_sum(
     scale : float
         The standard deviation of the Gaussian, in cells; its peak is 1.
     lag : (int, int), optional
-        Take for weights the products of the Gaussian about a cell and that
-        about the cell ``lag`` cells further along x and y.
+        Use as weights the products of the Gaussian about a cell and that about the
+        cell displaced by ``lag`` along x and y.
 
     Returns
     -------
@@ -135,7 +139,7 @@ def gaussian_sum(
     return values
 
 
-def _pairs_of_neighbours():
+def _pairs_of_neighbours() -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
     """Yield the slices that pair each cell with its next one along x, and y."""
     every, first, last = slice(None), slice(None, -1), slice(1, None)
     yield (first, every), (last, every)

@@ -1,25 +1,25 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The cells of a calibration map on the pixels of an image.
+Compute the cells of a calibration map on the pixels of an image.
 
-This module alone knows where a cell lies. A map is indexed
+Positions of cells are computed in this module only. A map is indexed
 ``[x_bin, y_bin]``; pixel coordinates ``x, y`` are 0-based, the centre of the
-first pixel being 0, as everywhere in astropy; ``X_IMAGE = x + 1`` is the
-1-based coordinate in which the release counts its cells::
+first pixel being 0, as in astropy; ``X_IMAGE = x + 1`` is the 1-based
+coordinate in which DR1 defines its cells::
 
     cell         |        0        |        1        |  ...  (size 400)
     X_IMAGE      0       200      400       600      800
     x           -1       199      399       599      799
                          ^ centre          ^ centre
 
-The grid is separable: a `Stencil` along each axis contains the cells that a
-position is interpolated from and their weights. Another interpolation is
-another function in ``_STENCILS``.
+The grid is separable: a `Stencil` along each axis contains the cells from which
+a position is interpolated, and their weights. To add a method of interpolation,
+add a function to ``_STENCILS``.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,14 +32,15 @@ __all__ = ["METHODS", "MapGrid", "Stencil", "corners"]
 @dataclass(frozen=True, eq=False)
 class Stencil:
     """
-    The cells along one axis that positions are interpolated from.
+    The cells along one axis from which positions are interpolated.
 
     Attributes
     ----------
     index : 2D `~numpy.ndarray` of int
-        A row for each of the nodes of a position: the cells along the axis.
+        The cells along the axis, with a row for each node and a column for each
+        position.
     weight : 2D `~numpy.ndarray`
-        Their weights, of the same shape; those of a position add up to 1.
+        The weights of the cells, in the same shape; those of a position add up to 1.
     """
 
     index: np.ndarray
@@ -53,7 +54,7 @@ class Stencil:
         Parameters
         ----------
         node : `~numpy.ndarray`
-            Positions counted in cells, 0 at the centre of the first one and
+            Positions in units of cells, 0 at the centre of the first one and
             ``n - 1`` at that of the last one.
         n : int
             The number of cells.
@@ -75,7 +76,7 @@ def corners(
     along_x: Stencil, along_y: Stencil
 ) -> list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]:
     """
-    Return the cells that positions are interpolated from, with their weights.
+    Return the cells from which positions are interpolated, and their weights.
 
     Parameters
     ----------
@@ -84,8 +85,8 @@ def corners(
     Returns
     -------
     corners : list of ((i, j), weight)
-        Arrays of the indices of a cell and its weight, the nodes along x
-        following each other.
+        Arrays of the indices of cells and their weights; the nodes along x vary
+        fastest.
     """
     return [
         ((i, j), weight_x * weight_y)
@@ -94,8 +95,14 @@ def corners(
     ]
 
 
-def _pair(name, value, kind=float):
-    """Return ``value`` (one number, or two) as a pair of plain numbers."""
+@overload
+def _pair(name: str, value: ArrayLike, kind: type[int]) -> tuple[int, int]: ...
+@overload
+def _pair(name: str, value: ArrayLike, kind: type[float]) -> tuple[float, float]: ...
+def _pair(
+    name: str, value: ArrayLike, kind: type[int] | type[float]
+) -> tuple[float, float]:
+    """Return one number, or two, as a pair of plain numbers."""
     if hasattr(value, "unit"):
         msg = f"{name} must be plain numbers, in pixels, got {value!r}"
         raise GeometryError(msg)
@@ -114,18 +121,20 @@ def _pair(name, value, kind=float):
     return pair
 
 
-def _has_bools(value):
-    """Return whether a number, or one of several, is a bool, which counts as 0 or 1."""
+def _has_bools(value: object) -> bool:
+    """Return whether any of the numbers is a bool, which numpy converts to 0 or 1."""
     several = value if isinstance(value, list | tuple | np.ndarray) else [value]
     return any(isinstance(one, bool | np.bool_) for one in several)
 
 
-def _as_edges(edges):
-    """Return borders along x and y as two sorted tuples of floats."""
+def _as_edges(
+    edges: Sequence[ArrayLike],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return edges along x and y as two sorted tuples of floats."""
     try:
         along_x, along_y = (
-            tuple(sorted(np.asarray(borders, dtype=float).ravel().tolist()))
-            for borders in edges
+            tuple(sorted(np.asarray(part, dtype=float).ravel().tolist()))
+            for part in edges
         )
     except (TypeError, ValueError):
         msg = f"edges must be two sequences of numbers, for x and y, got {edges!r}"
@@ -151,14 +160,14 @@ class MapGrid:
         0-based pixel coordinates ``(x, y)`` of the lower edges of the cell
         (0, 0). By default this cell begins at X_IMAGE = 0, as in DR1.
     edges : pair of sequences, optional
-        0-based pixel coordinates x, and y, of borders that values are not
-        interpolated across: those of chips or amplifiers. A pixel whose
-        centre is on a border is behind it.
+        0-based pixel coordinates along x, and along y, of edges across which
+        values are not interpolated, such as those of chips or amplifiers. A pixel
+        whose centre is on an edge belongs to the region after it.
 
     Raises
     ------
     GeometryError
-        If a number is missing, not finite or not positive.
+        If a number is missing or not finite, or a shape or size is not positive.
 
     Examples
     --------
@@ -176,7 +185,7 @@ class MapGrid:
     edges: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     if TYPE_CHECKING:
-        # What is given is converted to what the attributes are.
+        # Arguments are converted to the types of the attributes.
         def __init__(
             self,
             shape: int | tuple[int, int],
@@ -228,7 +237,7 @@ class MapGrid:
         if min(cells) <= 0 or rows < cells[1] or columns < cells[0]:
             msg = (
                 f"a map of {cells[0]} x {cells[1]} cells does not fit an image of "
-                f"{columns} x {rows} pixels: cells must be a pixel or larger"
+                f"{columns} x {rows} pixels: cells must not be smaller than a pixel"
             )
             raise GeometryError(msg)
         return cls(cells, (columns / cells[0], rows / cells[1]), edges=edges)
@@ -285,7 +294,7 @@ class MapGrid:
 
     def contains(self, x: ArrayLike, y: ArrayLike) -> bool | np.ndarray:
         """
-        Return which positions are on the grid.
+        Return whether positions are on the grid.
 
         Parameters
         ----------
@@ -295,8 +304,8 @@ class MapGrid:
         Returns
         -------
         inside : bool or `~numpy.ndarray` of bool
-            Positions on the outer edges are on the grid; one that is not
-            finite is not.
+            Positions on the outer edges are on the grid; positions that are not
+            finite are not.
 
         Examples
         --------
@@ -316,13 +325,13 @@ class MapGrid:
         self, x: ArrayLike, y: ArrayLike
     ) -> tuple[int, int] | tuple[np.ndarray, np.ndarray]:
         """
-        Return the cells that positions are in.
+        Return the cells that contain positions.
 
         Parameters
         ----------
         x, y : float or array-like
-            0-based pixel coordinates. Positions off the grid belong to the
-            outermost cell.
+            0-based pixel coordinates. Positions outside of the grid are assigned to
+            the nearest cell.
 
         Returns
         -------
@@ -334,11 +343,11 @@ class MapGrid:
         GeometryError
             If a coordinate is not finite.
         """
-        cells = []
+        cells: list[Any] = []
         for axis, position in enumerate((x, y)):
             position = self._positions(axis, position)
             if not np.isfinite(position).all():
-                msg = f"{'xy'[axis]} must be finite to be in a cell"
+                msg = f"{'xy'[axis]} must be finite to determine its cell"
                 raise GeometryError(msg)
             index = self._cell_index(axis, position)
             cells.append(index if index.ndim else int(index))
@@ -366,9 +375,9 @@ class MapGrid:
         position : `~numpy.ndarray`
             0-based pixel coordinates along that axis, finite.
         padding : float, optional
-            In pixels.
+            The margin of the window on each side, in pixels.
         outside : {"drop", "clip"}
-            ``"clip"`` moves positions off the grid to its outer edges first.
+            ``"clip"`` moves positions outside of the grid to its outer edges first.
 
         Returns
         -------
@@ -377,30 +386,30 @@ class MapGrid:
             window contains the position.
         """
         n, size = self.shape[axis], self.cell_size[axis]
-        place = position - self.origin[axis]
+        distance = position - self.origin[axis]
         if outside == "clip":
-            place = np.clip(place, 0.0, np.nextafter(n * size, 0.0))
-        first = np.clip((place - padding) // size, 0, n)
-        last = np.clip((place + padding) // size, -1, n - 1)
+            distance = np.clip(distance, 0.0, np.nextafter(n * size, 0.0))
+        first = np.clip((distance - padding) // size, 0, n)
+        last = np.clip((distance + padding) // size, -1, n - 1)
         return first.astype(np.intp), last.astype(np.intp)
 
     def cells_of_image(
         self, origin: tuple[float, float], image_shape: tuple[int, ...]
     ) -> tuple[slice, slice]:
         """
-        Return the cells that an image lies on.
+        Return the cells that an image covers.
 
         Parameters
         ----------
         origin : tuple of float
-            0-based pixel coordinates ``(x, y)`` of the image's first pixel.
+            0-based pixel coordinates ``(x, y)`` of the first pixel of the image.
         image_shape : tuple of int
             The shape of the image, ``(rows, columns)``.
 
         Returns
         -------
         cells : tuple of slice
-            Along x and along y: ``map[cells]`` is the part of the map.
+            Slices along x and along y: ``map[cells]`` is the part of the map.
         """
         rows, columns = image_shape
         low_x, low_y = self.cell_of(*origin)
@@ -428,7 +437,7 @@ class MapGrid:
         self, axis: int, position: np.ndarray, method: str = "bilinear"
     ) -> Stencil:
         """
-        Return the cells to interpolate positions from.
+        Return the cells from which positions are interpolated.
 
         Parameters
         ----------
@@ -439,7 +448,7 @@ class MapGrid:
         method : {"bilinear", "nearest"}
             ``"bilinear"`` assigns the value of a cell to its centre and
             extends the outermost values to the edge and beyond;
-            ``"nearest"`` takes the cell that contains a position. Only
+            ``"nearest"`` selects the cell that contains a position. Only
             ``"bilinear"`` respects ``edges``: the outermost values between
             two of them are extended to these.
 
@@ -449,15 +458,15 @@ class MapGrid:
 
         Raises
         ------
-        KS4Error
-            If ``method`` is not one of the two.
+        OptionError
+            If ``method`` does not have one of its allowed values.
         """
         one_of("method", method, METHODS)
         return _STENCILS[method](self, axis, position)
 
     def stretched(self, axis: int, position: np.ndarray) -> Stencil:
         """
-        Return the cells to interpolate a stretched map from.
+        Return the cells from which positions in a stretched map are interpolated.
 
         The centres of the outermost cells are moved to the first and the last
         pixel of the image, as `scipy.ndimage.zoom` does.
@@ -472,31 +481,33 @@ class MapGrid:
         Returns
         -------
         stencil : ``Stencil``
-            A linear one, which ignores ``edges``.
+            A linear stencil, which ignores ``edges``.
         """
         n, size = self.shape[axis], self.cell_size[axis]
         first_pixel = self.origin[axis] + 1
         node = (position - first_pixel) * ((n - 1) / max(n * size - 1, 1))
         return Stencil.linear(np.clip(node, 0, n - 1), n)
 
-    def _cells_between_edges(self, axis, position):
-        """Return the first and last cell whose centres are between the same borders."""
-        borders = self.edges[axis]
-        region = np.searchsorted(borders, position, side="right")
-        region_of_cell = np.searchsorted(borders, self.centers()[axis], side="right")
+    def _cells_between_edges(
+        self, axis: int, position: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first and last cell with centres in the region of a position."""
+        edges = self.edges[axis]
+        region = np.searchsorted(edges, position, side="right")
+        region_of_cell = np.searchsorted(edges, self.centers()[axis], side="right")
         first = np.searchsorted(region_of_cell, region, side="left")
         last = np.searchsorted(region_of_cell, region, side="right") - 1
-        # Borders closer than a cell may have no centre between them.
+        # A region narrower than a cell may contain no centre.
         empty = last < first
         first[empty], last[empty] = 0, self.shape[axis] - 1
         return first, last
 
-    def _cell_index(self, axis, position):
+    def _cell_index(self, axis: int, position: np.ndarray) -> np.ndarray:
         index = np.floor((position - self.origin[axis]) / self.cell_size[axis])
         return np.clip(index, 0, self.shape[axis] - 1).astype(np.intp)
 
     @staticmethod
-    def _positions(axis, position):
+    def _positions(axis: int, position: ArrayLike) -> np.ndarray:
         try:
             return np.asarray(position, dtype=float)
         except (TypeError, ValueError) as error:
@@ -508,7 +519,8 @@ def _bilinear(grid: MapGrid, axis: int, position: np.ndarray) -> Stencil:
     """Return the stencil that interpolates linearly between centres."""
     n = grid.shape[axis]
     node = (position - grid.origin[axis]) / grid.cell_size[axis] - 0.5
-    first, last = 0, n - 1
+    first: int | np.ndarray = 0
+    last: int | np.ndarray = n - 1
     if grid.edges[axis]:
         first, last = grid._cells_between_edges(axis, position)
     return Stencil.linear(np.clip(node, first, last), n)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Checksum, DOI and mean uncertainty of a map, for the record of a calibration."""
+"""Compute the checksum and mean uncertainty of a map for calibration records."""
 
 from hashlib import sha256
 
@@ -15,7 +15,7 @@ __all__ = ["checksum_of", "mean_error"]
 
 def checksum_of(zpmap: CalibrationMap) -> str:
     """
-    Return a checksum of all of a map that changes what it is applied to.
+    Return a checksum of all parts of a map that affect a calibration.
 
     Parameters
     ----------
@@ -24,8 +24,8 @@ def checksum_of(zpmap: CalibrationMap) -> str:
     Returns
     -------
     checksum : str
-        The first 16 digits of the SHA-256 of its cells, in hexadecimal. What an
-        empty cell holds is left out.
+        The first 16 hexadecimal digits of the SHA-256 of the grid and the cells.
+        The content of empty cells is not included.
     """
     digest = sha256()
     grid = zpmap.grid
@@ -57,7 +57,7 @@ def mean_error(zpmap: ZeroPointMap, error_kind: str = "scatter") -> float | None
     Returns
     -------
     error : float or `None`
-        In magnitudes, `None` if it is unknown.
+        The uncertainty in magnitudes, `None` if it is unknown.
     """
     try:
         return float(zpmap.cell_error(error_kind)[zpmap.valid].mean())

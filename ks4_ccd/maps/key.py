@@ -14,11 +14,11 @@ from dataclasses import field as dataclass_field
 from functools import total_ordering
 from urllib.parse import quote, unquote
 
-from ks4_ccd.exceptions import KS4Error, one_of
+from ks4_ccd.exceptions import KS4Error, OptionError, one_of
 
 __all__ = ["EMPTY_MARKS", "FAMILIES", "MapKey", "parts_of"]
 
-# family: (the kind of map that it is part of, its part there)
+# The kind of map, and the array in it, of each family.
 FAMILIES = {
     "zp": ("zeropoint", "values"),
     "zperr": ("zeropoint", "error"),
@@ -26,7 +26,7 @@ FAMILIES = {
     "align": ("misalignment", "values"),
     "alerr": ("misalignment", "error"),
     "astar": ("misalignment", "count"),
-    # Not in DR1, but in maps that are built from star tables.
+    # Families of maps built from tables of matched stars, which DR1 does not contain.
     "dra": ("offset", "dra"),
     "ddec": ("offset", "ddec"),
     "offerr": ("offset", "error"),
@@ -45,7 +45,7 @@ _SAFE = re.compile(r"[\w.~+%@-]+", re.ASCII)
 
 def parts_of(kind: str) -> tuple[dict[str, str], dict[str, str]]:
     """
-    Return the arrays that a map consists of, and their families.
+    Return the names and families of the arrays of a map.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def parts_of(kind: str) -> tuple[dict[str, str], dict[str, str]]:
     Returns
     -------
     needed : dict
-        The families of the arrays that every such map has, by name.
+        The families of required arrays, by the name of the array.
     optional : dict
-        The families of its error, its count and the edges of its grid.
+        The families of error, count and the edges of the grid, by name.
     """
     families = {part: f for f, (own_kind, part) in FAMILIES.items() if own_kind == kind}
     optional: dict[str, str] = {
@@ -86,23 +86,24 @@ class MapKey:
     mode : str, optional
         How the stars were detected.
     aperture : str, optional
-        The aperture of the photometric families; the others have none.
+        The aperture; required for the families of zero-point maps, not allowed for
+        others.
     tile : str, optional
-        The name of the tile, such as ``"122-72"``. Two keys that differ in
-        nothing else are equal.
+        The name of the tile, such as ``"122-72"``. It is not compared: keys that
+        differ only in it are equal.
     detector : str, optional
         The detector, for maps in the pixels of one detector of a camera.
 
     Raises
     ------
-    KS4Error
+    OptionError
         If the family is unknown, another part is empty or not a string, or the
-        aperture of a photometric map is missing.
+        aperture of a zero-point map is missing.
 
     Notes
     -----
-    The names are free, so that maps of any camera have keys. The names of KS4 are
-    listed in ``ks4_ccd.ks4.names``.
+    All names but the family are free strings, so that maps of any camera can have
+    keys. The names of KS4 are listed in ``ks4_ccd.ks4.names``.
 
     Examples
     --------
@@ -129,18 +130,22 @@ class MapKey:
         field = self.field
         if isinstance(field, int) and not isinstance(field, bool) and field >= 0:
             field = str(field)
-        if self.kind != "zeropoint":
-            one_of(f"aperture of a {self.family} map", self.aperture, (None,))
+        if self.kind != "zeropoint" and self.aperture is not None:
+            msg = (
+                f"aperture must be None in the key of family {self.family!r}, because "
+                f"{self.kind} maps have no aperture, got {self.aperture!r}"
+            )
+            raise OptionError(msg)
         given: dict[str, str | None] = {"field": field}
         given |= {"band": self.band, "mode": self.mode}
         if self.kind == "zeropoint":
-            given[f"aperture of a {self.family} map"] = self.aperture
+            given["aperture"] = self.aperture
         if self.detector is not None:
             given["detector"] = self.detector
         for name, value in given.items():
             if not _is_name(value):
                 msg = f"{name} must be a string that is not empty, got {value!r}"
-                raise KS4Error(msg)
+                raise OptionError(msg)
         number, _, tile = field.rpartition(".")
         if number and _TILE.fullmatch(tile) and self.tile in (None, tile):
             object.__setattr__(self, "tile", tile)
@@ -149,7 +154,7 @@ class MapKey:
             msg = (
                 f"tile must be the name of a tile, such as '122-72', got {self.tile!r}"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
         object.__setattr__(self, "field", field)
 
     @classmethod
@@ -169,7 +174,7 @@ class MapKey:
         Raises
         ------
         KS4Error
-            If the file is not named like a map.
+            If the name is not that of a map.
         """
         stem, dot, suffix = filename.rpartition(".")
         family, _, rest = stem.partition("_map_")
@@ -202,7 +207,7 @@ class MapKey:
 
     @property
     def part(self) -> str:
-        """The array's part in its map, such as ``"values"``, ``"error"``."""
+        """The name of the array in its map, such as ``"values"`` or ``"error"``."""
         return FAMILIES[self.family][1]
 
     @property
@@ -221,7 +226,7 @@ class MapKey:
 
     @staticmethod
     def split_place(place: str) -> tuple[str, str | None]:
-        """Return the field and the detector that `place` is made from."""
+        """Return the field and the detector from a value of `place`."""
         field, at, detector = place.partition("@")
         return unquote(field), unquote(detector) if at else None
 
@@ -239,15 +244,32 @@ class MapKey:
         return f"{self.family}_map_{'_'.join(words)}.npy"
 
     def with_family(self, family: str) -> "MapKey":
-        """Return the key of another array of the same map."""
+        """
+        Return the key with another family.
+
+        Parameters
+        ----------
+        family : str
+            The family, for example of another array of the same map.
+
+        Returns
+        -------
+        key : `MapKey`
+
+        Raises
+        ------
+        OptionError
+            If the family is unknown, or if only one of the two families has an
+            aperture.
+        """
         if FAMILIES.get(family, ("",))[0] != self.kind:
             return replace(self, family=family)
-        # Nothing else changes: libraries do this for every array that they load.
+        # Parts need no check, which would slow down the loading of libraries.
         key = object.__new__(type(self))
         key.__dict__.update(self.__dict__, family=family)
         return key
 
-    def _order(self):
+    def _order(self) -> tuple[str, ...]:
         return self.family, self.place, self.band, self.mode, self.aperture or ""
 
     def __lt__(self, other: object) -> bool:
@@ -261,7 +283,7 @@ class MapKey:
 
 
 def _is_name(value: object) -> bool:
-    """Return whether a value is a string that a file name can be made from."""
+    """Return whether a value is a string that can be part of a file name."""
     if not isinstance(value, str) or not value.strip():
         return False
     try:
@@ -272,5 +294,5 @@ def _is_name(value: object) -> bool:
 
 
 def _quote(name: str) -> str:
-    """Return a name as a part of a file name."""
+    """Quote a name for a file name."""
     return quote(name, safe="+").replace("_", "%5F")

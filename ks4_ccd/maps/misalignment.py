@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Calibration maps: values, errors and star counts on the cells of an image.
+Maps of the astrometric misalignment of an image.
 
-Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
-positions are 0-based pixel coordinates of the image that the grid covers.
+Arrays are indexed ``[x_bin, y_bin]``, as in the files of DR1; positions are 0-based
+pixel coordinates of the image that the grid covers.
 """
 
 from functools import cached_property
@@ -24,10 +24,10 @@ from ks4_ccd.maps.key import MapKey
 __all__ = ["MisalignmentMap"]
 
 _DIRECTIONLESS = (
-    "a misalignment map cannot correct positions: it holds median separations, "
-    "which have no direction. Build an OffsetMap from a star table with "
-    "build_offset_map, or take the map as the error of positions with its "
-    "positional_error(x, y)"
+    "a misalignment map cannot correct positions: it contains median separations, "
+    "which have no direction. Build an OffsetMap from a table of matched stars with "
+    "build_offset_map, or use positional_error(x, y) of the map as the uncertainty of "
+    "positions"
 )
 
 
@@ -35,9 +35,9 @@ class MisalignmentMap(ValueMap):
     """
     The astrometric residuals of an image, cell by cell.
 
-    The ``align`` maps of DR1: the median separation of stars from Gaia. A
-    separation has no direction: the map measures the quality of positions and
-    cannot correct them.
+    Misalignment maps, ``align`` in DR1, contain the median separation of sources
+    from stars of Gaia. A separation has no direction: the map measures the quality
+    of positions and cannot correct them.
 
     Parameters
     ----------
@@ -49,16 +49,18 @@ class MisalignmentMap(ValueMap):
     count : 2D array-like, optional
         The number of stars in the window of a cell; a cell with 0 is empty.
     grid : `~ks4_ccd.MapGrid`
-        Where the cells lie.
+        The cells of the map.
     key : `~ks4_ccd.MapKey`, optional
-        Which field, band and mode the map is of.
+        The field, band and mode of the map.
     source : str, optional
-        The file that the map came from.
+        The file of the map.
 
     Raises
     ------
+    OptionError
+        If ``grid`` or ``key`` has a wrong type.
     MapFormatError
-        If an array is not 2D and real, or has not the grid's shape, or a
+        If an array is not 2D and real, or does not have the shape of the grid, or a
         number is infinite, negative, or missing in a cell that is not empty.
 
     Examples
@@ -85,21 +87,21 @@ class MisalignmentMap(ValueMap):
         super().__init__(values, error, count, grid=grid, key=key, source=source)
         if (self.values < 0).any():
             msg = (
-                f"a separation must be >= 0, got {np.nanmin(self.values)} arcsec: "
-                "these are not the misalignment maps that the release documents"
+                f"values must be separations >= 0, got {np.nanmin(self.values)} "
+                "arcsec; use an OffsetMap for signed offsets"
             )
             raise MapFormatError(msg)
 
     def _is_surface(self) -> bool:
-        # Windows are wider than cells: neighbours have most stars in common.
+        # Windows are wider than cells, so that neighbouring cells share stars.
         return True
 
     @cached_property
     def _cell_errors(self) -> CellErrors | None:
         if self.error is None or self.count is None:
             return super()._cell_errors
-        # No star was clipped, and separations are no differences of neighbours:
-        # the scatter of a cell is corrected for its degree of freedom alone.
+        # Stars are not clipped, so that the scatter is corrected for the degree of
+        # freedom of the mean alone.
         known = self._error_known(self.error)
         stars = np.where(known, np.maximum(self.count, 2), 2)
         error = self.error * np.sqrt(stars / (stars - 1))
@@ -107,7 +109,7 @@ class MisalignmentMap(ValueMap):
 
     def positional_error(self, x: ArrayLike, y: ArrayLike) -> float | np.ndarray:
         """
-        Return how far off positions on the image are.
+        Return the uncertainty of positions on the image.
 
         Parameters
         ----------
@@ -119,7 +121,7 @@ class MisalignmentMap(ValueMap):
         error : float or `~numpy.ndarray`
             The median separation from the reference in arcsec, interpolated
             between the centres of cells. It is the length of the position
-            error, not its part along an axis.
+            error, not its component along an axis.
 
         Raises
         ------

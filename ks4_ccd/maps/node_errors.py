@@ -20,13 +20,13 @@ from ks4_ccd.maps.grid import Stencil, corners
 
 __all__ = ["NodeErrors", "covariance_of_cells"]
 
-# The pairs of corners; the variances of the corners themselves come first.
+# The pairs of corners, first each corner with itself.
 _PAIRS = (
     *((0, 0), (1, 1), (2, 2), (3, 3)),
     *((0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2)),
 )
 
-# The pairs of cells that covariances are of, as steps along x and y.
+# The pairs of cells between which covariances are stored, as steps along x and y.
 _LAGS = (
     ((0, 0), (1, 0)),
     ((0, 0), (0, 1)),
@@ -42,19 +42,19 @@ class NodeErrors:
     Parameters
     ----------
     common : 2D `~numpy.ndarray` or `None`
-        A part that neighbouring cells have in common, so that it is
-        interpolated like the values, such as the scatter of stars.
+        The part that is common to neighbouring cells, such as the scatter of stars.
+        It is interpolated like the values.
     covariance : 3D `~numpy.ndarray` or `None`
-        A part that they have not: the variance of each cell, and its
-        covariance with the next cell along x, along y, and along x and y, and
-        that of the next cell along x with the next one along y.
+        The part that is not: the variance of each cell, its covariances with the
+        next cell along x, along y, and along the diagonal, and the covariance of the
+        next cell along x with the next one along y.
     """
 
     def __init__(
         self, common: np.ndarray | None = None, covariance: np.ndarray | None = None
     ) -> None:
         if common is not None:
-            # The map keeps it: whoever receives it must not change it.
+            # The array may belong to a map, which is immutable.
             common = common.view()
             common.flags.writeable = False
         self.common = common
@@ -86,13 +86,13 @@ class NodeErrors:
 
     def terms(self) -> list[tuple[np.ndarray, int, int]]:
         """
-        Return what the variance at a position is the sum of.
+        Return the terms of the variance at a position.
 
         Returns
         -------
         terms : list of (2D `~numpy.ndarray`, int, int)
-            An array to take the cell of the lower corner from, and the two
-            corners, 0 to 3, whose weights it is multiplied by.
+            Each term is the product of the array at the cell of the lower corner
+            and the weights of two corners, which are numbered 0 to 3.
         """
         quads = () if self._quads is None else self._quads
         return [(quad, *pair) for quad, pair in zip(quads, _PAIRS, strict=False)]
@@ -128,11 +128,16 @@ class NodeErrors:
             )
         return np.sqrt(variance)
 
-    def _covariance_of(self, quads, one, other):
-        """Return the covariance of cells, which need not be next to each other."""
+    def _covariance_of(
+        self,
+        quads: np.ndarray,
+        one: tuple[np.ndarray, np.ndarray],
+        other: tuple[np.ndarray, np.ndarray],
+    ) -> np.ndarray:
+        """Return the covariance of pairs of cells, adjacent or not."""
         (i, j), (k, m) = one, other
         lowest = np.minimum(i, k), np.minimum(j, m)
-        # The terms of different corners are those of both orders of a pair.
+        # Terms of different corners include both orders of a pair.
         own, along_x, along_y, diagonal, other_diagonal = (
             quads[term][lowest] / (1 if term == 0 else 2) for term in (0, 4, 6, 8, 9)
         )
@@ -150,20 +155,20 @@ class NodeErrors:
 
     def between_rows(self, along_x: Stencil, lower: int) -> np.ndarray:
         """
-        Return the variances along two rows of cells, and what they share.
+        Return the variances along two rows of cells, and their covariance.
 
         Parameters
         ----------
         along_x : `~ks4_ccd.maps.grid.Stencil`
-            Of one node or two.
+            A stencil of one or two nodes.
         lower : int
             The lower row; the other one is the next.
 
         Returns
         -------
         lower, shared, upper : 1D `~numpy.ndarray`
-            At a fraction ``f`` of the way, the variance is ``(1 - f)**2 lower
-            + f (1 - f) shared + f**2 upper``.
+            At a fraction ``f`` of the distance between the rows, the variance is
+            ``(1 - f)**2 lower + f (1 - f) shared + f**2 upper``.
         """
         index, weights = along_x.index, along_x.weight
         totals = np.zeros((3, index.shape[1]))
@@ -178,21 +183,20 @@ def covariance_of_cells(
     value: np.ndarray, valid: np.ndarray, covariance: np.ndarray | None = None
 ) -> np.ndarray:
     """
-    Return the covariances of cells for `NodeErrors`.
+    Return the covariances of cells, in the form of `NodeErrors`.
 
     Parameters
     ----------
     value : 2D `~numpy.ndarray`
-        The standard error of each cell, those of empty ones included.
+        The standard error of each cell, empty ones included.
     valid : 2D `~numpy.ndarray` of bool
     covariance : 3D `~numpy.ndarray`, optional
-        Those of valid cells. By default they are independent.
+        The covariances of valid cells. By default valid cells are independent.
 
     Returns
     -------
     covariance : 3D `~numpy.ndarray`
-        A filled cell is the mean of those around it, and has a part of their
-        errors.
+        A filled cell is the mean of those around it, and correlated with them.
     """
     independent = covariance is None
     total = np.zeros((5, *value.shape)) if covariance is None else covariance.copy()
@@ -215,7 +219,7 @@ def covariance_of_cells(
     return total
 
 
-def _quads(covariance):
+def _quads(covariance: np.ndarray) -> np.ndarray:
     """Return the terms of each pair of corners, at the lower corner of four cells."""
     own, along_x, along_y, diagonal, other_diagonal = covariance
     cross = (
@@ -230,8 +234,8 @@ def _quads(covariance):
     return np.array([*variances, *(2 * part for part in cross)])
 
 
-def _shifted(array, along_x, along_y):
-    """Return the array of each cell's next one; the last one is its own."""
+def _shifted(array: np.ndarray, along_x: int, along_y: int) -> np.ndarray:
+    """Return an array shifted by a number of cells, with repeated last cells."""
     i = np.minimum(np.arange(array.shape[0]) + along_x, array.shape[0] - 1)
     j = np.minimum(np.arange(array.shape[1]) + along_y, array.shape[1] - 1)
     return array[np.ix_(i, j)]

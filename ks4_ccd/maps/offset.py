@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Calibration maps: values, errors and star counts on the cells of an image.
+Maps of the position offsets of an image.
 
-Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
-positions are 0-based pixel coordinates of the image that the grid covers.
+Arrays are indexed ``[x_bin, y_bin]``, as in the files of DR1; positions are 0-based
+pixel coordinates of the image that the grid covers.
 """
 
 from typing import Any, cast
@@ -11,10 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ks4_ccd.exceptions import (
-    DirectionlessMapError,
-    KS4Error,
-)
+from ks4_ccd.exceptions import DirectionlessMapError, OptionError
 from ks4_ccd.maps.base import CalibrationMap
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import MapKey
@@ -25,7 +22,7 @@ __all__ = ["OffsetMap", "require_offsets"]
 
 class OffsetMap(CalibrationMap):
     """
-    The correction of an image's positions, cell by cell.
+    The offsets that correct the positions of an image, cell by cell.
 
     Parameters
     ----------
@@ -34,37 +31,38 @@ class OffsetMap(CalibrationMap):
         RA cos(dec) and Dec, indexed ``[x_bin, y_bin]``. NaN in both, or
         masked values, mark an empty cell.
     error : 2D array-like, optional
-        The standard deviation of the cell's stars about the offset along one
+        The standard deviation of the stars of a cell about the offset along one
         axis (the root mean square of those along both), in arcsec; 0 means
         unknown.
     count : 2D array-like, optional
-        The number of stars that the offset is the median of; a cell with 0
+        The number of stars of which the offset is the median; a cell with 0
         is empty.
     grid : `~ks4_ccd.MapGrid`
-        Where the cells lie.
+        The cells of the map.
     key : `~ks4_ccd.MapKey`, optional
-        Which field, band and mode the map is of; its family becomes
+        The field, band and mode of the map. The family of the key is replaced by
         ``"dra"``.
     source : str, optional
-        The file that the map came from.
+        The file of the map.
 
     Raises
     ------
     DirectionlessMapError
         If a component is a `MisalignmentMap`.
+    OptionError
+        If ``grid`` or ``key`` has a wrong type, or ``key`` is that of a zero-point
+        map.
     MapFormatError
-        If an array is not 2D and real, or has not the grid's shape, or a
-        number is infinite, negative (an error, a count), or missing in a
-        cell that is not empty.
-    KS4Error
-        If the key is one of a zero-point map.
+        If an array is not 2D and real, or does not have the shape of the grid, an
+        error or a count is negative, or a number is infinite, or missing in a cell
+        that is not empty.
 
     Notes
     -----
     A star measured at RA and Dec is at ``RA + dra / cos(Dec)`` and
-    ``Dec + ddec``. The release has no such maps: they are built from the star
-    tables that its misalignment maps were made from. `error_at` gives errors
-    along one axis.
+    ``Dec + ddec``. DR1 contains no offset maps: they are built from the tables of
+    matched stars from which its misalignment maps were made. `error_at` returns
+    uncertainties along one axis.
 
     Examples
     --------
@@ -97,7 +95,7 @@ class OffsetMap(CalibrationMap):
     ) -> None:
         if any(isinstance(given, MisalignmentMap) for given in (dra, ddec)):
             raise DirectionlessMapError(_DIRECTIONLESS)
-        if key is not None:
+        if isinstance(key, MapKey):
             key = key.with_family(self.family)
         components = {"dra": dra, "ddec": ddec}
         self._set_arrays(components, error, count, grid=grid, key=key, source=source)
@@ -106,30 +104,30 @@ class OffsetMap(CalibrationMap):
         self, x: ArrayLike, y: ArrayLike, method: str = "bilinear"
     ) -> tuple[float | np.ndarray, float | np.ndarray]:
         """
-        Return the correction to add at positions on the image.
+        Return the offsets to add to positions on the image.
 
         Parameters
         ----------
         x, y : float or array-like
-            0-based pixel coordinates, broadcast against each other. A
-            position off the image gets the offset at its edge, one that is
-            not finite gets NaN.
+            0-based pixel coordinates, broadcast against each other. The offset
+            outside of the image is that at its edge, and NaN for coordinates that
+            are not finite.
         method : {"bilinear", "nearest"}
-            ``"bilinear"`` interpolates between the centres of the cells and
-            ``"nearest"`` takes the cell that a position is in, both after
-            empty cells have been filled.
+            ``"bilinear"`` interpolates between the centres of the cells, and
+            ``"nearest"`` returns the offset of the cell that contains a position,
+            both after empty cells have been filled.
 
         Returns
         -------
         dra, ddec : float or `~numpy.ndarray`
-            In arcsec, along RA cos(dec) and Dec.
+            The offsets along RA cos(dec) and Dec, in arcsec.
 
         Raises
         ------
         MapFormatError
             If all cells are empty.
-        KS4Error
-            If ``method`` is not one of the two.
+        OptionError
+            If ``method`` does not have one of its allowed values.
         """
         nodes = self._filled_components()
         dra, ddec = (self._interpolate(nodes[c], x, y, method) for c in nodes)
@@ -139,17 +137,17 @@ class OffsetMap(CalibrationMap):
         self, ax: object = None, *, part: str = "values", **options: object
     ) -> object:
         """
-        Draw the offsets as arrows over their amplitude.
+        Draw the offsets as arrows on a map of their amplitude.
 
         Parameters
         ----------
         ax : `~matplotlib.axes.Axes`, optional
             The axes to draw in; by default the current axes of pyplot.
         part : {"values", "error", "count"}, optional
-            What of the map to draw; ``"values"`` are the offsets.
+            The arrays to draw; ``"values"`` are the offsets.
         **options
-            Passed to `ks4_ccd.plot_offsets`, or to
-            `ks4_ccd.plot_map` for an error or a count.
+            Options of `~ks4_ccd.plot_offsets`, or of `~ks4_ccd.plot_map` for an
+            error or a count.
 
         Returns
         -------
@@ -165,7 +163,7 @@ class OffsetMap(CalibrationMap):
 
 def require_offsets(map_: object) -> OffsetMap:
     """
-    Return a map that can correct positions, refuse anything else.
+    Raise an error unless a map can correct positions.
 
     Parameters
     ----------
@@ -174,18 +172,18 @@ def require_offsets(map_: object) -> OffsetMap:
     Returns
     -------
     map_ : `OffsetMap`
-        The same.
+        The argument.
 
     Raises
     ------
     DirectionlessMapError
-        If it is a `MisalignmentMap`.
-    KS4Error
-        If it is anything else.
+        If the argument is a `MisalignmentMap`.
+    OptionError
+        If it is not an `OffsetMap`.
     """
     if isinstance(map_, MisalignmentMap):
         raise DirectionlessMapError(_DIRECTIONLESS)
     if not isinstance(map_, OffsetMap):
         msg = f"expected an OffsetMap to correct positions, got {type(map_).__name__}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return map_

@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Calibration maps: values, errors and star counts on the cells of an image.
+Maps of the photometric zero point of an image.
 
-Arrays are indexed ``[x_bin, y_bin]``, as in the files of the release;
-positions are 0-based pixel coordinates of the image that the grid covers.
+Arrays are indexed ``[x_bin, y_bin]``, as in the files of DR1; positions are 0-based
+pixel coordinates of the image that the grid covers.
 """
 
 from os import PathLike
@@ -12,9 +12,7 @@ from pathlib import Path
 from astropy import units as u
 from numpy.typing import ArrayLike
 
-from ks4_ccd.exceptions import (
-    KS4Error,
-)
+from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.files.units import conversion, count_unit
 from ks4_ccd.maps.base import ValueMap
 from ks4_ccd.maps.grid import MapGrid
@@ -25,36 +23,38 @@ __all__ = ["ZeroPointMap"]
 
 class ZeroPointMap(ValueMap):
     """
-    The photometric zero point of an image, cell by cell.
+    The photometric zero points of an image, cell by cell.
 
     Parameters
     ----------
     values : 2D array-like
         The zero point in AB magnitudes, indexed ``[x_bin, y_bin]``: a star
-        of ``c`` counts has the magnitude ``-2.5 log10(c) + value``. NaN, or
-        a masked value, marks an empty cell.
+        with a flux of ``c`` in ``image_unit`` has the magnitude
+        ``-2.5 log10(c) + value``. NaN, or a masked value, marks an empty cell.
     error : 2D array-like, optional
-        The standard deviation (``ddof=0``) of the cell's stars, in
+        The standard deviation (``ddof=0``) of the stars of a cell, in
         magnitudes; 0 means unknown.
     count : 2D array-like, optional
-        The number of stars that the value is the median of; a cell with 0
+        The number of stars of which the value is the median; a cell with 0
         is empty.
     grid : `~ks4_ccd.MapGrid`
-        Where the cells lie.
+        The cells of the map.
     key : `~ks4_ccd.MapKey`, optional
-        Which field, band, mode and aperture the map is of.
+        The field, band, mode and aperture of the map.
     source : str, optional
-        The file that the map came from.
+        The file of the map.
     image_unit : `~astropy.units.Unit` or str, optional
-        The unit of the images whose zero point it is. Images in another unit
-        are refused.
+        The unit of the images to which the zero points apply. Images in another
+        unit are refused.
 
     Raises
     ------
+    OptionError
+        If ``grid`` or ``key`` has a wrong type.
     MapFormatError
-        If an array is not 2D and real, or has not the grid's shape, or a
-        number is infinite, negative (an error, a count), or missing in a
-        cell that is not empty.
+        If an array is not 2D and real, or does not have the shape of the grid, an
+        error or a count is negative, or a number is infinite, or missing in a cell
+        that is not empty.
     KS4Error
         If ``image_unit`` is not a unit, or one of fluxes or magnitudes.
 
@@ -89,8 +89,8 @@ class ZeroPointMap(ValueMap):
     def save(self, path: str | PathLike[str]) -> list[Path]:  # noqa: D102 (inherited)
         if conversion(self.image_unit, u.adu) is None:
             msg = (
-                f"{self.name} holds for images in {self.image_unit}: files in the "
-                "layout of the release cannot record that, they hold for adu"
+                f"{self.name} applies to images in {self.image_unit}, which files in "
+                "the layout of DR1 cannot record: they apply to images in adu"
             )
             raise KS4Error(msg)
         return super().save(path)

@@ -336,7 +336,7 @@ def test_errors_can_be_left_out(make_maps):
     )
     assert "ZPERR_AUTO" in result.colnames
     bare_maps = {a: ZeroPointMap(m.values, grid=m.grid) for a, m in maps.items()}
-    with pytest.raises(KS4Error, match="no error map"):
+    with pytest.raises(KS4Error, match="no error array"):
         calibrate_catalog(table, bare_maps)
     result = calibrate_catalog(table, bare_maps, zp_error="ignore")
     assert not {"ZPERR_AUTO", "NUMPHOTO", "NUMPHOTO_AUTO"} & set(result.colnames)

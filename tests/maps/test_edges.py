@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Maps with edges: borders that values are not interpolated across."""
+"""Tests of maps with edges, across which values are not interpolated."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def truth():
 
 
 def test_steps_are_sharp(stepped):
-    """Each pixel has the value of its side, at the border as well."""
+    """Each pixel has the value of its side, also next to the edge."""
     x, y, true = truth()
     assert_allclose(stepped.at(x, y), true, rtol=0, atol=1e-12)
     plain = ZeroPointMap(stepped.values, grid=MapGrid((6, 4), 10))
@@ -48,7 +48,7 @@ def test_steps_are_sharp(stepped):
 
 
 def test_the_published_methods_know_no_edges(stepped):
-    """`nearest` and images of `dr1` are as without."""
+    """Edges do not affect the methods "nearest" and "dr1"."""
     plain = ZeroPointMap(stepped.values, count=stepped.count, grid=MapGrid((6, 4), 10))
     x, y, _ = truth()
     assert_array_equal(stepped.at(x, y, "nearest"), plain.at(x, y, "nearest"))
@@ -58,7 +58,7 @@ def test_the_published_methods_know_no_edges(stepped):
 
 
 def test_images_have_the_steps(stepped):
-    """The factor of each pixel is that of the map, on cut-outs as well."""
+    """The factor of each pixel is that of the map, also in cut-outs."""
     true = truth()[2]
     for origin, shape in (((0, 0), (40, 60)), ((31, 13), (20, 25))):
         ccd = CCDData(np.ones(shape), unit="adu")
@@ -71,7 +71,7 @@ def test_images_have_the_steps(stepped):
 
 
 def test_between_edges_values_are_interpolated():
-    """A region with several cells has a gradient, up to its outermost centres."""
+    """A region of several cells has a gradient up to its outermost centres."""
     grid = MapGrid((4, 1), 10, edges=([19.5], []))
     values = [[30.0], [30.1], [31.0], [31.1]]
     zpmap = ZeroPointMap(values, count=np.ones((4, 1)), grid=grid)
@@ -81,7 +81,7 @@ def test_between_edges_values_are_interpolated():
 
 
 def test_edges_may_come_in_any_order():
-    """Edges are sorted: three steps given backwards are the same three steps."""
+    """Edges may be specified in any order."""
     edges = [14.0, 34.0, 51.0], [9.5, 19.5]
     backwards = [np.array(borders)[::-1] for borders in edges]
     maps = []
@@ -97,7 +97,7 @@ def test_edges_may_come_in_any_order():
 
 
 def test_edges_closer_than_a_cell(stepped):
-    """Between borders without a centre, the cells around have their say."""
+    """Between edges without a centre, values are interpolated as without edges."""
     grid = MapGrid((6, 4), 10, edges=([33.0, 33.8], []))
     zpmap = ZeroPointMap(stepped.values, grid=grid)
     plain = ZeroPointMap(stepped.values, grid=MapGrid((6, 4), 10))
@@ -105,7 +105,7 @@ def test_edges_closer_than_a_cell(stepped):
 
 
 def test_edges_are_kept_in_files(stepped, tmp_path):
-    """Written beside the map, found by the library, dropped with the map."""
+    """Edges are saved with a map, read by a library and removed when it is replaced."""
     stepped.save(tmp_path)
     assert (tmp_path / "zpedge_map_0403_R_single_APER5.npy").exists()
     with MapLibrary(tmp_path, image_shape=(40, 60)) as library:
@@ -120,7 +120,7 @@ def test_edges_are_kept_in_files(stepped, tmp_path):
 
 @pytest.mark.parametrize("array", [[[2.0, 5.0]], [[0.0, 1.0, 2.0]]])
 def test_files_of_edges_that_are_none(stepped, tmp_path, array):
-    """The message says what the rows must hold."""
+    """The message about a malformed file of edges describes the expected rows."""
     stepped.save(tmp_path)
     np.save(tmp_path / "zpedge_map_0403_R_single_APER5.npy", array)
     with (
@@ -131,7 +131,7 @@ def test_files_of_edges_that_are_none(stepped, tmp_path, array):
 
 
 def test_lookup_tables_keep_the_steps(tan_wcs):
-    """GWCS and FITS agree; the step takes an eighth of a cell instead of one."""
+    """GWCS and FITS tables agree, except within an eighth of a cell of an edge."""
     grid = MapGrid((11, 10), 20, edges=([109.5], []))
     x, _ = np.meshgrid(*grid.centers(), indexing="ij")
     offsets = OffsetMap(0.2 * (x > 109.5), 0.1 + 0 * x, grid=grid)
@@ -149,6 +149,6 @@ def test_lookup_tables_keep_the_steps(tan_wcs):
 
 @pytest.mark.parametrize("edges", [3, ([1],), ([1], ["a"]), ([np.inf], [])])
 def test_edges_must_be_numbers(edges):
-    """A pair of sequences of finite numbers."""
+    """Edges that are not a pair of sequences of finite numbers are refused."""
     with pytest.raises(GeometryError, match="edges must be"):
         MapGrid((2, 2), 10, edges=edges)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Maps as values: frozen, comparable, and changed only in copies."""
+"""Tests of immutability, equality and changed copies of maps."""
 
 import contextlib
 import copy
@@ -26,7 +26,7 @@ EMPTY = np.array([[0, 0], [0, 1], [0, 0]], bool)
 
 
 def arrays(number):
-    """Return arrays of cells with an empty one, the last of them star counts."""
+    """Return arrays with an empty cell; the last array is the numbers of stars."""
     rng = np.random.default_rng(number)
     values = [np.where(EMPTY, np.nan, rng.uniform(0.1, 1, (3, 2))) for _ in range(3)]
     return *values[:number], np.where(EMPTY, 0.0, rng.integers(2, 9, (3, 2)))
@@ -49,7 +49,7 @@ def misalignment(**options):
 
 @pytest.fixture(params=[zeropoint, offset, misalignment])
 def make(request):
-    """Return a function that makes a map of each class."""
+    """A function that returns a map, for each class."""
     return request.param
 
 
@@ -73,7 +73,7 @@ COPIES = {
 
 @pytest.mark.parametrize("how", COPIES)
 def test_attributes_cannot_be_set(make, how):
-    """The message names the way to a changed copy, where there is one."""
+    """Attributes cannot be set; the message for arguments mentions replace."""
     map_ = COPIES[how](make())
     for name in (*map_.components, "error", "count", "grid", "key", "source"):
         with pytest.raises(
@@ -90,7 +90,7 @@ def test_attributes_cannot_be_set(make, how):
 
 @pytest.mark.parametrize("how", COPIES)
 def test_arrays_are_read_only(make, how):
-    """Those of copies, too."""
+    """Arrays of maps and of their copies are read-only."""
     map_ = COPIES[how](make())
     map_.cell_error()
     for array in parts_of(map_):
@@ -100,7 +100,7 @@ def test_arrays_are_read_only(make, how):
 
 @pytest.mark.parametrize("kind", ["scatter", "median"])
 def test_returned_uncertainties_are_not_those_of_the_map(make, kind):
-    """Nobody can change a map by what it returns."""
+    """Returned arrays cannot be used to change a map."""
     map_ = make()
     before = map_.error_at(5, 5, error_kind=kind)
     with contextlib.suppress(ValueError):
@@ -109,7 +109,7 @@ def test_returned_uncertainties_are_not_those_of_the_map(make, kind):
 
 
 def test_arguments_stay_as_they_are():
-    """Arrays that a map was made of can be written to, without an effect on it."""
+    """Writing to the arrays from which a map was made does not change it."""
     given = arrays(2)
     before = [array.copy() for array in given]
     zpmap = ZeroPointMap(*given, grid=GRID)
@@ -122,7 +122,7 @@ def test_arguments_stay_as_they_are():
 
 
 def test_equal_maps(make):
-    """Same arrays, grid and key; NaN is equal to NaN, and files do not matter."""
+    """Maps with equal arrays, grid and key are equal; sources are not compared."""
     assert make() == make(source="a file")
     assert hash(make()) == hash(make(source="a file"))
     assert len({make(), make()}) == 1
@@ -133,7 +133,7 @@ def test_equal_maps(make):
 
 
 def test_different_maps(make):
-    """Each array counts, and grid, key and unit."""
+    """Maps that differ in an array, the grid, the key or the unit are not equal."""
     map_ = make()
     family = {ZeroPointMap: "zp", OffsetMap: "dra", MisalignmentMap: "align"}
     aperture = "AUTO" if type(map_) is ZeroPointMap else None
@@ -158,19 +158,19 @@ def test_different_maps(make):
 
 
 def test_maps_of_other_classes_are_different():
-    """A misalignment map is no zero-point map, whatever the arrays."""
+    """Maps of different classes are not equal."""
     assert zeropoint() != misalignment()
 
 
 def test_errors_in_common_count():
-    """The same arrays, smoothed or not, quote other uncertainties."""
+    """Maps with equal arrays and different covariances are not equal."""
     smoothed = zeropoint().smoothed()
     parts = smoothed.values, smoothed.error, smoothed.count
     assert ZeroPointMap(*parts, grid=GRID) != smoothed
 
 
 def test_a_changed_copy():
-    """Nothing else changes, the map itself least of all; the name lists changes."""
+    """Only the given arguments change, in a copy whose name lists the changes."""
     zpmap = zeropoint(source="a file", image_unit="electron")
     changed = zpmap.replace(values=zpmap.values + 0.1)
     assert zpmap == zeropoint(image_unit="electron")
@@ -185,7 +185,7 @@ def test_a_changed_copy():
 
 
 def test_changes_are_checked(make):
-    """As are the arguments of a new map."""
+    """The arguments of replace are checked as those of a new map."""
     map_ = make()
     with pytest.raises(MapFormatError, match="error must have the shape"):
         map_.replace(error=np.ones((2, 2)))
@@ -194,14 +194,14 @@ def test_changes_are_checked(make):
     with pytest.raises(KS4Error, match="grid must be a MapGrid"):
         map_.replace(grid=None)
     wrong = MapKey("align", "1", "R") if make is zeropoint else ZP_KEY
-    with pytest.raises(KS4Error, match="the key of|aperture of"):
+    with pytest.raises(KS4Error, match="expected the key of|aperture must be"):
         map_.replace(key=wrong)
     with pytest.raises(ValueError, match="error, count, grid, key.*got 'valid'"):
         map_.replace(valid=map_.valid)
 
 
 def test_cells_become_empty():
-    """By NaN, or by a count of 0."""
+    """Cells are marked as empty by NaN or by a count of 0."""
     zpmap = zeropoint()
     values = zpmap.values.copy()
     values[0, 0] = np.nan
@@ -214,7 +214,7 @@ def test_cells_become_empty():
 
 @pytest.mark.parametrize("counted", [True, False])
 def test_filled_cells_stay_filled_and_empty(counted):
-    """A value in an empty cell does not become a measurement."""
+    """A filled cell stays empty in a changed copy."""
     values, error, count = arrays(2)
     zpmap = ZeroPointMap(values, error, count if counted else None, grid=GRID)
     filled = zpmap.filled()
@@ -225,7 +225,7 @@ def test_filled_cells_stay_filled_and_empty(counted):
 
 
 def test_errors_in_common_are_kept_while_they_hold():
-    """They are those of the stars, and follow neither other errors nor other cells."""
+    """Covariances are kept unless errors or cells change."""
     smoothed = zeropoint().smoothed()
     quoted = smoothed.error_at(12, 7, error_kind="median")
     shifted = smoothed.replace(values=smoothed.values + 1, source="x")

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Cells, their edges, and the weights of interpolation."""
+"""Tests of grids: cells, edges and stencils."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from ks4_ccd.photometry import _record, options
 
 
 def test_cell_of_follows_the_release():
-    """Cell k spans k * size <= X_IMAGE < (k + 1) * size, as digitize has it."""
+    """Cell k spans k * size <= X_IMAGE < (k + 1) * size, as in numpy.digitize."""
     grid = MapGrid((55, 55), 400)
     x = np.arange(22000)
     i, _ = grid.cell_of(x, 0)
@@ -32,7 +32,7 @@ def test_cell_of_follows_the_release():
 
 
 def test_the_last_pixel_is_in_the_last_cell():
-    """X_IMAGE = 22000 is the upper edge of the last cell, and clipped into it."""
+    """X_IMAGE = 22000, the upper edge of the last cell, is assigned to this cell."""
     grid = MapGrid.for_image((55, 55), (22000, 22000))
     assert grid.cell_of(21999, 21999) == (54, 54)
     assert grid.cell_of(-50, 1e6) == (0, 54)
@@ -62,7 +62,7 @@ def test_an_origin_shifts_the_cells():
 
 
 def test_the_extent_is_that_of_the_cells():
-    """Lower and upper edges along x and y, the first and last of `cell_edges`."""
+    """The extent equals the first and last cell edges along x and y."""
     grid = MapGrid((3, 2), (400, 200), origin=(99, 49))
     assert grid.extent == ((99, 1299), (49, 449))
     for edges, limits in zip(grid.cell_edges(), grid.extent, strict=True):
@@ -76,7 +76,7 @@ def test_the_extent_is_that_of_the_cells():
 
 
 def test_contained_positions():
-    """All pixels of the image are on its grid, no others, and NaN is not."""
+    """The grid contains all pixels of its image and no others."""
     grid = MapGrid.for_image((6, 5), (100, 120))
     x, y = np.arange(-3.0, 124), np.arange(-3.0, 104)
     inside = grid.contains(x[:, None], y)
@@ -95,7 +95,7 @@ def test_contained_positions():
     method=st.sampled_from(["bilinear", "nearest", "stretched"]),
 )
 def test_weights_are_within_the_grid(n, size, x, method):
-    """Whatever the position, its cells exist and their weights add up to 1."""
+    """At any position, cells exist and weights add up to 1."""
     grid, x = MapGrid((n, 1), size), np.array([x])
     found = (
         grid.stretched(0, x) if method == "stretched" else grid.stencil(0, x, method)
@@ -108,7 +108,7 @@ def test_weights_are_within_the_grid(n, size, x, method):
 
 
 def test_a_stretched_map_is_that_of_zoom():
-    """The oracle is scipy's zoom, which puts the outermost cells at the corners."""
+    """Stretched maps agree with scipy.ndimage.zoom."""
     nodes = np.random.default_rng(0).normal(size=6)
     stencil = MapGrid((6, 1), 20).stretched(0, np.arange(120))
     np.testing.assert_allclose(
@@ -117,7 +117,7 @@ def test_a_stretched_map_is_that_of_zoom():
 
 
 def test_corners_are_all_pairs_of_nodes():
-    """Their weights are products, and add up to 1."""
+    """The weights of corners are products, and add up to 1."""
     grid, (x, y) = MapGrid((6, 5), 20), np.random.default_rng(0).uniform(0, 99, (2, 50))
     nodes = np.random.default_rng(1).normal(size=grid.shape)
     around = corners(grid.stencil(0, x), grid.stencil(1, y, "nearest"))
@@ -143,19 +143,19 @@ def test_corners_are_all_pairs_of_nodes():
     ],
 )
 def test_nonsense_is_refused(arguments, words):
-    """A grid needs positive, finite numbers."""
+    """Shapes, sizes and origins that are not valid numbers are refused."""
     with pytest.raises(GeometryError, match=words):
         MapGrid(*arguments)
 
 
 def test_cells_smaller_than_a_pixel_are_refused():
-    """A map of 55 cells does not fit an image of 50 pixels."""
+    """Cells smaller than a pixel are refused."""
     with pytest.raises(GeometryError, match="does not fit an image of 50 x 50"):
         MapGrid.for_image((55, 55), (50, 50))
 
 
 def test_rows_are_compared_with_cells_along_y():
-    """A map of 10 x 4 cells fits an image of 5 rows and 20 columns, 4 x 10 does not."""
+    """The map shape is (x, y), and that of the image (rows, columns)."""
     assert MapGrid.for_image((10, 4), (5, 20)).cell_size == (2, 1.25)
     assert MapGrid.for_image((4, 10), (20, 5)).cell_size == (1.25, 2)
     for shape, image_shape in (((4, 10), (5, 20)), ((10, 4), (20, 5))):
@@ -164,13 +164,13 @@ def test_rows_are_compared_with_cells_along_y():
 
 
 def test_cell_of_refuses_nan():
-    """A position that is not finite is in no cell."""
+    """The cell of a position that is not finite is not defined."""
     with pytest.raises(GeometryError, match="y must be finite"):
         MapGrid((5, 5), 10).cell_of(1, np.nan)
 
 
 def test_an_unknown_method_is_named():
-    """The message lists the methods there are."""
+    """The message for a wrong method lists the allowed ones."""
     with pytest.raises(KS4Error, match="bilinear, nearest, got 'cubic'"):
         MapGrid((5, 5), 10).stencil(0, np.array([1.0]), "cubic")
 
@@ -179,7 +179,7 @@ def test_an_unknown_method_is_named():
     "value", [True, (True, True), np.True_, np.array([True, True])]
 )
 def test_bools_are_not_numbers(value):
-    """A shape of (True, True) is not one by one."""
+    """Boolean values are not accepted as numbers."""
     with pytest.raises(GeometryError, match="shape must be numbers"):
         MapGrid(value, 50)
     with pytest.raises(GeometryError, match="cell_size must be numbers"):
@@ -214,7 +214,7 @@ def _cosine(grid, axis, position):
 
 @pytest.fixture(params=[_cubic, _cosine])
 def own(request, monkeypatch):
-    """Another interpolation, of four or two nodes along an axis."""
+    """Additional methods of interpolation, with four or two nodes along an axis."""
     monkeypatch.setitem(grid_module._STENCILS, "own", request.param)
     methods = (*grid_module.METHODS, "own")
     for module in (grid_module, base, _record, options):
@@ -225,7 +225,7 @@ def own(request, monkeypatch):
 @pytest.mark.parametrize("error_kind", ["scatter", "median"])
 @pytest.mark.parametrize("smooth", [False, True])
 def test_another_interpolation_is_one_function(make_map, own, error_kind, smooth):
-    """Maps, images and catalogs use the stencil, with uncertainties propagated."""
+    """Maps, images and catalogs support an additional stencil and its uncertainties."""
     zpmap = make_map((6, 5), 20, empty=0.1)
     zpmap = zpmap.smoothed() if smooth else zpmap
     y, x = np.indices(zpmap.grid.image_shape)
@@ -259,7 +259,7 @@ def test_another_interpolation_is_one_function(make_map, own, error_kind, smooth
 
 
 def test_the_variance_of_independent_cells_adds_up(make_map, own):
-    """The oracle is the sum of squared weights times variances."""
+    """Uncertainties equal the sum of squared weights times variances."""
     zpmap = make_map((6, 5), 20, empty=0)
     x, y = np.random.default_rng(0).uniform(0, 100, (2, 300))
     variance = zpmap.cell_error("median") ** 2

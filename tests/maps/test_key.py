@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ks4_ccd import MapGrid, MapLibrary, MisalignmentMap, ZeroPointMap
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, OptionError
 from ks4_ccd.maps.key import FAMILIES, MapKey
 
 NAMES = st.text(min_size=1).filter(str.strip)
@@ -39,7 +39,7 @@ def test_name_and_back(key):
 
 @given(keys(), keys())
 def test_different_keys_have_different_files(one, other):
-    """Two maps never share a file, whatever their names are."""
+    """File names of different keys differ."""
     if one != other:
         assert one.filename != other.filename
         assert (one.place, one.band) != (other.place, other.band) or (
@@ -50,7 +50,7 @@ def test_different_keys_have_different_files(one, other):
 
 @given(keys())
 def test_place_and_back(key):
-    """Field and detector follow from the place, whatever their names are."""
+    """Field and detector can be recovered from `place`."""
     assert MapKey.split_place(key.place) == (key.field, key.detector)
 
 
@@ -105,13 +105,13 @@ def test_documented_names(name):
     ],
 )
 def test_other_names_are_refused(name):
-    """A name that is not quite a map's is an error."""
+    """Names that are not those of maps are refused."""
     with pytest.raises(KS4Error):
         MapKey.from_filename(name)
 
 
-def test_tile_is_no_part_of_the_identity():
-    """Keys of a field with and without its tile are equal, and hash so."""
+def test_tile_is_not_compared():
+    """Keys with and without a tile are equal, and so are their hashes."""
     with_tile, without = (
         MapKey("align", field, "R") for field in ("0403.122-72", "0403")
     )
@@ -120,8 +120,8 @@ def test_tile_is_no_part_of_the_identity():
     assert with_tile.tile == "122-72"
 
 
-def test_family_changes_alone():
-    """The key of another array of the map keeps all else."""
+def test_with_family():
+    """`with_family` changes the family only."""
     key = MapKey("zp", "0403.122-72", "R", "dual", "AUTO", detector="N")
     error_key = key.with_family("zperr")
     assert error_key == MapKey("zperr", "0403", "R", "dual", "AUTO", detector="N")
@@ -129,8 +129,23 @@ def test_family_changes_alone():
     assert (error_key.kind, error_key.part) == ("zeropoint", "error")
 
 
+@pytest.mark.parametrize(
+    ("family", "other", "message"),
+    [
+        ("zp", "align", "aperture must be None .* misalignment maps .* got 'AUTO'"),
+        ("align", "zp", "aperture must be a string that is not empty, got None"),
+        ("align", "zpt", "family must be one of zp, .*, got 'zpt'"),
+    ],
+)
+def test_with_a_family_of_another_kind(family, other, message):
+    """Families with and without an aperture cannot be exchanged."""
+    key = MapKey(family, "0403", "R", aperture="AUTO" if family == "zp" else None)
+    with pytest.raises(OptionError, match=message):
+        key.with_family(other)
+
+
 def test_keys_can_be_sorted():
-    """Keys with and without a detector have an order."""
+    """Keys with and without a detector can be sorted."""
     names = [("b", None), ("a", "2"), ("a", None), ("a", "1")]
     keys = [MapKey("align", field, "R", detector=one) for field, one in names]
     places = [key.place for key in sorted(keys)]
@@ -153,16 +168,16 @@ def test_keys_can_be_sorted():
         ("band", "\ud800"),
     ],
 )
-def test_bad_part_is_named(part, value):
-    """An error about a part of a key quotes the part and what it was."""
+def test_wrong_part(part, value):
+    """A wrong part is an OptionError, whose message contains the part and its value."""
     parts = {"family": "zp", "field": "0403", "band": "R", "aperture": "AUTO"}
-    with pytest.raises(KS4Error, match=part) as caught:
+    with pytest.raises(OptionError, match=part) as caught:
         MapKey(**{**parts, part: value})
     assert repr(value) in str(caught.value)
 
 
 def test_maps_that_differ_in_case_are_kept_apart(tmp_path):
-    """A file system may not distinguish their files, so one folder has one of them."""
+    """Maps whose names differ only in case are not saved to the same folder."""
     for band in ("R", "r"):
         key = MapKey("zp", "1", band, aperture="AUTO")
         zpmap = ZeroPointMap([[27.0]], grid=MapGrid((1, 1), 10), key=key)
@@ -175,16 +190,16 @@ def test_maps_that_differ_in_case_are_kept_apart(tmp_path):
 
 
 def test_a_map_with_another_origin_is_not_saved(tmp_path):
-    """The files have no place for it."""
+    """Maps with an origin that files cannot record are not saved."""
     grid = MapGrid((1, 1), 10, origin=(5, 5))
     key = MapKey("zp", "1", "R", aperture="AUTO")
-    with pytest.raises(KS4Error, match="begins at"):
+    with pytest.raises(KS4Error, match="found the origin"):
         ZeroPointMap([[27.0]], grid=grid, key=key).save(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_edges_of_a_misalignment_map_are_kept(tmp_path):
-    """Its values are not interpolated across them after reading, either."""
+    """Edges of misalignment maps are saved and read."""
     grid = MapGrid.for_image((2, 1), (10, 20), edges=([10], []))
     key = MapKey("align", "1", "R")
     MisalignmentMap([[0.1], [0.3]], grid=grid, key=key).save(tmp_path)

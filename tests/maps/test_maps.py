@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Values, errors and counts of maps: interpolation, filling, smoothing, files."""
+"""Tests of maps: interpolation, filling, smoothing and files."""
 
 import copy
 import pickle
@@ -21,13 +21,14 @@ from ks4_ccd import (
     MapLibrary,
     MapMismatchError,
     MisalignmentMap,
+    OptionError,
     ZeroPointMap,
 )
 from ks4_ccd.maps.fill import gaussian_sum
 
 
 def test_bilinear_is_scipy_between_centres_and_clamped_outside(make_map):
-    """The oracle is scipy's interpolator on the cell centres."""
+    """Bilinear values agree with scipy's interpolator on the cell centres."""
     zpmap = make_map((7, 6), 10, empty=0)
     x, y = np.random.default_rng(0).uniform(-20, 90, (2, 500))
     centers = zpmap.grid.centers()
@@ -49,7 +50,7 @@ def test_nearest_takes_the_cell_that_a_pixel_is_in(make_map):
 
 
 def test_dr1_is_no_method_of_maps(make_map):
-    """The message names the functions that repeat the calibration of DR1."""
+    """The message for "dr1" contains the functions that repeat DR1's calibration."""
     zpmap = make_map()
     for method in (zpmap.at, zpmap.error_at):
         with pytest.raises(KS4Error, match=r'use apply_zeropoint\(..., method="dr1"'):
@@ -59,7 +60,7 @@ def test_dr1_is_no_method_of_maps(make_map):
 
 
 def test_empty_cells_do_not_reach_their_neighbours(make_map):
-    """What an empty cell holds makes no difference to the result."""
+    """The content of empty cells does not affect results."""
     plain = make_map()
     values = np.where(plain.valid, plain.values, 99)
     other = ZeroPointMap(values, plain.error, plain.count, grid=plain.grid)
@@ -81,7 +82,7 @@ def test_filled_cells_are_the_mean_of_their_neighbours(make_map):
 
 
 def test_one_star_cell_fills_the_whole_map():
-    """A single cell with stars is all there is to know."""
+    """A single cell with stars fills the map with its value."""
     count = np.zeros((6, 5))
     count[2, 3] = 4
     values = np.where(count > 0, 29.8, 30)
@@ -90,13 +91,13 @@ def test_one_star_cell_fills_the_whole_map():
 
 
 def test_filling_keeps_what_was_empty(make_map):
-    """A filled map still tells which cells have stars."""
+    """`valid` and `count` of a filled map mark the cells with stars."""
     zpmap = make_map()
     np.testing.assert_array_equal(zpmap.filled().valid, zpmap.valid)
 
 
 def test_smoothing_is_the_count_weighted_mean():
-    """Two cells with stars: the mean weighted by counts and the Gaussian."""
+    """A smoothed cell is the mean weighted by counts and the Gaussian."""
     values, count = np.array([[29.9], [30.1]]), np.array([[4.0], [1.0]])
     zpmap = ZeroPointMap(values, None, count, grid=MapGrid((2, 1), 10))
     weight = np.exp(-0.5 / 0.8**2)
@@ -108,7 +109,7 @@ def test_smoothing_is_the_count_weighted_mean():
 
 @pytest.mark.parametrize("lag", [None, (0, 0), (1, 0), (0, 1), (1, 1)])
 def test_the_gaussian_reaches_five_of_its_standard_deviations(lag):
-    """The oracle is the sum over all pairs of cells; what is cut off is 4e-6."""
+    """Smoothing equals the sum over all pairs of cells, to a truncation of 4e-6."""
     values = np.random.default_rng(8).uniform(1, 2, (31, 23))
     weights = []
     for axis, length in enumerate(values.shape):
@@ -122,7 +123,7 @@ def test_the_gaussian_reaches_five_of_its_standard_deviations(lag):
 
 
 def test_the_effective_count_gives_the_error_of_a_smoothed_map():
-    """Monte Carlo: cells' means scatter as the pooled scatter over sqrt(count)."""
+    """Means of cells scatter by the pooled scatter over sqrt(count)."""
     rng = np.random.default_rng(5)
     count = rng.integers(1, 9, (15, 15))
     grid = MapGrid((15, 15), 10)
@@ -136,7 +137,7 @@ def test_the_effective_count_gives_the_error_of_a_smoothed_map():
 
 
 def test_positions_may_be_scalars_arrays_or_nan(make_map):
-    """Scalars give a float, arrays broadcast, and a NaN hurts nobody else."""
+    """Scalars give a float, arrays broadcast, and NaN affects its own result only."""
     zpmap = make_map()
     assert isinstance(zpmap.at(3, 4), float)
     values = zpmap.at(np.array([[1.0], [np.nan]]), np.array([5.0, 6.0]))
@@ -146,7 +147,7 @@ def test_positions_may_be_scalars_arrays_or_nan(make_map):
 
 
 def test_the_arrays_are_copies_and_read_only(make_map):
-    """A map cannot be changed from outside."""
+    """Arrays of a map are read-only, and independent of those passed."""
     values = np.full((2, 2), 29.9)
     zpmap = ZeroPointMap(values, grid=MapGrid((2, 2), 10))
     values[0, 0] = 25
@@ -158,7 +159,7 @@ def test_the_arrays_are_copies_and_read_only(make_map):
 
 
 def test_a_finite_value_is_a_value():
-    """30 mag, 0 arcsec and an offset of (0, 0) are values that a user may give."""
+    """DR1's marks, 30 mag, 0 arcsec and (0, 0), are valid values in new maps."""
     grid = MapGrid((2, 1), 10)
     for error in (None, [[0.02], [0.0]]):
         assert ZeroPointMap([[30.0], [29.9]], error, grid=grid).valid.all()
@@ -170,7 +171,7 @@ def test_a_finite_value_is_a_value():
 @pytest.mark.parametrize("with_count", [True, False])
 @pytest.mark.parametrize("masked", [True, False])
 def test_nan_and_masked_values_mark_empty_cells(make_map, with_count, masked):
-    """They need no count; error and count may be NaN there as well."""
+    """NaN marks empty cells without counts; error and count may be NaN there, too."""
     plain = make_map((7, 6), 10)
     assert not plain.valid.all()
     arrays = [plain.values, plain.error, plain.count if with_count else None]
@@ -194,7 +195,7 @@ def test_nan_and_masked_values_mark_empty_cells(make_map, with_count, masked):
 
 
 def test_empty_bins_of_scipy_are_empty_cells():
-    """The medians of empty bins are NaN, beside a count of 0."""
+    """Cells with NaN and a count of 0 are empty."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(0, 100, (2, 30))
     stars = 30 + 0.01 * rng.normal(size=30)
@@ -210,7 +211,7 @@ def test_empty_bins_of_scipy_are_empty_cells():
 
 
 def test_a_value_without_a_number_of_stars_is_refused():
-    """NaN is no count of stars, and no error, of a cell that has a value."""
+    """A NaN error or count in a cell with a value is refused."""
     grid = MapGrid((2, 1), 10)
     with pytest.raises(MapFormatError, match=r"count must be finite.*cell \[1, 0\]"):
         ZeroPointMap([[29.9], [29.8]], None, [[3], [np.nan]], grid=grid)
@@ -224,7 +225,7 @@ def test_a_value_without_a_number_of_stars_is_refused():
 
 
 def test_a_number_without_stars_is_no_value():
-    """Whatever it holds, a cell of no stars is empty, and a NaN has no stars."""
+    """Cells with a count of 0 are empty, and NaN cells have a count of 0."""
     values, count = [[29.9], [-np.inf], [np.nan]], [[2], [0], [5]]
     zpmap = ZeroPointMap(values, None, count, grid=MapGrid((3, 1), 10))
     assert zpmap.valid.ravel().tolist() == [True, False, False]
@@ -233,7 +234,7 @@ def test_a_number_without_stars_is_no_value():
 
 
 def test_copies_and_pickles_are_equal(make_map, make_key):
-    """A map goes to another process whole."""
+    """Maps can be pickled."""
     zpmap = make_map(key=make_key(), source="somewhere").smoothed()
     for other in (copy.deepcopy(zpmap), pickle.loads(pickle.dumps(zpmap))):
         np.testing.assert_array_equal(other.values, zpmap.values)
@@ -249,7 +250,7 @@ def test_copies_and_pickles_are_equal(make_map, make_key):
 def test_saving_and_reading_is_the_identity(
     tmp_path_factory, seed, with_count, with_error
 ):
-    """A library finds what save wrote, arrays and empty cells alike."""
+    """A library reads saved maps unchanged, including empty cells."""
     rng = np.random.default_rng(seed)
     count = rng.integers(0, 4, (6, 5))
     count[0, 0] = 3
@@ -279,7 +280,7 @@ def test_saving_and_reading_is_the_identity(
 @pytest.mark.parametrize("count", [None, 3])
 @pytest.mark.parametrize("values", [[30.0, 29.9, np.nan], [30.0, 30.0, 30.0]])
 def test_a_value_of_30_survives_its_file(tmp_path, make_key, values, count, error):
-    """The release's mark of an empty cell, read back from a file, is a value."""
+    """A value equal to DR1's mark of an empty cell is still valid after reading."""
     values = np.array([values])
     arrays = [None if a is None else np.full((1, 3), a) for a in (error, count)]
     zpmap = ZeroPointMap(values, *arrays, grid=MapGrid((1, 3), 10), key=make_key())
@@ -292,7 +293,7 @@ def test_a_value_of_30_survives_its_file(tmp_path, make_key, values, count, erro
 
 
 def test_a_map_replaces_all_of_another(tmp_path, make_map, make_key):
-    """Errors and counts of the map that was there before are not taken for its own."""
+    """Errors and counts of a replaced map are removed."""
     plain = make_map(key=make_key())
     plain.save(tmp_path)
     ZeroPointMap(plain.values + 0.1, grid=plain.grid, key=plain.key).save(tmp_path)
@@ -303,7 +304,7 @@ def test_a_map_replaces_all_of_another(tmp_path, make_map, make_key):
 
 
 def test_saving_names_files_like_the_release(make_map, make_key, tmp_path):
-    """The key makes the names; nothing else is left in the folder."""
+    """Files are named after the key, and no other files are written."""
     paths = make_map(key=make_key()).save(tmp_path / "new")
     names = {f"{f}_map_0403_R_single_APER5.npy" for f in ("zp", "zperr", "pstar")}
     assert {p.name for p in paths} == names
@@ -311,7 +312,7 @@ def test_saving_names_files_like_the_release(make_map, make_key, tmp_path):
 
 
 def test_saving_needs_a_key_and_a_folder(make_map, make_key, tmp_path):
-    """What is missing is named."""
+    """A map without a key, or a folder that is a file, is refused."""
     with pytest.raises(KS4Error, match="without a key"):
         make_map().save(tmp_path)
     (tmp_path / "file").write_text("in the way")
@@ -329,7 +330,7 @@ def test_saving_needs_a_key_and_a_folder(make_map, make_key, tmp_path):
     ],
 )
 def test_bad_numbers_are_refused(part, bad, words):
-    """The first bad cell is named."""
+    """The message contains the first bad cell."""
     arrays = {name: np.ones((3, 2)) for name in ("values", "error", "count")}
     arrays[part][2, 1] = bad
     with pytest.raises(MapFormatError, match=rf"{words}.*cell \[2, 1\]"):
@@ -348,13 +349,13 @@ def test_bad_numbers_are_refused(part, bad, words):
     ],
 )
 def test_wrong_arrays_are_refused(values, words):
-    """Shape and dtype are checked."""
+    """Arrays of a wrong shape or dtype are refused."""
     with pytest.raises(MapFormatError, match=words):
         ZeroPointMap(values, grid=MapGrid((3, 2), 10))
 
 
 def test_what_only_looks_like_an_array_is_refused():
-    """Quantities and ragged rows are not guessed at."""
+    """Quantities and ragged rows are refused."""
     grid = MapGrid((2, 2), 10)
     for values, words in (
         (np.full((2, 2), 29900) * u.mmag, "quantity in mmag"),
@@ -367,12 +368,12 @@ def test_what_only_looks_like_an_array_is_refused():
 
 
 def test_the_other_arguments_are_checked(make_map):
-    """A grid, a key of the right kind, positions, a folder."""
-    with pytest.raises(KS4Error, match="grid must be a MapGrid, got NoneType"):
+    """Grids, keys, positions and folders of a wrong type or kind are refused."""
+    with pytest.raises(OptionError, match="grid must be a MapGrid, got NoneType"):
         ZeroPointMap(np.ones((2, 2)), grid=None)
-    with pytest.raises(KS4Error, match="key must be a MapKey, got str"):
+    with pytest.raises(OptionError, match="key must be a MapKey, got str"):
         make_map(key="0403")
-    with pytest.raises(MapMismatchError, match="not that of a ZeroPointMap"):
+    with pytest.raises(MapMismatchError, match="zeropoint map for a ZeroPointMap"):
         make_map(key=MapKey("align", "0403", "R"))
     with pytest.raises(GeometryError, match="must be numbers"):
         make_map().at("a", 1)
@@ -381,8 +382,8 @@ def test_the_other_arguments_are_checked(make_map):
     assert np.isfinite(make_map().smoothed(1e9).values).all()
 
 
-def test_a_map_without_stars_gives_nothing():
-    """All cells being empty, there is nothing to interpolate."""
+def test_map_of_empty_cells():
+    """A map of empty cells cannot be interpolated, filled or smoothed."""
     grid = MapGrid((2, 2), 10)
     zpmap = ZeroPointMap(np.full((2, 2), 30), count=np.zeros((2, 2)), grid=grid)
     for use in (lambda: zpmap.at(1, 1), zpmap.filled, zpmap.smoothed):
@@ -391,16 +392,16 @@ def test_a_map_without_stars_gives_nothing():
 
 
 @pytest.mark.parametrize("scale", [0, -1, np.nan, np.inf, "wide", [1, 2]])
-def test_smoothing_needs_a_scale(make_map, scale):
-    """A scale is a positive number."""
-    with pytest.raises(KS4Error, match="scale must be a (positive|finite) number"):
+def test_wrong_scale(make_map, scale):
+    """A scale that is not a positive number is refused."""
+    with pytest.raises(OptionError, match="scale must be a (positive|finite) number"):
         make_map().smoothed(scale)
 
 
 def test_misalignment_is_a_separation():
-    """A negative separation is not what the release documents."""
+    """Negative separations are refused."""
     grid = MapGrid((2, 1), 10)
-    with pytest.raises(MapFormatError, match="must be >= 0, got -0.1"):
+    with pytest.raises(MapFormatError, match="separations >= 0, got -0.1"):
         MisalignmentMap([[0.1], [-0.1]], grid=grid)
-    with pytest.raises(MapFormatError, match="must be >= 0, got -0.1"):
+    with pytest.raises(MapFormatError, match="separations >= 0, got -0.1"):
         MisalignmentMap([[np.nan], [-0.1]], grid=grid)

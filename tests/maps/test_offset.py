@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Offsets: their components together, their files, and what has no direction."""
+"""Tests of offset maps, their files, and misalignment maps in their place."""
 
 import copy
 import inspect
@@ -21,6 +21,7 @@ from ks4_ccd import (
     MapLibrary,
     MisalignmentMap,
     OffsetMap,
+    OptionError,
     ZeroPointMap,
 )
 from ks4_ccd.maps.offset import require_offsets
@@ -50,7 +51,7 @@ def misalignment():
 
 
 def test_bilinear_is_scipy_between_centres_and_clamped_outside():
-    """The oracle is scipy's interpolator on the cell centres, for both components."""
+    """Both components agree with scipy's interpolator on the cell centres."""
     offsets = random_offsets(empty=0)
     x, y = np.random.default_rng(0).uniform(-20, 90, (2, 500))
     centers = offsets.grid.centers()
@@ -71,7 +72,7 @@ def test_nearest_takes_the_cell_that_a_pixel_is_in():
 
 
 def test_components_are_treated_like_values():
-    """Filling and smoothing are those of a map with one of the components."""
+    """Filling and smoothing equal those of a map with one of the components."""
     offsets = random_offsets()
     x, y = np.random.default_rng(2).uniform(-5, 75, (2, 50))
     for axis, name in enumerate(("dra", "ddec")):
@@ -104,7 +105,7 @@ def test_filled_cells_are_the_mean_of_their_neighbours():
 
 
 def test_a_rotation_of_the_sky_commutes_with_everything():
-    """Filling and smoothing know no preferred direction."""
+    """Filling and smoothing are invariant under rotations of the offsets."""
     offsets = random_offsets()
     parts = offsets.error, offsets.count
     turned = OffsetMap(-offsets.ddec, offsets.dra, *parts, grid=offsets.grid)
@@ -114,7 +115,7 @@ def test_a_rotation_of_the_sky_commutes_with_everything():
 
 
 def test_positions_may_be_scalars_arrays_or_nan():
-    """Scalars give floats, arrays broadcast, and a NaN hurts nobody else."""
+    """Scalars give floats, arrays broadcast, and NaN affects its own result only."""
     offsets = random_offsets()
     assert [type(component) for component in offsets.at(3, 4)] == [float, float]
     dra, ddec = offsets.at(np.array([[1.0], [np.nan]]), np.array([5.0, 6.0]))
@@ -124,7 +125,7 @@ def test_positions_may_be_scalars_arrays_or_nan():
 
 
 def test_empty_cells_with_counts():
-    """With counts, these say which cells are empty, whatever the offset."""
+    """A count of 0 marks an empty cell, whatever the offset."""
     offsets = OffsetMap(
         [[0.0], [0.1]], [[0.0], [0.1]], count=[[3], [0]], grid=MapGrid((2, 1), 10)
     )
@@ -132,7 +133,7 @@ def test_empty_cells_with_counts():
 
 
 def test_empty_cells_without_counts():
-    """NaN in both components marks a cell, (0, 0) is an offset."""
+    """NaN in both components marks an empty cell; (0, 0) is a valid offset."""
     grid = MapGrid((3, 1), 10)
     marked = OffsetMap([[np.nan], [0.0], [0.1]], [[np.nan], [0.0], [0.0]], grid=grid)
     assert marked.valid.ravel().tolist() == [False, True, True]
@@ -141,7 +142,7 @@ def test_empty_cells_without_counts():
 
 
 def test_the_arrays_are_copies_and_read_only():
-    """A map cannot be changed from outside."""
+    """Arrays of a map are read-only, and independent of those passed."""
     dra, ddec = np.ones((2, 2, 2))
     offsets = OffsetMap(dra, ddec, grid=MapGrid((2, 2), 10))
     dra[0, 0] = ddec[0, 0] = 5
@@ -153,7 +154,7 @@ def test_the_arrays_are_copies_and_read_only():
 
 
 def test_copies_and_pickles_are_equal():
-    """A map goes to another process whole."""
+    """Maps can be copied and pickled."""
     offsets = random_offsets(key=KEY, source="somewhere").smoothed()
     for other in (copy.deepcopy(offsets), pickle.loads(pickle.dumps(offsets))):
         for part in PARTS:
@@ -163,16 +164,18 @@ def test_copies_and_pickles_are_equal():
 
 @pytest.mark.parametrize("family", ["align", "astar", "ddec", "dra"])
 def test_the_key_becomes_that_of_an_offset(family):
-    """A key of the astrometric map of the same field will do."""
+    """The key of another astrometric map is accepted, and its family replaced."""
     offsets = random_offsets(key=MapKey(family, "0403", "R"))
     assert offsets.key == KEY
     assert "offset of field 0403 R single" in repr(offsets)
 
 
 def test_a_key_with_an_aperture_is_refused():
-    """Offsets have no aperture."""
-    with pytest.raises(KS4Error, match="aperture of a dra map"):
+    """The key of a zero-point map, and other types, are refused."""
+    with pytest.raises(OptionError, match="aperture must be None .* got 'AUTO'"):
         random_offsets(key=MapKey("zp", "0403", "R", "single", "AUTO"))
+    with pytest.raises(OptionError, match="key must be a MapKey, got str"):
+        random_offsets(key="0403")
 
 
 @settings(max_examples=20, deadline=None)
@@ -180,7 +183,7 @@ def test_a_key_with_an_aperture_is_refused():
 def test_saving_and_reading_is_the_identity(
     tmp_path_factory, seed, with_count, with_error
 ):
-    """A library finds what save wrote, arrays and empty cells alike."""
+    """A library reads saved maps unchanged, including empty cells."""
     plain = random_offsets((6, 5), seed=seed)
     offsets = OffsetMap(
         np.where(plain.valid, plain.dra, np.nan),
@@ -204,7 +207,7 @@ def test_saving_and_reading_is_the_identity(
 
 
 def test_saving_names_files_in_the_scheme_of_the_release(tmp_path):
-    """There is a file for each array; nothing else is left in the folder."""
+    """One file is written for each array, and no others."""
     paths = random_offsets(key=KEY).save(tmp_path / "new")
     names = [f"{f}_map_0403_R_single.npy" for f in ("dra", "ddec", "offerr", "offstar")]
     assert [path.name for path in paths] == names
@@ -212,7 +215,7 @@ def test_saving_names_files_in_the_scheme_of_the_release(tmp_path):
 
 
 def test_a_filled_map_without_counts_is_saved_with_its_empty_cells(tmp_path):
-    """Both components of an empty cell are written as 0, the mark."""
+    """Components of empty cells are written as 0, the mark of DR1."""
     plain = random_offsets((6, 5))
     dra, ddec = (np.where(plain.valid, a, np.nan) for a in (plain.dra, plain.ddec))
     offsets = OffsetMap(dra, ddec, grid=plain.grid, key=KEY)
@@ -222,7 +225,7 @@ def test_a_filled_map_without_counts_is_saved_with_its_empty_cells(tmp_path):
 
 
 def test_saving_needs_a_key(tmp_path):
-    """What is missing is named."""
+    """A map without a key is not saved."""
     with pytest.raises(KS4Error, match="without a key"):
         random_offsets().save(tmp_path)
 
@@ -230,14 +233,14 @@ def test_saving_needs_a_key(tmp_path):
 @pytest.mark.parametrize(
     ("part", "bad", "words"),
     [
-        ("dra", np.nan, "dra must be a number where the other .*, got nan"),
+        ("dra", np.nan, "dra must be finite where the other .*, got nan"),
         ("ddec", np.inf, "ddec must be finite .*, got inf"),
         ("error", -1, "error must be finite and >= 0"),
         ("count", -2, "count must be finite and >= 0"),
     ],
 )
 def test_bad_numbers_are_refused(part, bad, words):
-    """The component and the first bad cell are named."""
+    """The message contains the component and the first bad cell."""
     arrays = {name: np.ones((3, 2)) for name in PARTS}
     arrays[part][2, 1] = bad
     with pytest.raises(MapFormatError, match=rf"{words}.*cell \[2, 1\]"):
@@ -254,7 +257,7 @@ def test_bad_numbers_are_refused(part, bad, words):
     ],
 )
 def test_wrong_arrays_are_refused(part, array, words):
-    """Shape and dtype of each array are checked."""
+    """Arrays of a wrong shape or dtype are refused."""
     arrays = {name: np.ones((3, 2)) for name in PARTS} | {part: array}
     with pytest.raises(MapFormatError, match=f"{part} must .*{words}"):
         OffsetMap(**arrays, grid=MapGrid((3, 2), 10))
@@ -262,14 +265,14 @@ def test_wrong_arrays_are_refused(part, array, words):
 
 @pytest.mark.parametrize("use", ["at", "error_at"])
 def test_unknown_methods_are_refused(use):
-    """The message lists the methods."""
+    """The message for a wrong method lists the allowed ones."""
     method = getattr(random_offsets(), use)
     with pytest.raises(KS4Error, match="method must be one of"):
         method(1, 1, method="cubic")
 
 
 def test_a_map_without_stars_gives_nothing():
-    """All cells being empty, there is nothing to interpolate."""
+    """A map of empty cells cannot be interpolated, filled or smoothed."""
     empty = np.zeros((2, 2))
     offsets = OffsetMap(empty, empty, count=empty, grid=MapGrid((2, 2), 10))
     for use in (lambda: offsets.at(1, 1), offsets.filled, offsets.smoothed):
@@ -281,7 +284,7 @@ def test_a_map_without_stars_gives_nothing():
 
 
 def test_the_positional_error_is_the_interpolated_separation(misalignment):
-    """Between four centres it is their mean, and at the edge that of the cell."""
+    """The error between four centres is their mean; at the edge it is constant."""
     assert misalignment.positional_error(9, 9) == pytest.approx(0.25, rel=1e-14)
     assert_allclose(misalignment.positional_error([-5, 30], 0), [0.1, 0.3])
 
@@ -298,14 +301,14 @@ def test_the_positional_error_is_the_interpolated_separation(misalignment):
     ids=["dra", "ddec", "both", "one", "require_offsets"],
 )
 def test_a_misalignment_corrects_nothing(misalignment, attempt):
-    """Each attempt says why, and what to do instead."""
+    """Misalignment maps are refused as offsets, with a reason and an alternative."""
     words = r"no direction.*build_offset_map.*positional_error\(x, y\)"
     with pytest.raises(DirectionlessMapError, match=words):
         attempt(misalignment)
 
 
 def test_a_misalignment_is_an_ordinary_object(misalignment):
-    """Its missing components disturb neither copies nor what looks at it."""
+    """Copies, pickles and inspection of misalignment maps are not affected."""
     assert not hasattr(misalignment, "dra")
     assert inspect.getmembers(misalignment)
     for other in (
@@ -316,19 +319,19 @@ def test_a_misalignment_is_an_ordinary_object(misalignment):
 
 
 def test_offsets_are_let_through():
-    """An OffsetMap can correct positions as it is."""
+    """An OffsetMap is returned unchanged."""
     offsets = random_offsets()
     assert require_offsets(offsets) is offsets
 
 
 @pytest.mark.parametrize("thing", [None, np.ones((2, 2)), "map.npy"])
-def test_what_is_no_map_corrects_nothing(thing):
-    """The type of what was given is named."""
-    with pytest.raises(KS4Error, match=f"an OffsetMap.*got {type(thing).__name__}"):
+def test_offsets_of_a_wrong_type(thing):
+    """The message contains the type of the argument."""
+    with pytest.raises(OptionError, match=f"an OffsetMap.*got {type(thing).__name__}"):
         require_offsets(thing)
 
 
 def test_a_zero_point_corrects_no_position(make_map):
-    """A map of another kind is named by its type."""
+    """The message contains the type of the other map."""
     with pytest.raises(KS4Error, match="got ZeroPointMap"):
         require_offsets(make_map())

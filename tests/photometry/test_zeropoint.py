@@ -506,7 +506,7 @@ def test_a_map_without_errors(make_ccd, make_map):
     plain = make_map(empty=0)
     zpmap = ZeroPointMap(plain.values, grid=plain.grid)
     ccd = make_ccd(kind="std", dtype=float)
-    with pytest.raises(KS4Error, match='no error map.*zp_error="ignore"'):
+    with pytest.raises(KS4Error, match='no error array.*zp_error="ignore"'):
         apply_zeropoint(ccd, zpmap)
     result = apply_zeropoint(ccd, zpmap, zp_error="ignore")
     np.testing.assert_allclose(
