@@ -207,8 +207,10 @@ ERROR_KIND = Option(
     "--error-kind",
     choices=tuple(ERROR_KINDS),
     default="scatter",
-    help="that uncertainty: the scatter of single stars about the map, or the standard "
-    "error of the value of the map (median)",
+    help="kind of the zero-point uncertainty: "
+    + ", or ".join(
+        f"the {kind.description} ({name})" for name, kind in ERROR_KINDS.items()
+    ),
 )
 UNCALIBRATED = Option(
     "--uncalibrated",
