@@ -86,7 +86,7 @@ def assert_maps_equal(made, published):
 @pytest.mark.parametrize(
     ("band", "mode"), [("R", "single"), ("R", "dual"), ("I", "single")]
 )
-def test_the_command_makes_the_published_maps(ks4_data, tmp_path, capsys, band, mode):
+def test_command_reproduces_the_published_maps(ks4_data, tmp_path, capsys, band, mode):
     """The recipe of DR1 reproduces the published maps of all apertures and modes."""
     catalogs = ks4_data / "catalogs"
     command = ["build", catalogs / f"ks4_0000_{band}_{mode}.fits"]
@@ -214,7 +214,7 @@ def wave(x, y):
     return 0.02 * np.sin(x / 150) * np.cos(y / 200)
 
 
-def test_the_error_of_the_map_is_right(make_stars):
+def test_error_of_the_map(make_stars):
     """Errors of many maps agree with the quoted ones (error_kind "median")."""
     x, y = np.meshgrid(*2 * [np.linspace(100, 900, 5)], indexing="ij")
     pulls = []
@@ -343,7 +343,7 @@ def test_stars_without_scatter(make_stars):
 
 
 @pytest.mark.parametrize("n", [3, 6, 12, 25])
-def test_maps_of_few_stars_have_errors(make_stars, n):
+def test_uncertainties_of_few_stars(make_stars, n):
     """Uncertainties of maps of few stars are positive."""
     zpmap = build(make_stars(n))
     for kind in ("scatter", "median"):
@@ -380,7 +380,7 @@ def test_units_of_separations_and_offsets(make_stars):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_stars_without_an_offset_are_left_out(make_stars, value):
+def test_stars_without_an_offset_are_ignored(make_stars, value):
     """Stars without a finite offset are ignored."""
     table = make_stars()
     others = np.arange(len(table)) % 9 != 0
@@ -409,14 +409,14 @@ def test_cells_of_one_pixel(make_stars):
 
 
 @pytest.mark.parametrize("edges", [None, ([500.0], [500.0])])
-def test_three_stars_are_enough(make_stars, edges):
+def test_three_stars(make_stars, edges):
     """A map of three stars is within their scatter."""
     table = make_stars(3, noise=0.001)
     zpmap = build(table, edges=edges)
     assert np.abs(zpmap.values[zpmap.valid] - 30).max() < 0.02
 
 
-def test_few_stars_give_little_structure(make_stars):
+def test_structure_of_few_stars(make_stars):
     """A map of twenty stars varies less than they scatter."""
     zpmap = build(make_stars(20, noise=0.02))
     assert np.std(zpmap.values[zpmap.valid]) < 0.02 / 2
@@ -539,7 +539,7 @@ def test_the_command_with_edges(tmp_path, capsys):
     assert main([*command, "--mode", "dual"]) == 0
 
 
-def test_the_folder_must_not_be_a_file(tmp_path, capsys):
+def test_output_folder_that_is_a_file(tmp_path, capsys):
     """An output folder that is a file is refused before catalogs are read."""
     (tmp_path / "maps").touch()
     command = ["build", "a.fits", "--reference", "b.fits", "--field", "0000"]
@@ -549,7 +549,7 @@ def test_the_folder_must_not_be_a_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("edges", ["z=3", "x=one", "1375"])
-def test_edges_that_cannot_be_read(make_stars, edges, tmp_path, capsys):
+def test_malformed_edges(make_stars, edges, tmp_path, capsys):
     """Malformed edges are refused."""
     command = [
         "build",
@@ -603,7 +603,7 @@ def test_zero_point_in_all_builders(make_stars):
 
 @pytest.mark.parametrize("recipe", ["default", "dr1"])
 @pytest.mark.parametrize("contained", [30.0, 25.0, 21.0])
-def test_zero_points_of_no_camera(make_stars, recipe, contained):
+def test_implausible_zero_points(make_stars, recipe, contained):
     """Magnitudes that contain a zero point are refused."""
     table = make_stars(n=45)
     table["MAG_AUTO"] += contained
@@ -619,7 +619,7 @@ def test_zero_points_of_no_camera(make_stars, recipe, contained):
 
 @pytest.mark.parametrize("mag_zeropoint", [None, 30])
 @pytest.mark.parametrize("recorded", ["column", "meta"])
-def test_calibrated_magnitudes_make_no_map(make_stars, recorded, mag_zeropoint):
+def test_calibrated_magnitudes_are_refused(make_stars, recorded, mag_zeropoint):
     """Calibrated magnitudes, whose map would be constant, are refused."""
     table = make_stars(n=45)
     table["MAG_AUTO"] += 30
@@ -664,7 +664,7 @@ def test_marks_of_missing_magnitudes(make_stars):
         assert made.error.max() < 0.02
 
 
-def test_the_magnitude_that_selects(make_stars):
+def test_magnitude_of_the_selection(make_stars):
     """Stars are selected by G also in a column named as in the Gaia archive."""
     table = make_stars(n=300)
     expected = build_misalignment_map(table[:100], (1000, 1000), band="R", shape=(2, 2))

@@ -100,7 +100,7 @@ def test_one_star_has_no_scatter():
     assert (found.median[0, 0], found.scatter[0, 0]) == (30.1, 0)
 
 
-def test_values_that_are_not_finite_are_left_out():
+def test_values_that_are_not_finite_are_ignored():
     """NaN and infinite values are ignored."""
     values = [30.0, np.nan, np.inf, 30.2]
     found = clipped_statistics([0, 0, 0, 0], values, 1)
@@ -131,14 +131,14 @@ def test_origin_of_the_grid():
     assert_array_equal(cell, [0, 7])
 
 
-def test_stars_off_the_grid_are_dropped():
+def test_stars_outside_of_the_grid_are_dropped():
     """A star beyond the last edge is in no cell, as in the loop of DR1."""
     width = GRID.image_shape[1]
     star, _ = cell_members([width - 1.0, 10.0], [10.0, -1.5], GRID)
     assert star.size == 0
 
 
-def test_stars_off_the_grid_are_moved():
+def test_stars_outside_of_the_grid_are_clipped():
     """With "clip", outside stars are members of the cell returned by `cell_of`."""
     x, y = np.array([-9.0, 279.0, 1e9]), np.array([-0.5, -4.0, 1e9])
     star, cell = cell_members(x, y, GRID, outside="clip")
@@ -147,13 +147,13 @@ def test_stars_off_the_grid_are_moved():
     assert_array_equal(cell, i * GRID.shape[1] + j)
 
 
-def test_stars_nowhere_are_in_no_cell():
+def test_stars_without_a_position():
     """A position that is not finite is in no cell."""
     star, _ = cell_members([np.nan, 5.0, np.inf], [5.0, 5.0, 5.0], GRID, padding=99)
     assert_array_equal(np.unique(star), [1])
 
 
-def test_input_is_untouched():
+def test_input_is_not_modified():
     """Positions and values are not modified."""
     x, y, values = star_table(1)
     values[3] = np.nan

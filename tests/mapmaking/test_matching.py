@@ -157,7 +157,7 @@ def test_columns_and_units(stars):
     assert_array_equal(matched["MAG_APER"], sources["MAG_APER"])
 
 
-def test_facts_in_meta(stars, tmp_path):
+def test_record_in_meta(stars, tmp_path):
     """The options of the match are recorded, also in a FITS file."""
     sources = sources_at(stars)
     sources.meta["OBSERVER"] = {"name": "somebody"}
@@ -179,7 +179,7 @@ def test_facts_in_meta(stars, tmp_path):
     assert plain.meta["MATCHMZP"] == 30
 
 
-def test_only_usable_stars_take_part():
+def test_stars_without_a_magnitude_are_ignored():
     """With a band, stars without a usable magnitude do not hide other stars."""
     source = SkyCoord([10.0] * 3, [-62.0, -62.1, -62.2], unit="deg")
     near = source.directional_offset_by(0 * u.deg, 0.1 * u.arcsec)
@@ -244,7 +244,7 @@ def test_sources_without_position(stars):
     assert matched.meta["MATCHREF"] == 299
 
 
-def test_masked_columns_stay(stars):
+def test_masked_columns_are_kept(stars):
     """The mask of a source column is kept."""
     sources = sources_at(stars)
     sources["FLAGS"] = MaskedColumn(np.arange(300), mask=np.arange(300) % 3 == 0)
@@ -252,7 +252,7 @@ def test_masked_columns_stay(stars):
     assert_array_equal(matched["FLAGS"].mask, sources["FLAGS"].mask[5:])
 
 
-def test_qtable_stays_one(stars):
+def test_qtable_is_kept(stars):
     """Quantity columns, masked ones included, stay quantities."""
     sources = QTable(sources_at(stars))
     dec = Masked(sources["DELTA_J2000"], mask=np.arange(300) == 8)
@@ -322,7 +322,7 @@ def test_proper_motion(center):
     assert "pmRA" not in matched.colnames
 
 
-def test_stars_of_unknown_motion_stay(stars):
+def test_stars_of_unknown_motion_are_not_moved(stars):
     """Positions stay equal without a proper motion, an epoch or a time difference."""
     motion = np.full(300, 50.0)
     motion[::3] = np.nan
@@ -366,7 +366,7 @@ def test_epoch_without_proper_motion(stars):
         match_catalogs(sources_at(stars), reference, epoch=2020)
 
 
-def test_inputs_are_untouched(stars):
+def test_inputs_are_not_modified(stars):
     """Tables and their meta are not modified."""
     sources = sources_at(stars)
     reference = reference_at(stars, pmRA=30.0, pmDE=1.0, Epoch=2016.0)
@@ -474,7 +474,7 @@ def test_motions_without_an_epoch(stars):
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
-def test_motions_of_nothing(stars, value):
+def test_zero_motions(stars, value):
     """A reference with zero proper motions does not warn."""
     reference = reference_at(stars, pmRA=value, pmDE=value)
     assert len(match_catalogs(sources_at(stars), reference)) == 300

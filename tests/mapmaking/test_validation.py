@@ -83,7 +83,7 @@ def validation(field):
     return cross_validate(field.matched, (600, 600), band="R", shape=(30, 30))
 
 
-def test_perfect_map_leaves_the_noise_of_stars():
+def test_perfect_map():
     """With a perfect map residuals equal the noise, and pulls have a width of 1."""
     table = stars()
     found = cross_validate(table, band="R", calibration=constant_map())
@@ -145,7 +145,7 @@ def test_calibrated_catalog(field):
     assert (found.stars["error"] > 0).all()
 
 
-def test_published_selection_is_the_published_one():
+def test_published_selection():
     """The published selection follows the definition of DR1."""
     table = stars(400, quoted=0.5)
     found = cross_validate(table, band="R", calibration=constant_map())
@@ -163,7 +163,7 @@ def test_published_selection_is_the_published_one():
     assert 0 < sum(expected) < 400
 
 
-def test_numbers_of_the_table(validation):
+def test_statistics_of_the_table(validation):
     """The statistics of the table equal literal computations."""
     chosen = validation.stars[validation.stars["published"]]
     for name, low, high in (

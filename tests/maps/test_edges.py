@@ -47,7 +47,7 @@ def test_steps_are_sharp(stepped):
     assert np.abs(plain.at(x, y) - true).max() > 0.03
 
 
-def test_the_published_methods_know_no_edges(stepped):
+def test_methods_without_edges(stepped):
     """Edges do not affect the methods "nearest" and "dr1"."""
     plain = ZeroPointMap(stepped.values, count=stepped.count, grid=MapGrid((6, 4), 10))
     x, y, _ = truth()
@@ -57,7 +57,7 @@ def test_the_published_methods_know_no_edges(stepped):
     assert_array_equal(*images)
 
 
-def test_images_have_the_steps(stepped):
+def test_steps_in_images(stepped):
     """The factor of each pixel is that of the map, also in cut-outs."""
     true = truth()[2]
     for origin, shape in (((0, 0), (40, 60)), ((31, 13), (20, 25))):
@@ -80,10 +80,10 @@ def test_between_edges_values_are_interpolated():
     assert_allclose(found, expected, atol=1e-12)
 
 
-def test_edges_may_come_in_any_order():
+def test_order_of_edges():
     """Edges may be specified in any order."""
     edges = [14.0, 34.0, 51.0], [9.5, 19.5]
-    backwards = [np.array(borders)[::-1] for borders in edges]
+    backwards = [np.array(part)[::-1] for part in edges]
     maps = []
     for given in (edges, backwards):
         grid = MapGrid((6, 4), 10, edges=given)
@@ -119,7 +119,7 @@ def test_edges_are_kept_in_files(stepped, tmp_path):
 
 
 @pytest.mark.parametrize("array", [[[2.0, 5.0]], [[0.0, 1.0, 2.0]]])
-def test_files_of_edges_that_are_none(stepped, tmp_path, array):
+def test_malformed_files_of_edges(stepped, tmp_path, array):
     """The message about a malformed file of edges describes the expected rows."""
     stepped.save(tmp_path)
     np.save(tmp_path / "zpedge_map_0403_R_single_APER5.npy", array)

@@ -108,7 +108,7 @@ def test_returned_uncertainties_are_not_those_of_the_map(make, kind):
     assert map_.error_at(5, 5, error_kind=kind) == before
 
 
-def test_arguments_stay_as_they_are():
+def test_arguments_are_copied():
     """Writing to the arrays from which a map was made does not change it."""
     given = arrays(2)
     before = [array.copy() for array in given]
@@ -162,7 +162,7 @@ def test_maps_of_other_classes_are_different():
     assert zeropoint() != misalignment()
 
 
-def test_errors_in_common_count():
+def test_covariances_are_compared():
     """Maps with equal arrays and different covariances are not equal."""
     smoothed = zeropoint().smoothed()
     parts = smoothed.values, smoothed.error, smoothed.count
@@ -224,7 +224,7 @@ def test_filled_cells_stay_filled_and_empty(counted):
         assert_array_equal(changed.valid, zpmap.valid)
 
 
-def test_errors_in_common_are_kept_while_they_hold():
+def test_covariances_of_a_changed_copy():
     """Covariances are kept unless errors or cells change."""
     smoothed = zeropoint().smoothed()
     quoted = smoothed.error_at(12, 7, error_kind="median")

@@ -22,7 +22,7 @@ from ks4_ccd.maps.grid import Stencil, corners
 from ks4_ccd.photometry import _record, options
 
 
-def test_cell_of_follows_the_release():
+def test_cells_are_those_of_dr1():
     """Cell k spans k * size <= X_IMAGE < (k + 1) * size, as in numpy.digitize."""
     grid = MapGrid((55, 55), 400)
     x = np.arange(22000)
@@ -142,7 +142,7 @@ def test_corners_are_all_pairs_of_nodes():
         (((5, 5), 10, (np.inf, 0)), "origin must be finite"),
     ],
 )
-def test_nonsense_is_refused(arguments, words):
+def test_wrong_grids(arguments, words):
     """Shapes, sizes and origins that are not valid numbers are refused."""
     with pytest.raises(GeometryError, match=words):
         MapGrid(*arguments)
@@ -169,7 +169,7 @@ def test_cell_of_refuses_nan():
         MapGrid((5, 5), 10).cell_of(1, np.nan)
 
 
-def test_an_unknown_method_is_named():
+def test_unknown_method():
     """The message for a wrong method lists the allowed ones."""
     with pytest.raises(KS4Error, match="bilinear, nearest, got 'cubic'"):
         MapGrid((5, 5), 10).stencil(0, np.array([1.0]), "cubic")
@@ -224,7 +224,7 @@ def own(request, monkeypatch):
 
 @pytest.mark.parametrize("error_kind", ["scatter", "median"])
 @pytest.mark.parametrize("smooth", [False, True])
-def test_another_interpolation_is_one_function(make_map, own, error_kind, smooth):
+def test_additional_interpolation(make_map, own, error_kind, smooth):
     """Maps, images and catalogs support an additional stencil and its uncertainties."""
     zpmap = make_map((6, 5), 20, empty=0.1)
     zpmap = zpmap.smoothed() if smooth else zpmap

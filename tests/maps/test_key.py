@@ -29,7 +29,7 @@ def keys(draw):
 
 
 @given(keys())
-def test_name_and_back(key):
+def test_filename_round_trip(key):
     """The file name of any key identifies it, its tile included."""
     again = MapKey.from_filename(key.filename)
     assert again == key
@@ -49,7 +49,7 @@ def test_different_keys_have_different_files(one, other):
 
 
 @given(keys())
-def test_place_and_back(key):
+def test_place_round_trip(key):
     """Field and detector can be recovered from `place`."""
     assert MapKey.split_place(key.place) == (key.field, key.detector)
 

@@ -39,7 +39,7 @@ def test_bilinear_is_scipy_between_centres_and_clamped_outside(make_map):
     )
 
 
-def test_nearest_takes_the_cell_that_a_pixel_is_in(make_map):
+def test_nearest_is_the_value_of_the_cell(make_map):
     """Each pixel has the filled value of its cell."""
     zpmap = make_map((5, 4), 20)
     x, y = np.indices((100, 80))
@@ -49,7 +49,7 @@ def test_nearest_takes_the_cell_that_a_pixel_is_in(make_map):
     )
 
 
-def test_dr1_is_no_method_of_maps(make_map):
+def test_dr1_is_not_a_method_of_maps(make_map):
     """The message for "dr1" contains the functions that repeat DR1's calibration."""
     zpmap = make_map()
     for method in (zpmap.at, zpmap.error_at):
@@ -59,7 +59,7 @@ def test_dr1_is_no_method_of_maps(make_map):
             method(1, 1, method="cubic")
 
 
-def test_empty_cells_do_not_reach_their_neighbours(make_map):
+def test_empty_cells_do_not_affect_their_neighbours(make_map):
     """The content of empty cells does not affect results."""
     plain = make_map()
     values = np.where(plain.valid, plain.values, 99)
@@ -81,7 +81,7 @@ def test_filled_cells_are_the_mean_of_their_neighbours(make_map):
     np.testing.assert_allclose(filled[~zpmap.valid], mean[~zpmap.valid], rtol=1e-12)
 
 
-def test_one_star_cell_fills_the_whole_map():
+def test_single_cell_fills_the_map():
     """A single cell with stars fills the map with its value."""
     count = np.zeros((6, 5))
     count[2, 3] = 4
@@ -90,7 +90,7 @@ def test_one_star_cell_fills_the_whole_map():
     np.testing.assert_allclose(zpmap.filled().values, 29.8, rtol=1e-12)
 
 
-def test_filling_keeps_what_was_empty(make_map):
+def test_filled_cells_stay_marked(make_map):
     """`valid` and `count` of a filled map mark the cells with stars."""
     zpmap = make_map()
     np.testing.assert_array_equal(zpmap.filled().valid, zpmap.valid)
@@ -108,7 +108,7 @@ def test_smoothing_is_the_count_weighted_mean():
 
 
 @pytest.mark.parametrize("lag", [None, (0, 0), (1, 0), (0, 1), (1, 1)])
-def test_the_gaussian_reaches_five_of_its_standard_deviations(lag):
+def test_truncation_of_the_gaussian(lag):
     """Smoothing equals the sum over all pairs of cells, to a truncation of 4e-6."""
     values = np.random.default_rng(8).uniform(1, 2, (31, 23))
     weights = []
@@ -158,7 +158,7 @@ def test_the_arrays_are_copies_and_read_only(make_map):
         zpmap.smoothed().values[0, 0] = 25
 
 
-def test_a_finite_value_is_a_value():
+def test_marks_of_dr1_are_valid_values():
     """DR1's marks, 30 mag, 0 arcsec and (0, 0), are valid values in new maps."""
     grid = MapGrid((2, 1), 10)
     for error in (None, [[0.02], [0.0]]):
@@ -224,7 +224,7 @@ def test_a_value_without_a_number_of_stars_is_refused():
     assert with_count.valid.ravel().tolist() == [True, False]
 
 
-def test_a_number_without_stars_is_no_value():
+def test_cells_without_stars_are_empty():
     """Cells with a count of 0 are empty, and NaN cells have a count of 0."""
     values, count = [[29.9], [-np.inf], [np.nan]], [[2], [0], [5]]
     zpmap = ZeroPointMap(values, None, count, grid=MapGrid((3, 1), 10))
@@ -292,7 +292,7 @@ def test_a_value_of_30_survives_its_file(tmp_path, make_key, values, count, erro
     np.testing.assert_allclose(read.values[valid], values[valid], rtol=1e-15)
 
 
-def test_a_map_replaces_all_of_another(tmp_path, make_map, make_key):
+def test_saving_replaces_all_files_of_a_map(tmp_path, make_map, make_key):
     """Errors and counts of a replaced map are removed."""
     plain = make_map(key=make_key())
     plain.save(tmp_path)
@@ -303,7 +303,7 @@ def test_a_map_replaces_all_of_another(tmp_path, make_map, make_key):
     assert read.count is None
 
 
-def test_saving_names_files_like_the_release(make_map, make_key, tmp_path):
+def test_names_of_saved_files(make_map, make_key, tmp_path):
     """Files are named after the key, and no other files are written."""
     paths = make_map(key=make_key()).save(tmp_path / "new")
     names = {f"{f}_map_0403_R_single_APER5.npy" for f in ("zp", "zperr", "pstar")}
@@ -354,7 +354,7 @@ def test_wrong_arrays_are_refused(values, words):
         ZeroPointMap(values, grid=MapGrid((3, 2), 10))
 
 
-def test_what_only_looks_like_an_array_is_refused():
+def test_quantities_and_ragged_arrays_are_refused():
     """Quantities and ragged rows are refused."""
     grid = MapGrid((2, 2), 10)
     for values, words in (
@@ -367,7 +367,7 @@ def test_what_only_looks_like_an_array_is_refused():
         MapGrid((2, 2), 400 * u.arcsec)
 
 
-def test_the_other_arguments_are_checked(make_map):
+def test_wrong_types_of_arguments(make_map):
     """Grids, keys, positions and folders of a wrong type or kind are refused."""
     with pytest.raises(OptionError, match="grid must be a MapGrid, got NoneType"):
         ZeroPointMap(np.ones((2, 2)), grid=None)

@@ -61,7 +61,7 @@ def test_bilinear_is_scipy_between_centres_and_clamped_outside():
         assert_allclose(found, oracle(np.transpose(clamped)), rtol=1e-12, atol=1e-15)
 
 
-def test_nearest_takes_the_cell_that_a_pixel_is_in():
+def test_nearest_is_the_value_of_the_cell():
     """Each pixel has the filled offset of its cell."""
     offsets = random_offsets()
     x, y = np.indices((70, 60))
@@ -104,7 +104,7 @@ def test_filled_cells_are_the_mean_of_their_neighbours():
     assert_array_equal(filled.valid, offsets.valid)
 
 
-def test_a_rotation_of_the_sky_commutes_with_everything():
+def test_rotations_of_offsets():
     """Filling and smoothing are invariant under rotations of the offsets."""
     offsets = random_offsets()
     parts = offsets.error, offsets.count
@@ -206,7 +206,7 @@ def test_saving_and_reading_is_the_identity(
     assert_array_equal(read.valid, plain.valid)
 
 
-def test_saving_names_files_in_the_scheme_of_the_release(tmp_path):
+def test_names_of_saved_files(tmp_path):
     """One file is written for each array, and no others."""
     paths = random_offsets(key=KEY).save(tmp_path / "new")
     names = [f"{f}_map_0403_R_single.npy" for f in ("dra", "ddec", "offerr", "offstar")]
@@ -271,7 +271,7 @@ def test_unknown_methods_are_refused(use):
         method(1, 1, method="cubic")
 
 
-def test_a_map_without_stars_gives_nothing():
+def test_map_of_empty_cells():
     """A map of empty cells cannot be interpolated, filled or smoothed."""
     empty = np.zeros((2, 2))
     offsets = OffsetMap(empty, empty, count=empty, grid=MapGrid((2, 2), 10))
@@ -300,14 +300,14 @@ def test_the_positional_error_is_the_interpolated_separation(misalignment):
     ],
     ids=["dra", "ddec", "both", "one", "require_offsets"],
 )
-def test_a_misalignment_corrects_nothing(misalignment, attempt):
+def test_misalignment_cannot_correct_positions(misalignment, attempt):
     """Misalignment maps are refused as offsets, with a reason and an alternative."""
     words = r"no direction.*build_offset_map.*positional_error\(x, y\)"
     with pytest.raises(DirectionlessMapError, match=words):
         attempt(misalignment)
 
 
-def test_a_misalignment_is_an_ordinary_object(misalignment):
+def test_copies_of_misalignment_maps(misalignment):
     """Copies, pickles and inspection of misalignment maps are not affected."""
     assert not hasattr(misalignment, "dra")
     assert inspect.getmembers(misalignment)
@@ -318,7 +318,7 @@ def test_a_misalignment_is_an_ordinary_object(misalignment):
         assert_array_equal(other.values, misalignment.values)
 
 
-def test_offsets_are_let_through():
+def test_offsets_are_returned():
     """An OffsetMap is returned unchanged."""
     offsets = random_offsets()
     assert require_offsets(offsets) is offsets
@@ -331,7 +331,7 @@ def test_offsets_of_a_wrong_type(thing):
         require_offsets(thing)
 
 
-def test_a_zero_point_corrects_no_position(make_map):
+def test_zero_points_cannot_correct_positions(make_map):
     """The message contains the type of the other map."""
     with pytest.raises(KS4Error, match="got ZeroPointMap"):
         require_offsets(make_map())
