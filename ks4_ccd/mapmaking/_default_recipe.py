@@ -140,7 +140,7 @@ def zeropoint_cells(
         selected = stars.require_enough(
             used & np.isfinite(difference),
             f"zero points in {aperture}",
-            "unflagged stars of 14 to 19 mag, measured in the aperture, with "
+            "unflagged point sources of 14 to 19 mag, measured in the aperture, with "
             "uncertainties below 0.05 mag",
         )
         x, y = stars.x[selected], stars.y[selected]
@@ -164,7 +164,7 @@ def _astrometric(
     return stars.require_enough(
         used,
         "positions",
-        "unflagged stars of 14 to 20 mag with uncertainties below 0.05 mag",
+        "unflagged point sources of 14 to 20 mag with uncertainties below 0.05 mag",
     )
 
 

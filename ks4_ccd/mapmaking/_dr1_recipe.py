@@ -38,7 +38,7 @@ def misalignment_cells(
     used = stars.require_enough(
         stars.in_astrometry(strict=True),
         "positions",
-        "unflagged stars of 14 to 20 mag with MAGERR_AUTO below 0.05",
+        "unflagged point sources of 14 to 20 mag with MAGERR_AUTO below 0.05",
     )
     statistics = cell_statistics(
         stars.x[used],
@@ -95,7 +95,7 @@ def zeropoint_cells(
         stars.require_enough(
             np.isfinite(difference),
             f"zero points in {aperture}",
-            "unflagged stars of 14 to 19 mag that are measured in the aperture",
+            "unflagged point sources of 14 to 19 mag that are measured in the aperture",
         )
         statistics = clipped_statistics(cell, difference, columns * rows)
         values = np.where(statistics.count > 0, statistics.median, EMPTY_ZEROPOINT)

@@ -2,8 +2,8 @@
 """
 Compute the uncertainties of calibration maps.
 
-Each kind of uncertainty is a subclass of `ErrorKind`, listed in `ERROR_KINDS`. To add
-a kind, add a class: nothing else depends on the list.
+Each kind of uncertainty is a subclass of `ErrorKind`, listed in `ERROR_KINDS`, from
+which options and descriptions of columns are derived. To add a kind, add a class.
 """
 
 from collections.abc import Callable
