@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Add and replace columns of a catalog, in a table of the same class."""
+"""Add and replace columns in a copy of a catalog."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,33 +33,34 @@ class NewColumn(NamedTuple):
 
 class ResultTable:
     """
-    A copy of a table, in which columns are replaced.
+    A copy of a table in which columns are added and replaced.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
-        It is not changed.
+        The table to copy.
 
     Attributes
     ----------
     table : `~astropy.table.Table`
-        The copy.
+        The copy, of the same class.
     """
 
     def __init__(self, table: Table) -> None:
-        # As its copy() does, but that loses that all columns are masked ones.
+        # Table.copy() would not keep that all columns are masked columns.
         self.table = table.__class__(table, copy=True, masked=table.masked or None)
 
     def put(self, new: NewColumn, place: tuple[str, int | None] | None = None) -> None:
         """
-        Put a column in place of the one of its name, before another, or at the end.
+        Replace the column of the same name, or add a column.
 
         Parameters
         ----------
         new : `NewColumn`
         place : tuple of str and int, optional
-            A column, and an element of it, that the new one is made from: it
-            goes before that column, and has its format.
+            The column, and the element of a vector column, from which the new
+            column is computed: the new column is inserted before it, with its
+            format. By default it is added at the end.
         """
         names = self.table.colnames
         old = None if place is None else self.table[place[0]]
@@ -72,12 +73,12 @@ class ResultTable:
             self.table.add_column(column, index=index, copy=False)
 
     def replace_values(self, name: str, values: np.ndarray) -> None:
-        """Replace the values of a column, or the column by another mixin."""
+        """Replace the values of a column, or the column by a mixin column."""
         with self._without_indices([name]):
             if isinstance(values, np.ndarray):
                 values = values.astype(self.table[name].dtype, copy=False)
                 column = self.table[name].copy()
-                # A view: a mask stays unchanged.
+                # Through a view, which leaves a mask unchanged.
                 getattr(column, "unmasked", column).view(np.ndarray)[...] = values
             else:
                 column = values
@@ -86,22 +87,21 @@ class ResultTable:
 
     def drop_used(self, places: Mapping[str, tuple[str, int | None]]) -> None:
         """
-        Remove the columns all of whose elements are in new columns.
+        Remove columns of which all elements have been replaced by new columns.
 
         Parameters
         ----------
         places : dict
-            The column and element that each new column was made from, by the
-            name of the new column.
+            For the name of each new column the column and element from which it was
+            computed.
         """
         used: dict[str, set[int | None]] = {}
         for new_name, (name, element) in places.items():
             if name != new_name:
                 used.setdefault(name, set()).add(element)
-        made = set(places)
         for name, elements in used.items():
             whole = self.table[name].ndim == 1
-            if name not in made and (
+            if name not in places and (
                 whole or elements == set(range(self.table[name].shape[1]))
             ):
                 with self._without_indices([name]):
@@ -127,7 +127,7 @@ class ResultTable:
 
 
 def _as_column(new: NewColumn, old: Column | None) -> Column:
-    """Return a column, a masked one if ``old`` is or values are masked."""
+    """Return a column, a masked column if ``old`` or a new value is masked."""
     options = {
         "name": new.name,
         "unit": new.unit,

@@ -24,14 +24,14 @@ __all__ = ["Magnitudes", "refuse_impossible", "warn_missing"]
 
 _LN_FACTOR = 0.4 * math.log(10)
 _NANOJANSKY = (1 * u.nJy).to_value(u.ABmag)
-# Between the brightest star and the faintest source that any telescope has detected.
+# From the brightest star to the faintest sources detected by any telescope.
 _BRIGHTEST, _FAINTEST = 0.0, 30.0
 _SAMPLE = 10_000
 
 
 class Magnitudes:
     """
-    The calibrated magnitudes in an aperture, with uncertainties.
+    Calibrated magnitudes in one aperture, with uncertainties.
 
     Parameters
     ----------
@@ -40,11 +40,11 @@ class Magnitudes:
     at : `~ks4_ccd.catalogs._values.AtSources`
         The aperture's map, sampled at the sources.
     unusable : 1D `~numpy.ndarray` of bool
-        Sources that are not calibrated, because they have no position.
+        True for sources that are not calibrated because they have no position.
     masked : 1D `~numpy.ndarray` of bool
-        Sources whose result is masked, those among them.
+        True for sources whose result is masked, including ``unusable``.
     error_kind : {"scatter", "median"}
-        The kind of uncertainty that the map was sampled for.
+        The kind of zero-point uncertainty in ``at``.
     propagated : bool
         Whether it is included in the uncertainties of magnitudes.
     unit : `~astropy.units.UnitBase`, optional
@@ -54,7 +54,8 @@ class Magnitudes:
     ----------
     aperture : str
     missing : 1D `~numpy.ndarray` of bool
-        Which sources have no magnitude in the catalog.
+        True for sources without a magnitude in the catalog.
+    unit : `~astropy.units.UnitBase`
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Magnitudes:
         self._at = at
         self._error_kind = error_kind
         self._zp_error = at.error if propagated else None
-        self._unit = unit
+        self.unit = unit
         self._place = sources.place_of(aperture)
         self._error_place = sources.place_of_error(aperture)
         self._dtype = result_dtype(sources.table[self._place[0]].dtype)
@@ -81,7 +82,7 @@ class Magnitudes:
         self.missing = ~np.isfinite(magnitude)
         self._masked = masked
         self._unusable = unusable
-        # Values without a calibration are not kept under the mask.
+        # Uncalibrated values must not remain under the mask.
         magnitude[self.missing | unusable] = np.nan
         magnitude += at.value
         self._magnitude = magnitude
@@ -93,7 +94,7 @@ class Magnitudes:
                 np.hypot(self._error, self._zp_error, out=self._error)
 
     def medians(self, every: int = 1) -> tuple[float, float]:
-        """Return the median calibrated magnitude, and zero point, of some sources."""
+        """Return median calibrated magnitude and zero point of each nth source."""
         magnitude, zeropoint = self._magnitude[::every], self._at.value[::every]
         used = np.isfinite(magnitude) & ~self._masked[::every]
         if not used.any():
@@ -101,7 +102,7 @@ class Magnitudes:
         return float(np.median(magnitude[used])), float(np.median(zeropoint[used]))
 
     def columns(self) -> Iterator[tuple[NewColumn, Place | None]]:
-        """Yield the columns of magnitude and uncertainty, and their sources."""
+        """Yield the columns of magnitude and uncertainty, and the replaced columns."""
         name = self.aperture
         places: tuple[Place | None, Place | None] = self._place, self._error_place
         if self._sources.columns.fluxes:
@@ -110,48 +111,49 @@ class Magnitudes:
         yield self._column(f"MAG_{name}", self._magnitude, "mag", what), places[0]
         if self._error is not None:
             how = "without" if self._zp_error is None else "including"
-            what = f"error of MAG_{name}, {how} that of the zero point"
+            what = f"uncertainty of MAG_{name}, {how} that of the zero point"
             yield self._column(f"MAGERR_{name}", self._error, "mag", what), places[1]
 
     def zeropoint_columns(self) -> Iterator[NewColumn]:
-        """Yield the columns of the zero point, its uncertainty and its stars."""
+        """Yield the columns of zero point, its uncertainty and number of stars."""
         name, at, mask = self.aperture, self._at, self._masked
         what = f"AB zero point of MAG_{name}"
         yield NewColumn(f"ZP_{name}", at.value, "mag", what, mask)
         if at.error is not None:
-            what = f"error of ZP_{name}: {ERROR_KINDS[self._error_kind].description}"
+            kind = ERROR_KINDS[self._error_kind].description
+            what = f"uncertainty of ZP_{name}: {kind}"
             yield NewColumn(f"ZPERR_{name}", at.error, "mag", what, mask)
         if at.count is not None:
             count = np.where(self._unusable, 0, at.count)
-            what = f"stars of the source's cell behind ZP_{name}"
+            what = f"number of stars of ZP_{name} in the cell of the source"
             yield NewColumn(f"NUMPHOTO_{name}", count, None, what)
 
     def flux_columns(self) -> Iterator[NewColumn]:
-        """Yield the columns of the flux and its uncertainty, from counts if given."""
+        """Yield the columns of the flux and its uncertainty."""
         if self._sources.columns.fluxes:
             flux, error = self._from_counts()
         else:
-            # Absurd magnitudes have no flux: they are masked.
+            # Fluxes that overflow are masked.
             with np.errstate(over="ignore", invalid="ignore"):
                 flux = 10 ** (-0.4 * (self._magnitude - _NANOJANSKY))
                 error = None if self._error is None else _LN_FACTOR * flux * self._error
         name = self.aperture
         yield self._column(f"FLUX_{name}", flux, "nJy", f"flux, aperture {name}")
         if error is not None:
-            what = f"error of FLUX_{name}"
+            what = f"uncertainty of FLUX_{name}"
             yield self._column(f"FLUXERR_{name}", error, "nJy", what)
 
     def _from_counts(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return fluxes, which negative counts have as well, and their errors."""
+        """Return physical fluxes, negative ones included, and their uncertainties."""
         table, at = self._sources.table, self._at
         factor = 10 ** (-0.4 * (at.value - _NANOJANSKY))
         factor[self._unusable] = np.nan
         name, element = self._place
-        flux = counts_column(table, name, element, self._unit) * factor
+        flux = counts_column(table, name, element, self.unit) * factor
         if self._error_place is None:
             return flux, None
         name, element = self._error_place
-        error = counts_column(table, name, element, self._unit) * factor
+        error = counts_column(table, name, element, self.unit) * factor
         if self._zp_error is not None:
             np.hypot(error, _LN_FACTOR * flux * self._zp_error, out=error)
         return flux, error
@@ -159,7 +161,7 @@ class Magnitudes:
     def _column(
         self, name: str, values: np.ndarray, unit: str, description: str
     ) -> NewColumn:
-        """Return a column, masked where a source is not calibrated."""
+        """Return a column that is masked for uncalibrated sources."""
         with np.errstate(over="ignore"):
             values = values.astype(self._dtype)
         mask = self._masked | ~np.isfinite(values)
@@ -167,7 +169,7 @@ class Magnitudes:
 
 
 def warn_missing(magnitudes: Iterable[Magnitudes]) -> None:
-    """Warn of apertures in which no source has a magnitude."""
+    """Warn about apertures in which no source has a magnitude."""
     empty = [m.aperture for m in magnitudes if m.missing.size and m.missing.all()]
     if empty:
         msg = (
@@ -179,7 +181,7 @@ def warn_missing(magnitudes: Iterable[Magnitudes]) -> None:
 
 def refuse_impossible(magnitudes: Iterable[Magnitudes], sources: Sources) -> None:
     """
-    Refuse magnitudes that no catalog has.
+    Refuse magnitudes that are too bright or too faint for any catalog.
 
     Parameters
     ----------
@@ -195,7 +197,7 @@ def refuse_impossible(magnitudes: Iterable[Magnitudes], sources: Sources) -> Non
     """
     every = max(1, len(sources) // _SAMPLE)
     for one in magnitudes:
-        # Some thousand sources of a million are enough, unless they are doubtful.
+        # All sources are used only if the median of a sample is outside the limits.
         if _BRIGHTEST <= one.medians(every)[0] <= _FAINTEST:
             continue
         median, zeropoint = one.medians()
@@ -209,18 +211,19 @@ def refuse_impossible(magnitudes: Iterable[Magnitudes], sources: Sources) -> Non
         )
         contained = sources.mag_zeropoint
         if sources.columns.fluxes:
-            msg += "give fluxes in counts of an image that the map is for"
+            msg += f"give fluxes in {one.unit} of an image that the map applies to"
             raise MapMismatchError(msg)
         if median > _FAINTEST:
             msg += (
-                "the magnitudes contain a zero point already: give that of the "
-                "measurement (mag_zeropoint=30 or --mag-zeropoint 30 for SExtractor's "
-                "MAG_ZEROPOINT 30), and do not calibrate a published catalog"
+                "the magnitudes contain a zero point already: give the zero point of "
+                "the measurement (mag_zeropoint=30 or --mag-zeropoint 30 for "
+                "SExtractor's MAG_ZEROPOINT 30); a published catalog is calibrated"
             )
             raise AlreadyCalibratedError(msg)
         msg += (
-            f"mag_zeropoint={contained:g} was subtracted: is it in the magnitudes?"
+            f"mag_zeropoint={contained:g} was subtracted: omit it if the magnitudes do "
+            "not contain it"
             if contained
-            else "is the map one of zero points of such magnitudes?"
+            else "give the zero-point map of the image on which they were measured"
         )
         raise MapMismatchError(msg)

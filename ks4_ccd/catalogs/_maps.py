@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 from ks4_ccd.astrometry.placement import check_belongs
 from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import (
-    KS4Error,
     KS4Warning,
     MapMismatchError,
     MapNotFoundError,
+    OptionError,
 )
 from ks4_ccd.ks4.header import band_of, field_in, frame_shape, has_value
 from ks4_ccd.ks4.names import APERTURES
@@ -56,7 +56,7 @@ class CatalogMaps(NamedTuple):
 
 
 class _Wanted(NamedTuple):
-    """The names by which maps are looked up in a library."""
+    """The names of maps to look up in a library."""
 
     field: str | int
     band: str
@@ -64,7 +64,7 @@ class _Wanted(NamedTuple):
     image_shape: tuple[int, int] | None
 
     def find(self, load: Callable[..., _Map], *more: str) -> _Map | None:
-        """Return the map that a method of a library loads, `None` without one."""
+        """Return the map that a method of a library loads, `None` if none exists."""
         names = self.field, self.band, self.mode, *more
         try:
             return load(*names, image_shape=self.image_shape)
@@ -95,7 +95,7 @@ def find_maps(
     field, band, mode, misalignment, offsets, smooth
         As in `~ks4_ccd.calibrate_catalog`.
     use_offsets : bool
-        Whether an offset map is used that only happens to be in the library.
+        Whether an offset map of the library is used if ``offsets`` is `None`.
 
     Returns
     -------
@@ -104,8 +104,8 @@ def find_maps(
     Raises
     ------
     KS4Error
-        If no aperture of the catalog has a map, or maps contradict each other
-        or the catalog.
+        If no aperture of the catalog has a map, or maps do not belong together or
+        to the catalog.
 
     Warns
     -----
@@ -116,7 +116,7 @@ def find_maps(
     if isinstance(given, Iterator):
         given = list(given)
     if _are_maps(given):
-        found = _sorted_out(given, sources.apertures)
+        found = _by_kind(given, sources.apertures)
     else:
         wanted = _wanted(meta, field, band, mode)
         found = _from_library(given, sources, wanted)
@@ -138,17 +138,17 @@ def find_maps(
 
 
 def _are_maps(given: object) -> bool:
-    """Return whether these are maps, not a library or paths."""
+    """Return whether the argument contains maps, not a library or paths."""
     if isinstance(given, Mapping | CalibrationMap):
         return True
-    # A path among maps is an error that the sorting reports.
+    # `_by_kind` reports a path among maps as an error.
     return isinstance(given, Collection) and any(
         isinstance(member, CalibrationMap) for member in given
     )
 
 
-def _sorted_out(maps: Any, apertures: Sequence[str]) -> CatalogMaps:
-    """Return maps by aperture and kind."""
+def _by_kind(maps: Any, apertures: Sequence[str]) -> CatalogMaps:
+    """Sort maps by kind and aperture."""
     if isinstance(maps, Mapping):
         given = {name: require_zeropoints(zpmap) for name, zpmap in maps.items()}
         return CatalogMaps(_of_the_catalog(given, apertures))
@@ -160,8 +160,8 @@ def _sorted_out(maps: Any, apertures: Sequence[str]) -> CatalogMaps:
         if name is None:
             name = _aperture_of(require_zeropoints(map_), apertures)
         if name in chosen:
-            msg = f"expected one map for {name}, found two"
-            raise KS4Error(msg)
+            msg = f"expected one map of {name}, found two: leave one of them out"
+            raise OptionError(msg)
         chosen[name] = map_
     return CatalogMaps(_of_the_catalog(zeropoints, apertures), **others)
 
@@ -172,21 +172,21 @@ def _aperture_of(zpmap: ZeroPointMap, apertures: Sequence[str]) -> str:
     if len(apertures) == 1:
         return apertures[0]
     msg = (
-        f"{zpmap!r} has no key with its aperture: give a dict, such as "
-        f"{{{(apertures or APERTURES)[-1]!r}: zpmap}}"
+        f"expected maps whose keys specify their apertures, found {zpmap!r}: give a "
+        f"dict of maps, such as {{{(apertures or APERTURES)[-1]!r}: zpmap}}"
     )
-    raise KS4Error(msg)
+    raise OptionError(msg)
 
 
 def _of_the_catalog(
     zeropoints: Mapping[str, ZeroPointMap], apertures: Sequence[str]
 ) -> dict[str, ZeroPointMap]:
-    """Return the maps of apertures that the catalog has, in its order."""
+    """Return the maps of the catalog's apertures, in its order."""
     chosen = {a: zeropoints[a] for a in apertures if a in zeropoints}
     if not chosen:
         msg = (
-            f"no map is of an aperture of the catalog: it has "
-            f"{', '.join(apertures) or 'none'}, the maps are of "
+            f"expected maps of apertures of the catalog "
+            f"({', '.join(apertures) or 'none'}), found maps of "
             f"{', '.join(map(str, zeropoints)) or 'none'}"
         )
         raise MapNotFoundError(msg)
@@ -202,10 +202,11 @@ def _wanted(
     if band is None and not has_value(meta, "FILTER"):
         missing["band="] = "FILTER"
     if missing:
+        names = [option.rstrip("=") for option in missing]
         options, keywords = " and ".join(missing), " and ".join(missing.values())
         msg = (
-            f"the catalog does not specify which maps it needs: give {options}, or set "
-            f"{keywords} in its meta"
+            f"the catalog does not record its {' and '.join(names)}: give {options}, "
+            f"or set {keywords} in its meta"
         )
         raise MapMismatchError(msg)
     return _Wanted(
@@ -244,7 +245,7 @@ def _find_offsets(offsets: Any, wanted: Callable[[], _Wanted]) -> OffsetMap:
 def _require_misalignment(map_: object) -> MisalignmentMap:
     if not isinstance(map_, MisalignmentMap):
         msg = f"misalignment must be a MisalignmentMap, got {type(map_).__name__}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     return map_
 
 
@@ -260,7 +261,7 @@ def _refuse_contradictions(
             check_belongs(header, map_.key)
         if (map_.grid.image_shape, map_.grid.origin) != frame:
             msg = (
-                f"maps of one catalog are of two images: {first.name} covers "
+                f"expected maps of one image, found two: {first.name} covers "
                 f"{frame[0]} (rows, columns) from {frame[1]}, {map_.name} covers "
                 f"{map_.grid.image_shape} from {map_.grid.origin}"
             )
@@ -269,9 +270,9 @@ def _refuse_contradictions(
             continue
         for part in ("field", "band", "mode"):
             own, expected = getattr(map_.key, part), getattr(found.key, part)
-            # The astrometry of both modes is that of mode single.
+            # Both modes have the astrometry of mode single.
             if own != expected and (part != "mode" or map_ not in others):
-                msg = f"maps of one catalog are of two {part}s: {found.key}, {map_.key}"
+                msg = f"expected maps of one {part}, found {found.key} and {map_.key}"
                 raise MapMismatchError(msg)
 
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Place the sources of a catalog on the map, and correct their sky positions."""
+"""Locate the sources of a catalog on the map, and correct their sky positions."""
 
 import warnings
 from collections.abc import Sequence
@@ -39,27 +39,27 @@ def positions_on_map(
     is_keyed: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Return where sources are on the grid of a map.
+    Return the positions of sources on the grid of a map.
 
     Parameters
     ----------
     sources : `~ks4_ccd.catalogs.sources.Sources`
     grid : `~ks4_ccd.MapGrid`
     origin : tuple of float, `~astropy.nddata.Cutout2D` or `None`
-        Where the image of the catalog begins: by default at the origin that
-        LTV1 and LTV2 in the table's meta record, and without them at the
-        map's first pixel.
+        The position of the first pixel of the catalog's image: by default the
+        origin that LTV1 and LTV2 in the table's meta record, or the first pixel of
+        the map.
     field : str, int or `None`
-        The field of the map, or of the catalog.
+        The field of the map, or else of the catalog.
     is_keyed : bool
-        Whether it is that of the map.
+        Whether ``field`` is the field of the map.
 
     Returns
     -------
     x, y : 1D `~numpy.ndarray`
-        0-based pixel coordinates, 0 where a source has no position.
+        0-based pixel coordinates, 0 for sources without a position.
     known : 1D `~numpy.ndarray` of bool
-        Which sources have one.
+        True for sources with a position.
 
     Raises
     ------
@@ -71,8 +71,8 @@ def positions_on_map(
     Warns
     -----
     KS4Warning
-        If the placement follows from the sky positions alone, or is only
-        assumed.
+        If the placement follows from the sky positions alone, or could not be
+        verified.
     """
     x, y = sources.positions()
     meta = sources.table.meta
@@ -84,7 +84,7 @@ def positions_on_map(
     elif ltv is not None:
         place, by = ltv, "LTV1 and LTV2 of its meta"
     else:
-        place, by = (0.0, 0.0), "counting from the first pixel of the stack"
+        place, by = (0.0, 0.0), "the default origin (0, 0)"
     frame = StackFrame.of(field, grid)
     if frame is not None:
         is_given = origin is not None
@@ -110,7 +110,7 @@ def _verified(
     is_given: bool,
     is_keyed: bool,
 ) -> tuple[tuple[float, float], str]:
-    """Return the placement that the sky positions confirm, or that they give."""
+    """Return the given placement or the one of the sky positions, and its source."""
     positions = None
     if has_sky(sources):
         is_sized = frame_shape(sources.table.meta) is not None
@@ -119,14 +119,14 @@ def _verified(
         if is_keyed:
             positions.check_field()
         elif not positions.is_in_field:
-            # Possibly FIELD1 of another survey, whose tiling is unknown.
+            # FIELD1 may be that of another survey, whose tiling is unknown.
             return place, by
     if not positions:
         if len(x) and not is_given:
             _warn(
-                f"the catalog has no sky positions to confirm where its image lies on "
-                f"the stack of field {frame.field}: it is placed by {by}. If that is "
-                f"right, give origin={_shown(place)}"
+                "the catalog has no sky positions to verify the position of its image "
+                f"on the stack of field {frame.field}: it is placed by {by}. If that "
+                f"is right, give origin={_shown(place)}"
             )
         return place, by
     if positions.agree(place):
@@ -142,10 +142,10 @@ def _verified(
     if is_given or found is None:
         raise GeometryError(_contradiction(positions, place, by))
     _warn(
-        "the pixel positions of the catalog do not count from the first pixel of the "
-        f"stack of field {frame.field}: by the sky positions its image begins at "
-        f"{_shown(found)} there, and is placed so. Give origin={_shown(found)} if that "
-        "is right"
+        "the pixel positions of the catalog are not relative to the first pixel of "
+        f"the stack of field {frame.field}: according to the sky positions its image "
+        f"begins at {_shown(found)}, and is placed there. If that is right, give "
+        f"origin={_shown(found)}"
     )
     return found, "the sky positions of its sources"
 
@@ -159,17 +159,18 @@ def _contradiction(positions: PixelsAndSky, place: tuple[float, float], by: str)
     other, shift = positions.other_stack, positions.shift
     if other is not None and shift is not None:
         return msg + (
-            f"The catalog may be of a whole stack of {other[1]} x {other[0]} pixels, "
-            f"the map covers {columns} x {rows}: give the library image_shape={other} "
-            f"(--image-size {other[1]} {other[0]}), or for a cut-out of the larger "
-            f"stack origin={_shown(shift)}"
+            f"The catalog may be that of a full stack of {other[1]} x {other[0]} "
+            f"pixels, while the map covers {columns} x {rows}: give the library "
+            f"image_shape={other} (--image-size {other[1]} {other[0]}), or for a "
+            f"cut-out of the larger stack origin={_shown(shift)}"
         )
     if shift is not None:
         return msg + (
-            f"By the sky positions the image of the catalog begins at {_shown(shift)} "
-            f"on the stack of {columns} x {rows} pixels that the map covers: give that "
-            "as origin= (--origin) if it is right, or correct the sky positions. The "
-            "size of the stack follows from image_shape (--image-size)"
+            "According to the sky positions the image of the catalog begins at "
+            f"{_shown(shift)} on the stack of {columns} x {rows} pixels that the map "
+            "covers: give that as origin= (--origin) if it is right, or correct the "
+            "sky positions. The size of the stack follows from image_shape "
+            "(--image-size)"
         )
     return msg + (
         "The image of the catalog does not have the pixels of the stack (0.4 arcsec, "
@@ -179,7 +180,7 @@ def _contradiction(positions: PixelsAndSky, place: tuple[float, float], by: str)
 
 
 def _warn(message: str) -> None:
-    # The call of calibrate_catalog.
+    # Level 5 is the caller of calibrate_catalog.
     warnings.warn(message, KS4Warning, stacklevel=5)
 
 
@@ -188,7 +189,7 @@ def _shown(place: tuple[float, float]) -> str:
 
 
 def is_off_image(x: np.ndarray, y: np.ndarray, grid: MapGrid) -> np.ndarray:
-    """Return which positions are beyond the outermost pixels of the map's image."""
+    """Return which positions are outside the image that the map covers."""
     # Cells begin half a pixel before the image: at X_IMAGE = 0, not 0.5.
     return np.logical_not(grid.contains(x - 0.5, y - 0.5))
 
@@ -202,22 +203,22 @@ def corrected_columns(
     method: str,
 ) -> dict[str, np.ndarray | SkyCoord]:
     """
-    Return the columns of the sky coordinates, corrected.
+    Return corrected columns of sky coordinates.
 
     Parameters
     ----------
     sources : `~ks4_ccd.catalogs.sources.Sources`
     offsets : `~ks4_ccd.OffsetMap`
     x, y : 1D `~numpy.ndarray`
-        Where the sources are on the map.
+        The positions of the sources on the map.
     known : 1D `~numpy.ndarray` of bool
-        Which of them have a position: no other moves.
+        True for sources with a position; the others are left unchanged.
     method : {"bilinear", "nearest"}
 
     Returns
     -------
     columns : dict
-        New values of each column, in its unit: of all that hold coordinates.
+        The new values of each column of sky coordinates, in its unit.
 
     Raises
     ------
@@ -239,7 +240,7 @@ def corrected_columns(
         if name in names and isinstance(table[name], SkyCoord)
     ]
     if not pairs and not frames:
-        # The message names the columns that were expected.
+        # This raises an error that names the expected columns.
         sources.column("ra" if sources.columns.ra else "sky")
     dra, ddec = (
         np.where(known, np.radians(offset / 3600), 0)
@@ -265,7 +266,7 @@ def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def has_sky(sources: Sources) -> bool:
     """Return whether a catalog has sky coordinates."""
-    # photutils writes a column of None if the image had no WCS.
+    # photutils writes a column of None if the image has no WCS.
     coordinates = sources.has("sky") and sources.table[sources.column("sky")]
     has_columns = sources.has("ra") and sources.has("dec")
     return isinstance(coordinates, SkyCoord) or has_columns

@@ -27,7 +27,7 @@ from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = ["refuse_second", "refuse_second_correction", "write"]
 
-# The keywords of images: a catalog may have the header of one in its meta.
+# The keywords of images, because the meta of a catalog may contain a header.
 _MAP = "KS4ZPMAP"
 _OFFSET_MAP = "KS4OFMAP"
 
@@ -40,13 +40,15 @@ def refuse_second(sources: Sources, recalibrate: bool) -> None:
     ----------
     sources : `~ks4_ccd.catalogs.sources.Sources`
     recalibrate : bool
+        Whether a catalog is accepted whose image was calibrated, or whose fluxes
+        remained uncalibrated.
 
     Raises
     ------
     AlreadyCalibratedError
         If a column is in AB magnitudes or physical fluxes; if magnitudes
-        contain zero points according to the table's record or its columns; or
-        if there is a record of another calibration and ``recalibrate`` is false.
+        contain zero points according to the table's meta or columns; or
+        if another calibration is recorded and ``recalibrate`` is false.
     """
     table = sources.table
     for aperture in sources.apertures:
@@ -54,7 +56,7 @@ def refuse_second(sources: Sources, recalibrate: bool) -> None:
         if _is_physical(unit_of(table[name])):
             msg = (
                 f"column {name} is in {table[name].unit}, not in instrumental "
-                "magnitudes or counts: it is calibrated already"
+                "magnitudes or adu: it is calibrated already"
             )
             raise AlreadyCalibratedError(msg)
     found = zeropoint_columns(table)
@@ -65,25 +67,24 @@ def refuse_second(sources: Sources, recalibrate: bool) -> None:
         where += [f"{key} in its meta" for key in record]
         msg = (
             "the catalog was calibrated before: expected instrumental magnitudes, "
-            f"found {', '.join(where)}. A second zero point is never added on top, and "
-            "recalibration from the published zero points is left to a later version. "
-            "Where magnitudes contain these zero points, subtract them; then remove "
-            "or rename what was found"
+            f"found {', '.join(where)}. A second zero point is never added. If the "
+            "magnitudes contain these zero points, subtract them; then remove or "
+            "rename these columns and keywords"
         )
         raise AlreadyCalibratedError(msg)
     recorded = calibration_in(table.meta)
     if recalibrate or not (found or recorded):
         return
     if recorded:
-        msg = f"the catalog, or the image of it, was calibrated before, {recorded}"
+        msg = f"the catalog or its image was calibrated before, {recorded}"
     else:
         msg = f"the catalog was calibrated before: it has {', '.join(found)}"
-    msg += "; recalibrate=True (--recalibrate) calibrates it nevertheless"
+    msg += "; use recalibrate=True (--recalibrate) to calibrate it again"
     raise AlreadyCalibratedError(msg)
 
 
 def _is_physical(unit: object) -> bool:
-    """Return whether a unit is that of a physical flux, or of its magnitude."""
+    """Return whether a unit is one of physical fluxes or of their magnitudes."""
     if isinstance(unit, u.MagUnit):
         unit = unit.physical_unit
     if not isinstance(unit, u.UnitBase):
@@ -99,8 +100,9 @@ def refuse_second_correction(meta: Mapping) -> None:
     """Raise `AlreadyCalibratedError` if positions were corrected."""
     if is_corrected(meta):
         msg = (
-            "the positions of the catalog were corrected before, with "
-            f'{meta[_OFFSET_MAP]} ({_OFFSET_MAP}): offsets="ignore" leaves them alone'
+            "the positions of the catalog were corrected before, by "
+            f'{meta[_OFFSET_MAP]} ({_OFFSET_MAP}): use offsets="ignore" to leave them '
+            "unchanged"
         )
         raise AlreadyCalibratedError(msg)
 
@@ -114,7 +116,7 @@ def write(
     contained: float | None,
 ) -> None:
     """
-    Record in the meta of a table, in place, that it was calibrated.
+    Record a calibration in the meta of a table, in place.
 
     Parameters
     ----------
@@ -122,9 +124,9 @@ def write(
     maps : iterable of `~ks4_ccd.ZeroPointMap`
     method : str
     error_kind : str or `None`
-        The uncertainty of the maps that was propagated into the magnitudes.
+        The kind of zero-point uncertainty that was propagated into the magnitudes.
     offsets : `~ks4_ccd.OffsetMap` or `None`
-        The map that positions were corrected by.
+        The map that corrected the positions.
     contained : float or `None`
         The zero point that the magnitudes contained before, `None` for fluxes.
     """
@@ -142,7 +144,7 @@ def write(
     meta["KS4ZPVER"] = version("ks4_ccd")
     if contained is not None:
         meta[CONTAINED] = contained
-        # They describe the magnitudes before the calibration.
+        # These keywords describe the magnitudes before the calibration.
         for keyword in (MATCHED, SEXTRACTOR):
             meta.pop(keyword, None)
     if offsets is not None:

@@ -2,9 +2,9 @@
 """
 Sample maps at the positions of many sources.
 
-Maps on one grid share a stencil: where a source lies between the cells is
-computed once, and a gather takes the values and errors of all maps of a cell,
-which lie next to each other, in one go.
+The nodes and weights of a source are computed once for all maps of one grid.
+Values and uncertainties of these maps are stored cell by cell, so that one lookup
+returns all values of a cell.
 """
 
 from collections import defaultdict
@@ -25,10 +25,10 @@ __all__ = ["EMPTY", "UNREACHABLE", "AtSources", "sample"]
 # Bits: quality flags of the cell of a source.
 EMPTY, UNREACHABLE = 1, 2
 
-# Rows whose arrays stay in the cache of a core.
+# Number of rows whose arrays stay in the cache of a core.
 _BLOCK = 2**13
 
-# Cells around a position that values are interpolated from linearly.
+# Number of cells in a bilinear interpolation.
 _LINEAR = 4
 
 
@@ -39,13 +39,13 @@ class AtSources(NamedTuple):
     Attributes
     ----------
     value : 1D `~numpy.ndarray`
-        In the unit of the map.
+        The value in the unit of the map.
     error : 1D `~numpy.ndarray` or `None`
-        Its uncertainty, `None` if the map has none.
+        Its uncertainty, `None` for a map without uncertainties.
     count : 1D `~numpy.ndarray` or `None`
-        The number of stars in the cell that a source is in.
+        The number of stars in the cell of a source.
     flag : 1D `~numpy.ndarray` of int
-        `EMPTY` if that cell is empty, and `UNREACHABLE` if it touches none
+        `EMPTY` if that cell is empty, and `UNREACHABLE` if it touches no cell
         with stars.
     """
 
@@ -70,11 +70,12 @@ def sample(
     Parameters
     ----------
     maps : dict
-        `~ks4_ccd.ZeroPointMap` or `~ks4_ccd.MisalignmentMap`, by any names.
+        A `~ks4_ccd.ZeroPointMap` or `~ks4_ccd.MisalignmentMap` for each name; the
+        names are free.
     x, y : 1D `~numpy.ndarray`
         0-based pixel coordinates, finite.
     method : {"bilinear", "nearest", "dr1"}
-        ``"dr1"`` takes the arrays at the cell of a source unchanged.
+        ``"dr1"`` uses the published arrays at the cell of a source unchanged.
     error_kind : {"scatter", "median"}
         The kind of uncertainty: see `~ks4_ccd.ZeroPointMap.error_at`.
     errors_needed : bool
@@ -83,7 +84,7 @@ def sample(
     Returns
     -------
     sampled : dict
-        An `AtSources` by each name.
+        An `AtSources` for each name.
     """
     names_on = defaultdict(list)
     for name, map_ in maps.items():
@@ -134,7 +135,7 @@ _Name = tuple[str, str]
 
 
 class _Cells:
-    """The arrays of several maps on one grid, cell by cell."""
+    """The arrays of several maps on one grid, stored cell by cell."""
 
     def __init__(self, grid: MapGrid, method: str) -> None:
         self._grid = grid
@@ -155,7 +156,7 @@ class _Cells:
             self._quadratic[name] = errors
 
     def add_own(self, name: _Name, nodes: np.ndarray) -> None:
-        """Add an array to be taken at the cell that a position is in."""
+        """Add an array to evaluate at the cell of a position."""
         self._own[name] = nodes.astype(_count_dtype(nodes))
 
     def at(self, x: np.ndarray, y: np.ndarray) -> dict[_Name, np.ndarray]:
@@ -188,16 +189,19 @@ class _Cells:
         self, x: np.ndarray, y: np.ndarray
     ) -> tuple[np.ndarray, list[Stencil]]:
         """Return the cell of each position, and the stencils along x and y."""
-        own, stencils = (
-            [self._grid.stencil(axis, p, method) for axis, p in enumerate((x, y))]
-            for method in ("nearest", self._method)
-        )
-        (i,), (j,) = (along.index for along in own)
-        return i * self._grid.shape[1] + j, stencils
+        nearest = self._stencils_of("nearest", x, y)
+        (i,), (j,) = (along.index for along in nearest)
+        cell = i * self._grid.shape[1] + j
+        if self._method == "nearest":
+            return cell, nearest
+        return cell, self._stencils_of(self._method, x, y)
+
+    def _stencils_of(self, method: str, x: np.ndarray, y: np.ndarray) -> list[Stencil]:
+        return [self._grid.stencil(axis, p, method) for axis, p in enumerate((x, y))]
 
 
 def _count_dtype(nodes: np.ndarray) -> type[np.number]:
-    """Return the dtype for numbers of stars: those of smoothed maps are not whole."""
+    """Return int32 for whole numbers, float32 otherwise (as in smoothed maps)."""
     return np.int32 if np.array_equal(nodes, np.rint(nodes)) else np.float32
 
 

@@ -38,7 +38,7 @@ from ks4_ccd.photometry.options import CalibrationOptions, warn_flags
 
 __all__ = ["calibrate_catalog"]
 
-# A library, its path or paths, or the maps themselves.
+# A library, its path or paths, or maps.
 Maps = (
     MapLibrary
     | str
@@ -48,7 +48,7 @@ Maps = (
     | Iterable[CalibrationMap | str | os.PathLike]
 )
 
-# Bits of ZPFLAG beyond those of `_catalog_values`.
+# Bits of ZPFLAG, in addition to those of `_values`.
 _OFF_IMAGE, _NO_POSITION = 4, 8
 _BITS = (
     "sum of 1: no stars in the cell of the source, 2: nor in any cell around it, "
@@ -83,16 +83,16 @@ def calibrate_catalog(
     Parameters
     ----------
     table : `~astropy.table.Table` or `~astropy.table.QTable`
-        The catalog: instrumental magnitudes, ``-2.5 log10`` of counts
-        (SExtractor's MAG_ZEROPOINT 0; see ``mag_zeropoint``), or counts. It is
-        not changed.
+        The catalog: instrumental magnitudes, ``-2.5 log10`` of the flux in adu
+        (SExtractor's MAG_ZEROPOINT 0; see ``mag_zeropoint``), or fluxes in adu. It
+        is not changed.
     library_or_maps : `~ks4_ccd.MapLibrary`, path-like, map, dict or iterable
-        Where the maps are: a library or what it is made from, or the maps
-        themselves: a `~ks4_ccd.ZeroPointMap`, a dict of them by the names of
-        apertures, or several maps (zero points with a ``key``, a
-        `~ks4_ccd.MisalignmentMap`, an `~ks4_ccd.OffsetMap`).
+        A library or the path or paths of one; or a `~ks4_ccd.ZeroPointMap`, a dict
+        of such maps by the names of apertures, or several maps (zero-point maps
+        with a ``key``, a `~ks4_ccd.MisalignmentMap`, an `~ks4_ccd.OffsetMap`).
     columns : str, `~ks4_ccd.SourceColumns` or dict, optional
-        The columns of the catalog: a preset, or `~ks4_ccd.SourceColumns`.
+        The columns of the catalog: the name of a preset, or
+        `~ks4_ccd.SourceColumns`.
     apertures : sequence of str, optional
         The names of the apertures in the vector column (MAG_APER), in its
         order; by default FWHM, APER3, APER5 and APER10 if there are four.
@@ -104,59 +104,59 @@ def calibrate_catalog(
         The mode of the maps that are looked up in a library: ``"single"`` or
         ``"dual"`` in KS4.
     misalignment : `~ks4_ccd.MisalignmentMap`, optional
-        The quality of positions; by default that of the library.
+        The map of the quality of positions; by default that of the library.
     offsets : `~ks4_ccd.OffsetMap`, `~ks4_ccd.MapLibrary`, path-like or "ignore", \
 optional
-        Correct positions by this map, or by the one that the library has; by
-        default by the one among the maps, or in the library that the others
-        are from, if there is one (not with ``method="dr1"``: DR1 has
-        none). ``"ignore"`` leaves positions unchanged.
+        The offset map that corrects positions, or the library that contains it. By
+        default the offset map in ``library_or_maps`` is applied, if it exists and
+        ``method`` is not ``"dr1"``. ``"ignore"`` leaves positions unchanged.
     smooth : float, optional
         Smooth the zero-point maps first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
     method : {"bilinear", "nearest", "dr1"}, optional
-        How maps are interpolated: see `ZeroPointMap.at
-        <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` takes the arrays at the cell of
-        a source unchanged, as DR1 did for its catalogs: 30 where a cell is
-        empty, and an uncertainty of 0 where it is unknown.
+        The interpolation of the maps: see `ZeroPointMap.at
+        <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` uses the published arrays at the cell
+        of a source unchanged, as DR1 did for its catalogs: 30 in an empty cell,
+        and an uncertainty of 0 where it is unknown.
     zp_error : {"propagate", "ignore"}, optional
-        Whether the zero-point uncertainty is propagated into those of magnitudes.
+        Whether the zero-point uncertainty is propagated into the uncertainties of
+        magnitudes.
     error_kind : {"scatter", "median"}, optional
         The kind of zero-point uncertainty: see `ZeroPointMap.error_at
         <ks4_ccd.ZeroPointMap.error_at>`.
     uncalibrated : {"mask", "fill", "raise"}, optional
-        How sources are treated whose cell is empty and touches no cell with
-        stars: their magnitudes are masked, calibrated with the value from
-        the nearest cells with stars, or refused.
+        The treatment of sources whose cell is empty and touches no cell with
+        stars: mask their magnitudes, calibrate them with the value of the nearest
+        cells with stars, or raise an error.
     flux : bool, optional
-        Add fluxes in nJy.
+        Whether to add fluxes in nJy.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
-        The origin of the catalog's image on the stack: 0-based pixel
-        coordinates ``(x, y)`` of its first pixel. By default what LTV1 and
-        LTV2 in the table's meta record, or (0, 0). For a KS4 field the sky
-        positions have to agree to 3 pixels in the median.
+        The 0-based pixel position ``(x, y)`` of the first pixel of the catalog's
+        image on the stack. By default the origin that LTV1 and LTV2 in the table's
+        meta record, or (0, 0). For a KS4 field it has to agree with the sky
+        positions to 3 pixels in the median.
     recalibrate : bool, optional
-        Calibrate a catalog whose image was calibrated before, or once more the
-        counts of one that has been calibrated. Magnitudes that contain zero
-        points already (in columns ``ZP_AP``) are never given a second one.
+        Whether to calibrate a catalog whose image was calibrated before, or
+        fluxes in adu of a catalog that was calibrated before. A second zero point
+        is never added to magnitudes that contain one (columns ``ZP_AP``).
     mag_zeropoint : float, optional
         The zero point that the magnitudes contain, such as 30 for a catalog
-        made with MAG_ZEROPOINT 30: it is subtracted first. By default 0.
-        Not for fluxes.
+        measured with MAG_ZEROPOINT 30: it is subtracted first. By default 0.
+        Not allowed for fluxes.
 
     Returns
     -------
     calibrated : same class as ``table``
         A copy with, for each aperture AP of the catalog that has a map,
-        MAG_AP and MAGERR_AP (which replace the instrumental ones; a vector
-        is split), ZP_AP, ZPERR_AP and NUMPHOTO_AP, then MISALIGN,
-        MISALIGNERR and NUMASTRO if there is a misalignment map, NUMPHOTO
-        (of the last aperture: of AUTO if there is AUTO) and ZPFLAG, a sum of
-        bits: 1, the source's cell has no stars in one of the maps; 2, nor
-        has any cell around it; 4, the source is off the image, and has the
-        value at its edge; 8, it has no position. With ``flux=True`` also
-        FLUX_AP and FLUXERR_AP. Magnitudes keep their dtype; what has no
-        value is masked. Its meta has a record of the calibration (KS4ZP...).
+        MAG_AP and MAGERR_AP (which replace the instrumental columns; a vector
+        column is split), ZP_AP, ZPERR_AP and NUMPHOTO_AP, then MISALIGN,
+        MISALIGNERR and NUMASTRO with a misalignment map, NUMPHOTO (of the last
+        aperture, AUTO if it exists) and ZPFLAG, a sum of bits: 1, the cell of the
+        source has no stars in one of the maps; 2, nor has any cell around it; 4,
+        the source is off the image, and has the value at the edge; 8, it has no
+        position. With ``flux=True`` also FLUX_AP and FLUXERR_AP. Magnitudes keep
+        their dtype; missing values are masked. The meta records the calibration
+        (KS4ZP...).
 
     Raises
     ------
@@ -167,31 +167,32 @@ optional
         fainter than 30), if columns are in AB magnitudes or physical fluxes,
         or if positions have been corrected before and ``offsets`` is given.
     MapMismatchError
-        If the catalog and maps, or maps among each other, are of different
-        fields, bands or images, if the catalog does not specify which maps it
-        needs, if the median calibrated magnitude would be brighter than 0, or
+        If the catalog and the maps, or two of the maps, are of different
+        fields, bands or images, if the catalog does not specify the field or band
+        of its maps, if the median calibrated magnitude would be brighter than 0, or
         if sources are uncalibrated and ``uncalibrated="raise"``.
     MapNotFoundError
         If no aperture of the catalog has a map.
     GeometryError
         If pixel positions and sky positions contradict each other, or the
-        catalog does not lie on the map.
+        catalog is not on the map.
     DirectionlessMapError
         If ``offsets`` is a `~ks4_ccd.MisalignmentMap`.
+    OptionError
+        If an argument is not one of the allowed values.
     KS4Error
-        If an argument is not one of the allowed values, a column is missing
-        or has no valid content, a map lacks the uncertainties that are to be
-        propagated, or SExtractor's SEXMGZPT in the table's meta contradicts
-        ``mag_zeropoint``.
+        If a column is missing or has no valid content, a map lacks the
+        uncertainties to propagate, or SExtractor's SEXMGZPT in the table's meta
+        contradicts ``mag_zeropoint``.
 
     Warns
     -----
     KS4Warning
-        If some apertures have no map (they are left unchanged), if no
-        source has a magnitude in an aperture, if DR1 flags the
-        field in its band, or for a KS4 field and without ``origin`` if all
-        sources are shifted alike, which are then placed by their sky
-        positions, or if there are no sky positions.
+        If some apertures have no map (their magnitudes are left unchanged), if no
+        source has a magnitude in an aperture, or if DR1 flags the field in its
+        band; for a KS4 field and without ``origin`` also if all sources have a
+        common shift, which is then corrected by their sky positions, or if the
+        catalog has no sky positions.
 
     See Also
     --------
@@ -199,12 +200,12 @@ optional
 
     Notes
     -----
-    With the zero point ``zp`` and its error ``e`` at a source, the magnitude
-    is ``MAG - mag_zeropoint + zp`` and its error ``hypot(MAGERR, e)``.
-    Magnitudes and errors of 90 or more in absolute value (99, -99, 999...) mark
-    what was not measured. The error of the zero point is common
-    to the sources of a cell. A flux is ``10**(-0.4 (MAG - 31.4))`` nJy; from
-    counts it exists even where a magnitude does not, at 0 and below.
+    With the zero point ``zp`` and its uncertainty ``e`` at a source, the magnitude
+    is ``MAG - mag_zeropoint + zp`` and its uncertainty ``hypot(MAGERR, e)``.
+    Magnitudes and uncertainties of 90 or more in absolute value (99, -99, 999) are
+    missing measurements. The zero-point uncertainty is common to the sources in a
+    cell. A flux is ``10**(-0.4 (MAG - 31.4))`` nJy; computed from fluxes in adu, it
+    exists for values of 0 and below, where a magnitude does not.
 
     Examples
     --------
@@ -239,7 +240,7 @@ optional
     )
     sources = Sources(table, columns, apertures, mag_zeropoint)
     _catalog_record.refuse_second(sources, recalibrate)
-    unasked = method != METHOD and not _catalog_record.is_corrected(table.meta)
+    by_default = method != METHOD and not _catalog_record.is_corrected(table.meta)
     maps = find_maps(
         library_or_maps,
         sources,
@@ -249,7 +250,7 @@ optional
         misalignment=misalignment,
         offsets=offsets,
         smooth=smooth,
-        use_offsets=unasked and has_sky(sources),
+        use_offsets=by_default and has_sky(sources),
     )
     if maps.offsets is not None:
         _catalog_record.refuse_second_correction(table.meta)
@@ -324,10 +325,10 @@ def _refuse_uncalibrated(
         far = known & ((found.flag & UNREACHABLE) > 0)
         if far.any():
             msg = (
-                f"{np.count_nonzero(far)} sources, in row {np.flatnonzero(far)[0]} "
-                "the first, are far from any cell with stars of "
-                f'{zeropoints[aperture].name}: uncalibrated="mask" or "fill" accepts '
-                "them"
+                "expected sources in or beside cells with stars, found "
+                f"{np.count_nonzero(far)} (the first in row {np.flatnonzero(far)[0]}) "
+                f"far from any of {zeropoints[aperture].name}; use "
+                'uncalibrated="mask" or "fill"'
             )
             raise MapMismatchError(msg)
 
@@ -335,7 +336,7 @@ def _refuse_uncalibrated(
 def _put_magnitudes(
     result: ResultTable, magnitudes: Sequence[Magnitudes], flux: bool
 ) -> None:
-    """Put magnitudes where instrumental ones are, and zero points at the end."""
+    """Replace instrumental magnitudes, and add zero points and fluxes at the end."""
     places: dict[str, Place] = {}
     for one in magnitudes:
         for column, place in one.columns():
@@ -359,7 +360,7 @@ def _quality_columns(
     known: np.ndarray,
     method: str,
 ) -> Iterator[NewColumn]:
-    """Yield the columns of the quality of positions, and NUMPHOTO."""
+    """Yield the columns of the misalignment map, and NUMPHOTO."""
     if maps.misalignment is not None:
         found = sample(
             {"MISALIGN": maps.misalignment},
@@ -375,7 +376,7 @@ def _quality_columns(
             what = "standard deviation of these separations"
             yield NewColumn("MISALIGNERR", found.error, "arcsec", what, ~known)
         if found.count is not None:
-            what = "stars behind MISALIGN"
+            what = "number of stars of MISALIGN"
             yield NewColumn("NUMASTRO", np.where(known, found.count, 0), None, what)
     last = list(at)[-1]
     if at[last].count is not None:

@@ -1,9 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Read the columns of source catalogs, by their names in each flavour of catalog.
+Read the columns of source catalogs by their names in each flavour.
 
-A flavour is one entry of `PRESETS`: functions, and the options of the command,
-take its name from there.
+A flavour is an entry of `PRESETS`: all functions and the command accept its name.
 """
 
 import re
@@ -16,7 +15,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import Table
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, OptionError
 from ks4_ccd.files.units import conversion, parse_unit
 from ks4_ccd.ks4.names import APERTURES
 
@@ -35,9 +34,9 @@ __all__ = [
     "unit_of",
 ]
 
-# A column, or several of which the first that exists is used.
+# A column, or several columns of which the first in the catalog is used.
 Names: TypeAlias = str | Sequence[str]
-# The same, or an element of a vector column.
+# Such a column, or an element of a vector column.
 _Location: TypeAlias = str | Sequence[str] | tuple[str, int]
 Unit: TypeAlias = u.UnitBase | u.FunctionUnitBase
 
@@ -47,42 +46,43 @@ class SourceColumns:
     """
     Names of the columns of a source catalog.
 
-    Where a tuple of names is given, the first one in the catalog is used; of
-    ``x`` and ``y``, and of ``ra`` and ``dec``, the first pair in the catalog.
+    Of a tuple of names the first one in the catalog is used; for ``x`` and ``y``, and
+    for ``ra`` and ``dec``, the first pair in the catalog.
 
     Parameters
     ----------
     x, y : str or tuple of str
         Pixel coordinates.
     ra, dec : str or tuple of str, optional
-        Sky coordinates (ICRS), in degrees if they have no unit.
+        Sky coordinates (ICRS), in degrees unless they have a unit.
     sky : str or tuple of str, optional
         A column of `~astropy.coordinates.SkyCoord`, instead of ``ra`` and ``dec``.
     magnitudes, errors : dict, optional
-        Columns by the name of the aperture, such as ``{"AUTO": "MAG_AUTO"}``;
-        an element of a vector column is a pair, ``("MAG_APER", 2)``.
+        Columns of magnitudes and of their uncertainties by the name of the
+        aperture, such as ``{"AUTO": "MAG_AUTO"}``; an element of a vector column
+        is a pair, ``("MAG_APER", 2)``.
     vector, vector_errors : str, optional
-        The column with several apertures: a vector, or the first of a series of
-        columns whose names end in ``_1``, ``_2``.
+        The column of several apertures: a vector column, or the first of a series
+        of columns whose names end in ``_1``, ``_2``.
     fluxes : bool, optional
-        Whether these columns hold fluxes instead of magnitudes.
+        Whether these columns contain fluxes instead of magnitudes.
     first_pixel : float, optional
         The coordinate of the centre of the first pixel: 1 in FITS and
         SExtractor, 0 in photutils.
     flags : tuple of str, optional
-        Columns that are 0 for a good source.
+        Columns of flags that are 0 for good sources.
     star_class : str, optional
-        A column that is above 0.8 for a star.
+        A column that exceeds 0.8 for stars.
 
     Raises
     ------
-    KS4Error
+    OptionError
         If a parameter is not of the type listed here.
 
     Notes
     -----
-    The presets ``"sextractor"`` and ``"photutils"`` of the ``columns`` arguments
-    stand for the columns that these programs write.
+    The presets ``"sextractor"`` and ``"photutils"`` of the ``columns`` arguments are
+    the columns that these programs write.
 
     Examples
     --------
@@ -121,9 +121,9 @@ class SourceColumns:
     star_class: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the types, so that a mistake does not pass for a missing column."""
+        """Check the types: a wrong type must not appear to be a missing column."""
         if isinstance(self.flags, str):
-            # Otherwise its letters would be the columns, and nothing be cut.
+            # Otherwise its letters would be the columns, and no source be cut.
             object.__setattr__(self, "flags", (self.flags,))
         for name in ("x", "y", "ra", "dec", "sky", "flags"):
             self._check(name, _is_names(getattr(self, name)), "a name or several names")
@@ -144,7 +144,7 @@ class SourceColumns:
             msg = (
                 f"{name} of columns: expected {expected}, found {getattr(self, name)!r}"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
 
 
 def _is_names(value: object) -> bool:
@@ -154,13 +154,13 @@ def _is_names(value: object) -> bool:
 
 
 def _is_location(value: object) -> bool:
-    """Return whether this is a column, several columns, or an element of one."""
+    """Return whether the value is one or more columns, or an element of a column."""
     if isinstance(value, tuple | list) and len(value) == 2:
         return isinstance(value[0], str) and isinstance(value[1], str | int)
     return _is_names(value) and bool(value)
 
 
-# The flavours of catalogs, by the names that ``columns`` accepts.
+# The flavours of catalogs by the names that ``columns`` arguments accept.
 PRESETS: dict[str, SourceColumns] = {
     "sextractor": SourceColumns(
         x=("X_IMAGE", "X_IMAGE_DBL", "XWIN_IMAGE"),
@@ -191,13 +191,13 @@ PRESETS: dict[str, SourceColumns] = {
 
 def as_columns(columns: str | SourceColumns | Mapping) -> SourceColumns:
     """
-    Return the column names that a ``columns`` argument stands for.
+    Return a ``columns`` argument as `SourceColumns`.
 
     Parameters
     ----------
     columns : str, `SourceColumns` or dict
-        The name of a preset (a key of `PRESETS`), or column names; a dict has the
-        parameters of `SourceColumns`.
+        The name of a preset (a key of `PRESETS`), or column names; the keys of a dict
+        are parameters of `SourceColumns`.
 
     Returns
     -------
@@ -205,8 +205,8 @@ def as_columns(columns: str | SourceColumns | Mapping) -> SourceColumns:
 
     Raises
     ------
-    KS4Error
-        If it is none of these.
+    OptionError
+        If the argument is none of these.
     """
     if isinstance(columns, SourceColumns):
         return columns
@@ -219,7 +219,7 @@ def as_columns(columns: str | SourceColumns | Mapping) -> SourceColumns:
                 f"{', '.join(sorted(allowed - {'x', 'y'}))}; found "
                 f"{', '.join(map(str, columns)) or 'none'}"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
         return SourceColumns(**columns)
     if isinstance(columns, str) and columns in PRESETS:
         return PRESETS[columns]
@@ -227,15 +227,15 @@ def as_columns(columns: str | SourceColumns | Mapping) -> SourceColumns:
         f"columns must be one of {', '.join(PRESETS)}, or a dict of column names, "
         f"got {columns!r}"
     )
-    raise KS4Error(msg)
+    raise OptionError(msg)
 
 
-# Pipelines write 99, -99, 99.999, 999 and the like for a missing measurement: no
-# magnitude, and no uncertainty of a magnitude, is that large.
+# Pipelines write values such as 99, -99, 99.999 and 999 for a missing measurement.
+# Magnitudes and their uncertainties are smaller.
 NOT_MEASURED = 90.0
 
-# Lower-case words in the units of tables that astropy misreads or does not read, and
-# the units that they stand for; `parse_unit` adds those of images.
+# Spellings of units in tables, in lower case, that astropy misreads or does not read;
+# `parse_unit` adds those in images.
 _SPELLINGS = {
     spelling: unit
     for unit, spellings in {
@@ -251,13 +251,13 @@ _SPELLINGS = {
 }
 _AB_MAGNITUDE = re.compile(r"(AB[\s_]+mags?|mags?[\s_]*\[?AB\]?|mags?\s+\(AB\))", re.I)
 _NO_UNIT = re.compile(r"-*|none|null|n/a|unitless", re.I)
-# Units of the same numbers.
+# Units with equal numbers.
 _COUNTS = (u.adu, u.DN, u.ct, u.dimensionless_unscaled)
 
 
 def unit_of(column: object) -> Unit | None:
     """
-    Return the unit of a column, whatever its spelling.
+    Return the unit of a column in any spelling.
 
     Parameters
     ----------
@@ -266,8 +266,8 @@ def unit_of(column: object) -> Unit | None:
     Returns
     -------
     unit : `~astropy.units.UnitBase`, `~astropy.units.FunctionUnitBase` or `None`
-        ``[mag]``, ``mags``, ``Mag``, ``DEGREE``, ``degrees`` and the like are
-        the units that they abbreviate. A unit that cannot be parsed is an
+        Spellings such as ``[mag]``, ``mags``, ``Mag``, ``DEGREE`` and ``degrees`` are
+        accepted. A unit that cannot be parsed is an
         `~astropy.units.UnrecognizedUnit`.
     """
     unit = getattr(column, "unit", None)
@@ -281,8 +281,8 @@ def unit_of(column: object) -> Unit | None:
         text = "mag(AB)"
     else:
         text = re.sub("[A-Za-z]+", _spelled, text)
-    # Readers of FITS accept fewer units than astropy's own format, and those of
-    # VOTable make new units of unknown words.
+    # astropy reads fewer units in FITS tables than in its own format, and turns
+    # unknown words in VOTables into new units.
     try:
         return parse_unit(text)
     except ValueError:
@@ -294,13 +294,13 @@ def _spelled(match: re.Match[str]) -> str:
 
 
 def is_measured(values: np.ndarray) -> np.ndarray:
-    """Return which magnitudes, or their uncertainties, are measurements."""
+    """Return which magnitudes, or uncertainties of magnitudes, are measurements."""
     return np.abs(values) < NOT_MEASURED
 
 
 def plain_column(table: Table, name: str, element: int | None = None) -> np.ndarray:
     """
-    Return a column as floats: NaN where it is masked.
+    Return a column as floats, NaN where it is masked.
 
     Parameters
     ----------
@@ -317,7 +317,9 @@ def plain_column(table: Table, name: str, element: int | None = None) -> np.ndar
     Raises
     ------
     KS4Error
-        If the column does not hold one number per row.
+        If the column does not contain one number per row.
+    OptionError
+        If the column has no such element.
     """
     column = table[name]
     values = getattr(column, "value", column)
@@ -325,7 +327,7 @@ def plain_column(table: Table, name: str, element: int | None = None) -> np.ndar
     if np.ma.isMA(values):
         mask = np.ma.getmaskarray(values)
     elif hasattr(values, "unmasked"):
-        # astropy's own masked arrays, which quantities have.
+        # Masked quantities are of astropy's own masked class.
         values, mask = values.unmasked, np.asarray(values.mask)
     values = np.asarray(values)
     if values.dtype.kind not in "iufb":
@@ -344,7 +346,7 @@ def plain_column(table: Table, name: str, element: int | None = None) -> np.ndar
                 f"column {name}: expected an element from 0 to "
                 f"{values.shape[1] - 1}, got {element}"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
         values = values[:, element]
     if values.ndim != 1:
         msg = (
@@ -357,14 +359,14 @@ def plain_column(table: Table, name: str, element: int | None = None) -> np.ndar
 
 def column_in(table: Table, name: str, unit: u.UnitBase) -> np.ndarray:
     """
-    Return a column as floats in a given unit: NaN where it is masked.
+    Return a column as floats in a given unit, NaN where it is masked.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
     name : str
     unit : `~astropy.units.Unit`
-        Also assumed for a column without a unit, or with a blank one.
+        Also assumed for a column without a unit or with a blank unit.
 
     Returns
     -------
@@ -373,24 +375,24 @@ def column_in(table: Table, name: str, unit: u.UnitBase) -> np.ndarray:
     Raises
     ------
     KS4Error
-        If the column does not hold numbers in an equivalent unit.
+        If the column does not contain numbers in an equivalent unit.
     """
     values = plain_column(table, name)
     own = unit_of(table[name])
-    # VOTables and ECSV files may have units that are blank.
+    # Units in VOTables and ECSV files may be blank.
     if own is None or own in (unit, u.dimensionless_unscaled):
         return values
     try:
         return own.to(unit, values)
     except (u.UnitConversionError, ValueError) as error:
-        # ValueError: a unit that astropy cannot read.
+        # ValueError: astropy could not parse the unit.
         msg = f"column {name}: expected {unit} or an equivalent unit, found {own}"
         raise KS4Error(msg) from error
 
 
 def pixel_column(table: Table, name: str) -> np.ndarray:
     """
-    Return a column of pixel coordinates: NaN where it is masked.
+    Return a column of pixel coordinates, NaN where it is masked.
 
     Parameters
     ----------
@@ -411,7 +413,7 @@ def pixel_column(table: Table, name: str) -> np.ndarray:
 
 def magnitude_column(table: Table, name: str, element: int | None = None) -> np.ndarray:
     """
-    Return a column of magnitudes, or of their uncertainties.
+    Return a column of magnitudes, or of uncertainties of magnitudes.
 
     Parameters
     ----------
@@ -423,13 +425,13 @@ def magnitude_column(table: Table, name: str, element: int | None = None) -> np.
     Returns
     -------
     magnitudes : 1D `~numpy.ndarray`
-        NaN where there is no measurement: masked, not finite, or 90 or more in
-        absolute value.
+        NaN for missing measurements: masked, not finite, or 90 or more in absolute
+        value.
 
     Raises
     ------
     KS4Error
-        If the column does not hold magnitudes.
+        If the column does not contain magnitudes.
     """
     values = plain_column(table, name, element)
     unit = unit_of(table[name])
@@ -449,7 +451,7 @@ def magnitude_column(table: Table, name: str, element: int | None = None) -> np.
 
 
 def _magnitudes_of(unit: u.MagUnit, values: np.ndarray, name: str) -> np.ndarray:
-    """Return instrumental or AB magnitudes, and refuse all others."""
+    """Return instrumental or AB magnitudes, and refuse other magnitudes."""
     physical = unit.physical_unit
     if any(physical == counts for counts in _COUNTS):
         return values
@@ -462,7 +464,7 @@ def _magnitudes_of(unit: u.MagUnit, values: np.ndarray, name: str) -> np.ndarray
 
 def _is_magnitude(unit: Unit) -> bool:
     try:
-        # Decades and decibels increase with the flux.
+        # Other logarithmic units (dex, dB) increase with the flux.
         return unit.is_equivalent(u.mag) and unit.to(u.mag) > 0
     except (ValueError, u.UnitsError):
         return False
@@ -475,7 +477,7 @@ def counts_column(
     target: u.UnitBase = u.adu,
 ) -> np.ndarray:
     """
-    Return a column of fluxes in the unit of a map, or of their uncertainties.
+    Return a column of fluxes, or of their uncertainties, in the unit of a map.
 
     Parameters
     ----------
@@ -484,8 +486,8 @@ def counts_column(
     element : int, optional
         The element of a vector column.
     target : `~astropy.units.UnitBase`, optional
-        The unit of the images that the map is made for; also assumed for a
-        column without a unit.
+        The unit of the images that the map applies to; also assumed for a column
+        without a unit.
 
     Returns
     -------
@@ -518,9 +520,9 @@ def _remedy(unit: Unit, target: u.UnitBase) -> str:
     if bases and bases <= {*_COUNTS, u.electron, u.ph, u.s, u.min, u.h}:
         steps = []
         if bases & {u.electron, u.ph} and conversion(target, u.adu) is not None:
-            steps.append("divide it by the gain (electrons per adu)")
+            steps.append("divide by the gain (electrons per adu)")
         if bases & {u.s, u.min, u.h}:
-            steps.append("multiply it by the exposure time")
+            steps.append("multiply by the exposure time")
         if steps:
-            return f"{' and '.join(steps)}, and its errors as well"
-    return f"a physical flux needs no zero point, convert any other to {target}"
+            return f"{' and '.join(steps)}, the uncertainties, too"
+    return f"a physical flux needs no zero point; convert other units to {target}"

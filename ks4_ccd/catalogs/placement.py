@@ -8,33 +8,33 @@ from ks4_ccd.ks4.frame import StackFrame
 
 __all__ = ["PixelsAndSky"]
 
-# Largest median difference of both positions, in pixels.
+# Largest median distance between pixel and sky positions that agree, in pixels.
 _TOLERANCE = 3
 # Largest median deviation from a common shift, in pixels.
 _SCATTER = 1
-# Largest fraction of outliers among the sources.
+# Largest accepted fraction of outliers.
 _FEW = 0.1
 # Smallest number of sources that determines a shift.
 _FEWEST = 3
-# Smallest probability that the sources of a whole stack are confined to a part of it.
+# Smallest probability that all sources of a full stack are in a part of it.
 _UNLIKELY = 1e-3
 _SAMPLE = 1000
 
 
 class PixelsAndSky:
     """
-    The positions of sources on a KS4 stack, from pixel and from sky coordinates.
+    Positions of sources on a KS4 stack by pixel and by sky coordinates.
 
     Parameters
     ----------
     x, y : 1D `~numpy.ndarray`
         0-based pixel coordinates in the image of the catalog.
     ra, dec : 1D `~numpy.ndarray`
-        ICRS, in degrees.
+        Sky coordinates (ICRS) in degrees.
     frame : `~ks4_ccd.ks4.frame.StackFrame`
         The frame of the stack.
     is_sized : bool, optional
-        Whether the size of the catalog's stack is known.
+        Whether the catalog records the size of its stack.
 
     Notes
     -----
@@ -52,7 +52,8 @@ class PixelsAndSky:
         is_sized: bool = False,
     ) -> None:
         self.frame, self._is_sized = frame, is_sized
-        # A sample of those that have positions: the others may follow any pattern.
+        # Sources without positions may follow any pattern, so that the sample is
+        # drawn from those with positions.
         on_sky = np.isfinite(ra) & np.isfinite(dec)
         rows = _some_of(on_sky)
         self._sky = np.stack([ra[rows], dec[rows]], axis=1)
@@ -79,7 +80,7 @@ class PixelsAndSky:
         Raises
         ------
         MapMismatchError
-            If most of those that have a sky position are off the stack.
+            If most sources with a sky position are off the stack.
         """
         if self.is_in_field:
             return
@@ -87,9 +88,9 @@ class PixelsAndSky:
         ra, dec = sky[np.flatnonzero(~near)[0]]
         center = self.frame.center
         msg = (
-            f"the sources are not in field {self.frame.field} of the map: "
-            f"one is at {ra:.4f} {dec:+.4f} deg, the field's centre at "
-            f"{center.ra.deg:.4f} {center.dec.deg:+.4f}"
+            f"most of the sources are not in field {self.frame.field} of the map "
+            f"(centre at RA, Dec {center.ra.deg:.4f} {center.dec.deg:+.4f} deg): one "
+            f"is at {ra:.4f} {dec:+.4f}; use the map of their field"
         )
         raise MapMismatchError(msg)
 
@@ -99,22 +100,23 @@ class PixelsAndSky:
 
     def distances(self, origin: tuple[float, float]) -> np.ndarray:
         """
-        Return the distances of both positions on the stack, in pixels.
+        Return the distances between pixel and sky positions on the stack, in pixels.
 
         Parameters
         ----------
         origin : tuple of float
-            The coordinates ``(x, y)`` of the image's first pixel on the stack.
+            The 0-based pixel position ``(x, y)`` of the image's first pixel on the
+            stack.
         """
         return np.hypot(*(self.there - self.own - origin).T)
 
     def agree(self, origin: tuple[float, float]) -> bool:
-        """Return whether both positions agree for an origin."""
+        """Return whether pixel and sky positions agree for an origin."""
         return not len(self) or bool(np.median(self.distances(origin)) <= _TOLERANCE)
 
     @property
     def shift(self) -> tuple[float, float] | None:
-        """The common shift ``(x, y)`` of all sources, `None` without one."""
+        """The common shift ``(x, y)`` of all sources, `None` if they have none."""
         if len(self) < _FEWEST:
             return None
         shift = np.median(self.there - self.own, axis=0)
@@ -138,7 +140,7 @@ class PixelsAndSky:
             return None
         low, high = np.transpose(self.frame.grid.extent)
         place = self.own + shift
-        # One pixel beyond the first and the last one.
+        # One pixel beyond the first and the last pixel.
         inside = ((place >= low) & (place <= high + 1)).all(axis=1)
         few = np.count_nonzero(~inside) <= _FEW * len(self)
         return shift if few else None
@@ -146,11 +148,10 @@ class PixelsAndSky:
     @property
     def other_stack(self) -> tuple[int, int] | None:
         """
-        The shape ``(rows, columns)`` of another stack that the image may be.
+        The shape ``(rows, columns)`` of a full stack of another size, or `None`.
 
-        The centre of the field is in the middle of a whole stack of any size.
-        `None` if the sources extend beyond that stack, or less far than those of
-        a whole stack.
+        The centre of the field is in the middle of a full stack of any size. `None`
+        if the sources extend beyond that stack, or cover too small a part of it.
         """
         shift = self.shift
         if shift is None or self._is_sized:
@@ -168,25 +169,25 @@ class PixelsAndSky:
         return rows, columns
 
     def described(self, origin: tuple[float, float]) -> str:
-        """Describe the difference of both positions, for a message."""
+        """Describe the difference between pixel and sky positions for messages."""
         distances = self.distances(origin)
         # A typical source, not the worst one.
         row = np.argsort(distances)[len(distances) // 2]
         by_pixels, by_sky = self.own[row] + origin, self.there[row]
         return (
-            f"in the median they are {np.median(distances):.1f} pixels apart on the "
-            f"stack of field {self.frame.field}: a source at "
+            f"their median distance on the stack of field {self.frame.field} is "
+            f"{np.median(distances):.1f} pixels: a source at "
             f"({by_pixels[0]:.1f}, {by_pixels[1]:.1f}) by its pixel position is at "
             f"({by_sky[0]:.1f}, {by_sky[1]:.1f}) by its sky position"
         )
 
     def far_apart(self, origin: tuple[float, float]) -> int:
-        """Return the number of outliers, 0 if they are a small fraction."""
+        """Return the number of outliers, 0 if their fraction is small."""
         off = np.count_nonzero(self.distances(origin) > _TOLERANCE)
         return int(off) if off > _FEW * len(self) else 0
 
 
 def _some_of(chosen: np.ndarray) -> np.ndarray:
-    """Return the rows of a mask, at most about two thousand."""
+    """Return regularly spaced rows of a mask, at most about two thousand."""
     rows = np.flatnonzero(chosen)
     return rows[:: max(1, len(rows) // _SAMPLE)]

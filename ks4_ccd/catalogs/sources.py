@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Read source catalogs of any origin through the names of their columns.
+Read positions, magnitudes and flags of source catalogs.
 
-No other module depends on the names that SExtractor and photutils use, and on the
-1-based pixels of SExtractor.
+Other modules depend neither on the column names of SExtractor and photutils nor on
+the 1-based pixels of SExtractor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from ks4_ccd.catalogs.columns import (
     pixel_column,
     plain_column,
 )
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, OptionError
 from ks4_ccd.files.magnitudes import contained_zeropoint
 from ks4_ccd.ks4.names import APERTURES
 
@@ -31,7 +31,7 @@ __all__ = ["Sources"]
 
 _VECTOR_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 _STELLARITY = 0.8
-# A column, and the element of it if it is a vector.
+# A column, and an element of it if it is a vector column.
 Place = tuple[str, int | None]
 
 _PARTNERS = {"x": "y", "y": "x", "ra": "dec", "dec": "ra"}
@@ -39,36 +39,37 @@ _PARTNERS = {"x": "y", "y": "x", "ra": "dec", "dec": "ra"}
 
 class Sources:
     """
-    A source catalog as arrays: positions, magnitudes, errors and flags.
+    A source catalog as arrays: positions, magnitudes, uncertainties and flags.
 
     Parameters
     ----------
     table : `~astropy.table.Table`
         The catalog; it is not changed.
     columns : str, `SourceColumns` or dict, optional
-        The columns of the catalog: the name of a preset, or the columns
-        themselves. A dict has the parameters of `SourceColumns`.
+        The columns of the catalog: the name of a preset, or column names. The keys
+        of a dict are parameters of `SourceColumns`.
     apertures : sequence of str, optional
         The names of the apertures in the vector column, in its order; by
         default those of KS4 (FWHM, APER3, APER5, APER10) if there are four.
     mag_zeropoint : float, optional
         The zero point that the magnitudes contain (SExtractor's MAG_ZEROPOINT):
-        by default the one that `~ks4_ccd.match_catalogs` has recorded in the
-        table's meta, or 0.
+        by default the value that `~ks4_ccd.match_catalogs` recorded in the table's
+        meta, or 0.
 
     Attributes
     ----------
     table : `~astropy.table.Table`
-        The same.
+        The catalog.
     columns : `SourceColumns`
     apertures : tuple of str
-        The apertures that the catalog has magnitudes for.
+        The apertures for which the catalog has magnitudes.
 
     Raises
     ------
+    OptionError
+        If an argument is not of the type or among the values listed here.
     KS4Error
-        If the argument is not a table, the columns are none of those allowed,
-        or ``mag_zeropoint`` contradicts the table's meta.
+        If ``mag_zeropoint`` contradicts the table's meta.
     """
 
     def __init__(
@@ -80,12 +81,12 @@ class Sources:
     ) -> None:
         if not isinstance(table, Table):
             msg = f"a catalog must be an astropy Table, got {type(table).__name__}"
-            raise KS4Error(msg)
+            raise OptionError(msg)
         self.table = table
         self.columns = as_columns(columns)
         self._given_zeropoint = mag_zeropoint
         if mag_zeropoint is not None:
-            # A wrong argument is an error even where no magnitude is needed.
+            # A wrong argument is an error even if no magnitude is needed.
             self.mag_zeropoint  # noqa: B018
         self._magnitudes = self._places(
             self.columns.magnitudes, self.columns.vector, apertures
@@ -101,12 +102,12 @@ class Sources:
     @cached_property
     def mag_zeropoint(self) -> float:
         """
-        The zero point that the magnitudes contain, 0 for instrumental ones.
+        The zero point that the magnitudes contain, 0 for instrumental magnitudes.
 
         Raises
         ------
         KS4Error
-            If the table's meta records another one than that given.
+            If the table's meta records another zero point than the given one.
         """
         return contained_zeropoint(
             self.table.meta, self._given_zeropoint, self.columns.fluxes
@@ -155,15 +156,15 @@ class Sources:
                 f"apertures must name the {len(elements)} apertures of {vector} in "
                 f"their order, got {apertures!r}"
             )
-            raise KS4Error(msg)
+            raise OptionError(msg)
         return dict(zip(apertures, elements, strict=True))
 
     def place_of(self, aperture: str) -> Place:
-        """Return the column of an aperture's magnitudes, and the element of it."""
+        """Return the column and element of an aperture's magnitudes."""
         return self._place(self._magnitudes, aperture, self.columns.magnitudes)
 
     def place_of_error(self, aperture: str) -> Place | None:
-        """Return the column of the uncertainties and the element, `None` without."""
+        """Return the column and element of the uncertainties, `None` without one."""
         return self._errors.get(aperture)
 
     def _place(
@@ -175,12 +176,12 @@ class Sources:
         if aperture not in places:
             wanted = named.get(aperture) or self.columns.vector
             msg = (
-                f"the catalog has no magnitudes of aperture {aperture} (expected the "
-                f"column {wanted}), but of {', '.join(places) or 'none'}. It has the "
-                f"columns {', '.join(self.table.colnames)}"
+                f"the catalog has no magnitudes of aperture {aperture} (column "
+                f"{wanted}), only of {', '.join(places) or 'no aperture'}; its columns "
+                f"are {', '.join(self.table.colnames)}"
             )
             if self.columns.vector in self.table.colnames:
-                msg += f". Name the apertures of {self.columns.vector} with apertures="
+                msg += f"; name the apertures of {self.columns.vector} with apertures="
             raise KS4Error(msg)
         return places[aperture]
 
@@ -207,8 +208,8 @@ class Sources:
         if any(there):
             return names[there.index(True)]
         msg = (
-            f"the catalog has no column {' or '.join(names) or f'for {what}'}: it has "
-            f"{', '.join(self.table.colnames) or 'none'}"
+            f"the catalog has no column {' or '.join(names) or f'for {what}'}: its "
+            f"columns are {', '.join(self.table.colnames) or 'none'}"
         )
         raise KS4Error(msg)
 
@@ -217,7 +218,7 @@ class Sources:
         return (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
 
     def has(self, what: str) -> bool:
-        """Return whether the catalog has the column for a parameter."""
+        """Return whether the catalog has a column for a parameter."""
         try:
             self.column(what)
         except KS4Error:
@@ -226,7 +227,7 @@ class Sources:
 
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """
-        Return 0-based pixel coordinates, NaN where a source has none.
+        Return 0-based pixel coordinates, NaN for sources without a position.
 
         Returns
         -------
@@ -245,11 +246,11 @@ class Sources:
         Returns
         -------
         ra, dec : 1D `~numpy.ndarray`
-            In degrees, ICRS, NaN where a source has none.
+            In degrees (ICRS), NaN for sources without a position.
         """
         if self.has("sky"):
             coordinates = self.table[self.column("sky")]
-            # photutils writes a column of None if the image had no WCS.
+            # photutils writes a column of None if the image has no WCS.
             if isinstance(coordinates, SkyCoord):
                 icrs = coordinates.icrs
                 return _degrees(icrs.ra), _degrees(icrs.dec)
@@ -257,8 +258,8 @@ class Sources:
             names = self.columns.sky
             names = names if isinstance(names, str) else " or ".join(names or ())
             msg = (
-                f"the catalog has no sky coordinates{names and f' in {names}'}: it has "
-                f"{', '.join(self.table.colnames)}"
+                f"the catalog has no sky coordinates{names and f' in {names}'}: its "
+                f"columns are {', '.join(self.table.colnames)}"
             )
             raise KS4Error(msg)
         ra, dec = (
@@ -274,14 +275,14 @@ class Sources:
         ----------
         aperture : str
         unit : `~astropy.units.UnitBase`, optional
-            The unit of the images that the map applies to: fluxes must be in it.
+            The unit of the images that the map applies to, and of fluxes.
 
         Returns
         -------
         magnitudes : 1D `~numpy.ndarray`
-            Without the zero point that those of the catalog contain. NaN where
-            a source was not measured: masked, not finite, 90 or more in
-            absolute value (99, -99, 999 and the like), or a flux not above 0.
+            The magnitudes without ``mag_zeropoint``; NaN for missing measurements:
+            masked, not finite, 90 or more in absolute value (such as 99, -99 and
+            999), or a flux not above 0.
         """
         name, element = self.place_of(aperture)
         if self.columns.fluxes:
@@ -304,7 +305,7 @@ class Sources:
         Returns
         -------
         errors : 1D `~numpy.ndarray`
-            NaN where a source was not measured: masked, not finite, 90 or more, or
+            NaN for missing measurements: masked, not finite, 90 or more, or
             negative; all NaN if the catalog has no such column.
         """
         place = self.place_of_error(aperture)
@@ -323,7 +324,7 @@ class Sources:
 
     def good_stars(self, *, strict: bool = False) -> np.ndarray:
         """
-        Return which sources are clean stars: flags 0, class above 0.8.
+        Return which sources are stars without flags.
 
         Parameters
         ----------
@@ -333,6 +334,7 @@ class Sources:
         Returns
         -------
         good : 1D `~numpy.ndarray` of bool
+            True for sources with flags of 0 and a ``star_class`` above 0.8.
         """
         good = np.ones(len(self), dtype=bool)
         for name in self.columns.flags:
@@ -348,8 +350,8 @@ class Sources:
             return True
         if strict:
             msg = (
-                f"the catalog has no column {name}, which the cuts of DR1 "
-                f"need: it has {', '.join(self.table.colnames) or 'none'}"
+                f"the cuts of DR1 require the column {name}, which the catalog does "
+                f"not have: its columns are {', '.join(self.table.colnames) or 'none'}"
             )
             raise KS4Error(msg)
         return False
@@ -362,7 +364,7 @@ def _name_and_element(
         return place, None
     if len(place) == 2 and isinstance(place[1], int):
         return str(place[0]), place[1]
-    # Several names: the first that exists.
+    # Of several names, the first one in the table.
     names = [str(name) for name in place]
     return next((name for name in names if name in table.colnames), names[0]), None
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Catalogs calibrated: against literal indexing, the maps' own values, the truth."""
+"""Test calibrated catalogs against literal indexing, map values and true magnitudes."""
 
 import copy
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.stats import mad_std
 from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.wcs import WCS
 from hypothesis import given, settings
@@ -39,7 +40,7 @@ VECTOR = APERTURES[:4]
 
 @pytest.fixture
 def make_maps(make_map, make_key):
-    """A factory of the zero-point maps of all apertures."""
+    """Return a factory of zero-point maps of all apertures."""
 
     def make(apertures=APERTURES, **options):
         key_options = {k: options.pop(k) for k in ("field", "band") if k in options}
@@ -55,7 +56,7 @@ def make_maps(make_map, make_key):
 
 @pytest.fixture
 def misalignment():
-    """A misalignment map with cells half as wide, one of them empty."""
+    """Return a misalignment map with cells half as wide, one of them empty."""
     rng = np.random.default_rng(3)
     count = rng.integers(1, 30, (10, 8))
     count[2, 3] = 0
@@ -65,7 +66,7 @@ def misalignment():
 
 @pytest.fixture
 def offset_map():
-    """An offset map of seconds of arc, so that it shows."""
+    """Return an offset map with offsets of some arcsec."""
     dra, ddec = np.random.default_rng(4).normal(0, 2, (2, 5, 4))
     return OffsetMap(dra, ddec, grid=MapGrid(SHAPE, SIZE))
 
@@ -84,7 +85,7 @@ def stack_wcs(field, image_shape=(HEIGHT, WIDTH)):
 def make_catalog(
     rows=300, dtype=np.float32, *, seed=0, field="0403", image_shape=(HEIGHT, WIDTH)
 ):
-    """Return a catalog with SExtractor's columns, some magnitudes missing."""
+    """Return a catalog with SExtractor's columns and some missing magnitudes."""
     rng = np.random.default_rng(seed)
     magnitudes = rng.normal(-9, 2, (rows, 5)).astype(dtype)
     errors = rng.uniform(0.001, 0.3, (rows, 5)).astype(dtype)
@@ -125,12 +126,12 @@ def instrumental(table, aperture, what="MAG"):
 
 
 def bare(column):
-    """Return the numbers of a column, whatever its class and mask."""
+    """Return the values of a column of any class, without its mask."""
     return np.asarray(getattr(column, "unmasked", column).view(np.ndarray))
 
 
 def is_masked(column):
-    """Return the mask of a column, whatever its class."""
+    """Return the mask of a column of any class."""
     return np.broadcast_to(getattr(column, "mask", False), np.shape(column))
 
 
@@ -148,12 +149,12 @@ def assert_tables_equal(actual, expected, names=None):
         np.testing.assert_array_equal(bare(actual[name]), bare(expected[name]))
 
 
-# The method of the release
+# Method "dr1"
 
 
 def literal_dr1(table, maps, misalignment, size):
     """
-    Do what the release's code does, row by row of the catalog.
+    Calibrate a catalog as the code of DR1 does.
 
     Returns a dict of columns; magnitudes are those of the catalog plus zp.
     """
@@ -184,7 +185,7 @@ def literal_dr1(table, maps, misalignment, size):
 
 
 def assert_equals_literal(result, table, literal):
-    """Compare every row; where the catalog has no magnitude there is none."""
+    """Compare every row; missing magnitudes of the catalog remain missing."""
     for name, expected in literal.items():
         missing = np.zeros(len(table), bool)
         if name.startswith("MAG"):
@@ -199,7 +200,7 @@ def assert_equals_literal(result, table, literal):
 
 @pytest.mark.parametrize("mode", ["single", "dual"])
 def test_dr1_equals_indexing_of_the_archives(ks4_data, mode):
-    """Every row and aperture of the acceptance catalogs, to the last bit."""
+    """Method "dr1" equals indexing for the acceptance catalogs, to the last bit."""
     table = Table.read(ks4_data / "catalogs" / f"ks4_0000_R_{mode}.fits")
     with MapLibrary(ks4_data / "archives") as library:
         maps = {a: library.zeropoint("0000", "R", mode, a) for a in APERTURES}
@@ -213,11 +214,11 @@ def test_dr1_equals_indexing_of_the_archives(ks4_data, mode):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f4"])
-def test_dr1_equals_indexing_on_borders_and_beyond(make_maps, dtype):
-    """Sources on the borders of cells, a rounding beside them, and off the image."""
-    borders = np.arange(-1, 8) * SIZE
-    beside = (np.nextafter(borders, t, dtype=np.float32) for t in (-np.inf, np.inf))
-    x = np.concatenate([borders, *beside])
+def test_dr1_equals_indexing_on_edges_and_beyond(make_maps, dtype):
+    """It does so on the edges of cells, one rounding beside them, and off the image."""
+    edges = np.arange(-1, 8) * SIZE
+    beside = (np.nextafter(edges, t, dtype=np.float32) for t in (-np.inf, np.inf))
+    x = np.concatenate([edges, *beside])
     x, y = (p.ravel() for p in np.meshgrid(x, x))
     table = make_catalog(x.size, dtype)
     table["X_IMAGE"], table["Y_IMAGE"] = x.astype(dtype), y.astype(dtype)
@@ -247,7 +248,7 @@ def test_dr1_equals_indexing_on_borders_and_beyond(make_maps, dtype):
 def test_values_are_those_of_the_maps(
     make_maps, misalignment, method, error_kind, smooth
 ):
-    """Zero point and error are what the maps say at the positions."""
+    """Zero points and uncertainties are the map values at the positions."""
     table, maps = make_catalog(), make_maps()
     options = {"method": method, "error_kind": error_kind, "smooth": smooth}
     result = calibrate_catalog(
@@ -283,8 +284,8 @@ def test_values_are_those_of_the_maps(
     np.testing.assert_array_equal(result["NUMASTRO"], misalignment.count[cell])
 
 
-def test_columns_are_those_of_the_release(make_maps, misalignment):
-    """The vector is split at its place; units and descriptions are there."""
+def test_columns_are_those_of_dr1(make_maps, misalignment):
+    """The vector column is split in place, and columns have units and descriptions."""
     table = make_catalog()
     result = calibrate_catalog(table, make_maps(), misalignment=misalignment)
     names = list(table.colnames)
@@ -308,7 +309,7 @@ def test_columns_are_those_of_the_release(make_maps, misalignment):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtype_in_is_dtype_out(make_maps, dtype):
-    """Magnitudes keep their precision."""
+    """Magnitudes keep their dtype."""
     result = calibrate_catalog(make_catalog(dtype=dtype), make_maps(), flux=True)
     for name in ("MAG", "MAGERR", "FLUX", "FLUXERR"):
         for aperture in ("APER5", "AUTO"):
@@ -316,7 +317,7 @@ def test_dtype_in_is_dtype_out(make_maps, dtype):
 
 
 def test_numphoto_is_of_the_last_aperture(make_maps):
-    """AUTO where there is AUTO; each aperture has its own as well."""
+    """NUMPHOTO is that of AUTO, or else of the last aperture."""
     table, maps = make_catalog(), make_maps()
     result = calibrate_catalog(table, maps)
     np.testing.assert_array_equal(result["NUMPHOTO"], result["NUMPHOTO_AUTO"])
@@ -326,8 +327,8 @@ def test_numphoto_is_of_the_last_aperture(make_maps):
     np.testing.assert_array_equal(result["NUMPHOTO"], result["NUMPHOTO_APER10"])
 
 
-def test_errors_can_be_left_out(make_maps):
-    """zp_error="ignore": also from maps without errors, which else are refused."""
+def test_errors_can_be_ignored(make_maps):
+    """With zp_error="ignore" MAGERR is unchanged, and maps need no uncertainties."""
     table, maps = make_catalog(), make_maps(empty=0)
     result = calibrate_catalog(table, maps, zp_error="ignore")
     good = ~is_masked(result["MAGERR_AUTO"])
@@ -343,7 +344,7 @@ def test_errors_can_be_left_out(make_maps):
 
 
 def test_a_catalog_without_errors(make_maps):
-    """Gets none, but those of the zero point."""
+    """Without MAGERR the only uncertainties are those of the zero points."""
     table = make_catalog()
     table.remove_columns(["MAGERR_APER", "MAGERR_AUTO"])
     result = calibrate_catalog(table, make_maps(), flux=True)
@@ -357,7 +358,7 @@ def test_a_catalog_without_errors(make_maps):
 
 @pytest.mark.parametrize("kind", [Table, QTable])
 def test_same_kind_out(make_maps, kind):
-    """And the input is as it was."""
+    """The result has the class of the input, which is not changed."""
     table = kind(make_catalog())
     before = copy.deepcopy(table)
     result = calibrate_catalog(table, make_maps(), flux=True)
@@ -374,7 +375,7 @@ def test_same_kind_out(make_maps, kind):
 
 
 def test_masked_columns(make_maps):
-    """A masked magnitude is a missing one; masked columns stay masked columns."""
+    """Masked magnitudes are missing, and masked columns remain masked columns."""
     table = make_catalog()
     table["MAG_AUTO"] = MaskedColumn(table["MAG_AUTO"], mask=table["NUMBER"] < 10)
     table["FLAGS"] = MaskedColumn(table["FLAGS"], mask=table["NUMBER"] == 3)
@@ -393,7 +394,7 @@ def test_masked_columns(make_maps):
 
 @pytest.mark.parametrize("missing", [99, -99, np.nan, np.inf])
 def test_missing_magnitudes_are_masked(make_maps, missing):
-    """With nothing left under the mask; the zero point is there all the same."""
+    """Missing magnitudes are NaN under the mask; their zero points are not masked."""
     table = make_catalog()
     table["MAG_AUTO"][5] = missing
     result = calibrate_catalog(table, make_maps(empty=0), flux=True)
@@ -404,7 +405,7 @@ def test_missing_magnitudes_are_masked(make_maps, missing):
 
 
 def test_a_missing_error_is_masked_alone(make_maps):
-    """The magnitude stays."""
+    """A missing uncertainty does not mask the magnitude."""
     table = make_catalog()
     table["MAG_AUTO"][5], table["MAGERR_AUTO"][5] = -9, 99
     result = calibrate_catalog(table, make_maps(empty=0))
@@ -413,7 +414,7 @@ def test_a_missing_error_is_masked_alone(make_maps):
 
 
 def test_indices_and_mixins_stay(make_maps):
-    """An index over a magnitude is one over the calibrated magnitude."""
+    """Table indices of magnitudes become indices of calibrated magnitudes."""
     table = make_catalog()
     table["sky"] = SkyCoord(table["ALPHA_J2000"], table["DELTA_J2000"])
     table["MAG_AUTO"][:] = np.linspace(-12, -5, len(table))
@@ -430,7 +431,7 @@ def test_indices_and_mixins_stay(make_maps):
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, 299), max_size=40))
 def test_slicing_commutes_with_calibration(rows):
-    """The rows of a calibrated catalog are the calibrated rows, in their order."""
+    """Calibrating selected rows gives these rows of the calibrated catalog."""
     rng = np.random.default_rng(1)
     count = rng.integers(0, 5, SHAPE)
     values, error = 30 + rng.normal(0, 0.1, SHAPE), 0.02 * (count > 1)
@@ -450,7 +451,7 @@ def test_slicing_commutes_with_calibration(rows):
 
 
 def test_an_empty_table(make_maps, misalignment, offset_map):
-    """No rows in, no rows out, the columns are there."""
+    """A table without rows has all columns of the result."""
     result = calibrate_catalog(
         make_catalog(0), make_maps(), misalignment=misalignment, offsets=offset_map
     )
@@ -463,7 +464,7 @@ def test_an_empty_table(make_maps, misalignment, offset_map):
 
 
 def test_columns_of_ascii_head(make_maps):
-    """MAG_APER, MAG_APER_1...: each becomes the column of its aperture."""
+    """Each of MAG_APER, MAG_APER_1 and so on becomes the column of its aperture."""
     table = make_catalog()
     expected = calibrate_catalog(table, make_maps())
     for name in ("MAG_APER", "MAGERR_APER"):
@@ -479,8 +480,8 @@ def test_columns_of_ascii_head(make_maps):
     assert_tables_equal(result, expected)
 
 
-def test_apertures_of_ones_own(make_map, make_key):
-    """A vector of other apertures, in another order, with their names."""
+def test_other_apertures(make_map, make_key):
+    """Other apertures, in any order, are given by their names."""
     table = make_catalog()
     table["MAG_APER"] = table["MAG_APER"][:, :2]
     table["MAGERR_APER"] = table["MAGERR_APER"][:, :2]
@@ -494,8 +495,8 @@ def test_apertures_of_ones_own(make_map, make_key):
     assert not {"MAG_APER", "MAGERR_APER"} & set(result.colnames)
 
 
-def test_names_of_ones_own(make_map):
-    """Columns named by the user are replaced by those of the release."""
+def test_other_names(make_map):
+    """Columns with own names are replaced by those of DR1."""
     table = Table({"x": [10.0], "y": [20.0], "m": [-9.0], "e": [0.1]})
     columns = {"x": "x", "y": "y", "magnitudes": {"AUTO": "m"}, "errors": {"AUTO": "e"}}
     zpmap = make_map(empty=0)
@@ -517,7 +518,7 @@ def make_photutils(flux=(1000.0, -50.0, 0.0), error=(10.0, 10.0, 10.0)):
 
 
 def test_counts_of_photutils(make_map):
-    """Counts stay; magnitudes come, and fluxes even of negative counts."""
+    """Fluxes in adu stay; magnitudes are added, and physical fluxes even below 0."""
     table, zpmap = make_photutils(), make_map(empty=0)
     result = calibrate_catalog(table, zpmap, columns="photutils", flux=True)
     np.testing.assert_array_equal(result["kron_flux"], table["kron_flux"])
@@ -537,7 +538,7 @@ def test_counts_of_photutils(make_map):
 
 
 def test_fluxes_are_ab(make_maps):
-    """As astropy's AB magnitudes have them, errors to first order."""
+    """Fluxes are those of astropy's AB magnitudes, uncertainties to first order."""
     result = calibrate_catalog(make_catalog(dtype=float), make_maps(), flux=True)
     for aperture in APERTURES:
         good = ~is_masked(result[f"MAG_{aperture}"])
@@ -553,7 +554,7 @@ def test_fluxes_are_ab(make_maps):
 
 
 def test_instrumental_fluxes_are_replaced(make_maps):
-    """SExtractor's own FLUX_AUTO is of counts; with flux=True it is in nJy."""
+    """SExtractor's FLUX_AUTO is instrumental; with flux=True it is in nJy."""
     table = make_catalog()
     table["FLUX_AUTO"] = Column(np.ones(len(table), np.float32), unit="ct")
     assert calibrate_catalog(table, make_maps())["FLUX_AUTO"].unit == u.ct
@@ -567,7 +568,7 @@ def test_instrumental_fluxes_are_replaced(make_maps):
 
 @pytest.fixture
 def sparse():
-    """A map whose cells on the left have stars, the others none."""
+    """Return a map with stars only in the cells on the left."""
     count = np.zeros((6, 4))
     count[0] = 5
     values = np.where(count > 0, 29.5, 30)
@@ -588,8 +589,8 @@ def make_row(*x):
     )
 
 
-def test_flags_tell_what_the_cell_was(sparse):
-    """In a cell with stars, beside one, far from any, off the image, nowhere."""
+def test_flags_describe_the_cell(sparse):
+    """Flags mark cells without stars, and sources off the image or without position."""
     table = make_row(10, 30, 50, 119, 125, -3, np.nan)
     result = calibrate_catalog(table, sparse)
     assert result["ZPFLAG"].tolist() == [0, 1, 3, 3, 7, 4, 8]
@@ -604,7 +605,7 @@ def test_flags_tell_what_the_cell_was(sparse):
 
 
 def test_a_source_without_position_has_nothing(make_map):
-    """No quality of position, no flux of its counts; nothing under the masks."""
+    """A source without a position has no misalignment and no flux, even under masks."""
     table, one = make_photutils(), np.ones((5, 4))
     table["xcentroid"][1] = np.nan
     misalignment = MisalignmentMap(one, one, 2 * one, grid=MapGrid(SHAPE, SIZE))
@@ -623,18 +624,18 @@ def test_a_source_without_position_has_nothing(make_map):
 
 
 def test_uncalibrated_sources_can_be_filled_or_refused(sparse):
-    """As for images."""
+    """Uncalibrated sources are filled or refused, as pixels of images are."""
     table = make_row(10, 50)
     result = calibrate_catalog(table, sparse, uncalibrated="fill")
     np.testing.assert_allclose(result["MAG_AUTO"], 20.5)
     assert result["ZPFLAG"].tolist() == [0, 3]
-    with pytest.raises(MapMismatchError, match="1 sources, in row 1"):
+    with pytest.raises(MapMismatchError, match="found 1 .the first in row 1."):
         calibrate_catalog(table, sparse, uncalibrated="raise")
     calibrate_catalog(table[:1], sparse, uncalibrated="raise")
 
 
-def test_dr1_takes_empty_cells_for_30(sparse):
-    """As the release did; masks hide the number, and do not change it."""
+def test_dr1_has_30_in_empty_cells(sparse):
+    """Method "dr1" has 30 in empty cells, as DR1 has, under masks, too."""
     result = calibrate_catalog(make_row(10, 30, 50), sparse, method="dr1")
     assert bare(result["ZP_AUTO"]).tolist() == [29.5, 30, 30]
     assert bare(result["ZPERR_AUTO"]).tolist() == [0.02, 0, 0]
@@ -644,7 +645,7 @@ def test_dr1_takes_empty_cells_for_30(sparse):
 
 @pytest.mark.parametrize("how", ["origin", "LTV"])
 def test_catalogs_of_cutouts(make_maps, how):
-    """By origin=, or by the keywords of the image in the meta."""
+    """The origin of a cut-out is given by origin=, or by LTV1 and LTV2 in the meta."""
     table, maps = make_catalog(), make_maps()
     part = table[(table["X_IMAGE"] > 41) & (table["Y_IMAGE"] > 21)]
     expected = calibrate_catalog(part, maps)
@@ -657,7 +658,7 @@ def test_catalogs_of_cutouts(make_maps, how):
     else:
         shifted.meta |= {"LTV1": -40.0, "LTV2": -20.0}
     result = calibrate_catalog(shifted, maps, **options)
-    # The float32 pixel coordinates of the two round differently.
+    # Both have float32 pixel coordinates, which are rounded differently.
     np.testing.assert_allclose(result["ZP_AUTO"], expected["ZP_AUTO"], atol=1e-6)
     with pytest.raises(GeometryError, match="contradict each other. Placed by origin="):
         calibrate_catalog(shifted, maps, origin=(400, 20))
@@ -668,7 +669,7 @@ def test_catalogs_of_cutouts(make_maps, how):
 
 @pytest.mark.parametrize("dec", [-62.0, -89.9995, 0.0, 89.99999])
 def test_positions_move_by_the_offsets(make_map, offset_map, dec):
-    """As astropy moves a position by offsets, at the pole and across RA 0."""
+    """Positions move as in astropy, also at the pole and across RA 0."""
     table = make_row(*np.linspace(2, 98, 40))
     table["ALPHA_J2000"] = np.linspace(359.9, 360.1, 40) % 360
     table["DELTA_J2000"] = np.full(40, dec)
@@ -679,7 +680,7 @@ def test_positions_move_by_the_offsets(make_map, offset_map, dec):
     )
     dra, ddec = offset_map.at(np.asarray(table["X_IMAGE"]) - 1, 40)
     expected = before.spherical_offsets_by(dra * u.arcsec, ddec * u.arcsec)
-    # The two differ in the second order of some seconds of arc.
+    # Both differ in the second order of offsets of some arcsec.
     assert after.separation(expected).to_value(u.arcsec).max() < 1e-3
     if abs(dec) < 89:
         assert after.separation(expected).to_value(u.arcsec).max() < 1e-4
@@ -691,7 +692,7 @@ def test_positions_move_by_the_offsets(make_map, offset_map, dec):
 
 
 def test_all_columns_of_positions_are_corrected(make_map, offset_map):
-    """Windowed and isophotal, in their units and dtypes; unknown ones stay."""
+    """Windowed positions are corrected, too, in their units and dtypes."""
     table = make_row(10, 30, np.nan)
     sky = np.array([10.0, 11, 12]), np.array([-30.0, -31, -32])
     for ra, dec, unit in (
@@ -714,7 +715,7 @@ def test_all_columns_of_positions_are_corrected(make_map, offset_map):
 
 
 def test_sky_coordinates_of_photutils(make_map, offset_map):
-    """A column of SkyCoord moves, in its own frame."""
+    """A SkyCoord column is corrected in its own frame."""
     table = make_photutils((10.0, 20.0), (1.0, 1.0))
     sky = SkyCoord([10, 11], [-30, -31], unit="deg")
     table["sky_centroid"] = sky.galactic
@@ -727,13 +728,13 @@ def test_sky_coordinates_of_photutils(make_map, offset_map):
 
 
 def test_a_second_correction_is_refused(make_map, offset_map):
-    """Unless offsets are ignored; a library's are not used unasked."""
+    """Corrected positions are refused unless offsets="ignore"."""
     table = make_row(10, 30)
     table["ALPHA_J2000"], table["DELTA_J2000"] = [10.0, 10.0], [-30.0, -30.0]
     zpmap = make_map(empty=0)
     result = calibrate_catalog(table, [zpmap, offset_map])
     assert (result["ALPHA_J2000"] != table["ALPHA_J2000"]).all()
-    # As for a catalog that was measured on an image with corrected positions.
+    # As in a catalog measured on an image with corrected positions.
     table.meta["KS4OFMAP"] = result.meta["KS4OFMAP"]
     with pytest.raises(AlreadyCalibratedError, match="KS4OFMAP"):
         calibrate_catalog(table, [zpmap, offset_map])
@@ -743,12 +744,12 @@ def test_a_second_correction_is_refused(make_map, offset_map):
 
 @pytest.fixture(scope="module")
 def simulated():
-    """A simulated field."""
+    """Return a simulated field."""
     return simulate_field((660, 660), map_shape=(33, 33), field="0403", seed=1)
 
 
-def test_the_truth_comes_closer(simulated, tmp_path):
-    """Magnitudes and positions of a simulated field, from its library."""
+def test_calibration_reduces_errors(simulated, tmp_path):
+    """Calibration reduces magnitude and position errors of a simulated field."""
     paths = simulated.write(tmp_path)
     table = simulated.sources.copy()
     table.meta |= {"FIELD1": "0403", "FILTER": "R"}
@@ -762,7 +763,7 @@ def test_the_truth_comes_closer(simulated, tmp_path):
 
     def scatter(magnitudes):
         difference = magnitudes[of_truth] - truth["MAG"]
-        return 1.4826 * np.median(np.abs(difference - np.median(difference)))
+        return mad_std(difference)
 
     def distance(t):
         own = SkyCoord(t["ALPHA_J2000"], t["DELTA_J2000"])[of_truth]
@@ -772,7 +773,7 @@ def test_the_truth_comes_closer(simulated, tmp_path):
     assert scatter(result["MAG_APER10"]) < 0.4 * raw
     assert distance(result) < 0.4 * distance(table)
     assert result.meta["KS4OFMAP"] == "dra_map_0403_R_single.npy"
-    # The release has no offset maps.
+    # DR1 has no offset maps.
     assert distance(plain) == distance(table)
     asked = calibrate_catalog(
         table, simulated.maps, method="dr1", offsets=simulated.offsets
@@ -789,7 +790,7 @@ def test_the_truth_comes_closer(simulated, tmp_path):
 @pytest.mark.parametrize("form", ["fits", "ascii.ecsv", "votable"])
 @pytest.mark.parametrize("kind", [Table, QTable])
 def test_files_keep_the_refusal(make_maps, tmp_path, form, kind):
-    """What was written and read is the same, and is not calibrated again."""
+    """Calibrated catalogs that were written and read are equal, and refused."""
     maps = make_maps()
     result = calibrate_catalog(kind(make_catalog()), maps, flux=True)
     path = tmp_path / "calibrated"
@@ -807,7 +808,7 @@ def test_files_keep_the_refusal(make_maps, tmp_path, form, kind):
 
 
 def test_a_catalog_of_a_calibrated_image(make_maps):
-    """recalibrate=True applies maps to magnitudes measured on a calibrated image."""
+    """recalibrate=True calibrates magnitudes measured on a calibrated image."""
     maps = make_maps(empty=0)
     first = calibrate_catalog(make_catalog(), maps)
     assert first.meta["KS4ZPNUM"] == 1
@@ -823,7 +824,7 @@ def test_a_catalog_of_a_calibrated_image(make_maps):
 
 @pytest.mark.parametrize("recalibrate", [False, True])
 def test_a_catalog_never_gets_a_second_zero_point(make_maps, tmp_path, recalibrate):
-    """A calibrated one is recognised by its columns, or by its record without them."""
+    """Calibrated magnitudes are refused by their columns, or else by the meta."""
     options = {"recalibrate": recalibrate}
     maps = make_maps(empty=0)
     table = calibrate_catalog(make_catalog(), maps)
@@ -842,7 +843,7 @@ def test_a_catalog_never_gets_a_second_zero_point(make_maps, tmp_path, recalibra
     ["ZP_AUTO", "ZPERR_APER3", "zp_aper5", "zperr_auto_r", "R_ZP_AUTO", "ZPFLAG", "zp"],
 )
 def test_published_catalogs_are_calibrated(make_maps, name, recalibrate):
-    """They have no record, but columns of zero points, by several names."""
+    """Published catalogs are refused by their columns of zero points."""
     table = make_catalog()
     table[name] = 30.0
     with pytest.raises(AlreadyCalibratedError, match=f"found column {name}. A second"):
@@ -851,14 +852,14 @@ def test_published_catalogs_are_calibrated(make_maps, name, recalibrate):
 
 @pytest.mark.parametrize("name", ["ZPOS", "XZP1", "NUMPHOTO", "RAZP_OFF", "MAGZP"])
 def test_other_columns_are_no_zero_points(make_maps, name):
-    """The letters ZP in another word mean nothing."""
+    """Names that merely contain the letters ZP are accepted."""
     table = make_catalog()
     table[name] = 30.0
     assert "ZP_AUTO" in calibrate_catalog(table, make_maps()).colnames
 
 
 def test_counts_are_calibrated_again(make_map):
-    """Fluxes stay in counts, so other maps replace the magnitudes made of them."""
+    """Fluxes remain in adu, so that another map replaces the magnitudes."""
     table, maps = make_photutils(), [make_map(seed=seed, empty=0) for seed in (1, 2)]
     first, expected = (
         calibrate_catalog(table, zpmap, columns="photutils") for zpmap in maps
@@ -873,7 +874,7 @@ def test_counts_are_calibrated_again(make_map):
 
 @pytest.mark.parametrize("unit", [u.ABmag, "mag(AB)"])
 def test_ab_magnitudes_are_calibrated(make_map, unit):
-    """Whatever recalibrate says."""
+    """AB magnitudes are refused, with recalibrate=True, too."""
     table = make_row(10)
     table["MAG_AUTO"].unit = unit
     with pytest.raises(AlreadyCalibratedError, match="MAG_AUTO"):
@@ -881,7 +882,7 @@ def test_ab_magnitudes_are_calibrated(make_map, unit):
 
 
 def test_physical_fluxes_are_calibrated(make_map):
-    """Photometry on a calibrated image."""
+    """Physical fluxes of a calibrated image are refused."""
     table = make_photutils()
     table["kron_flux"] = table["kron_flux"] * u.nJy
     with pytest.raises(AlreadyCalibratedError, match="kron_flux is in nJy"):
@@ -892,7 +893,7 @@ def test_physical_fluxes_are_calibrated(make_map):
 
 
 def test_some_apertures_have_no_map(make_maps):
-    """They stay as they are, the vector too, with a warning that names them."""
+    """Apertures without a map are left unchanged, with a warning that names them."""
     table = make_catalog()
     with pytest.warns(KS4Warning, match="APER3, APER10 of the catalog"):
         result = calibrate_catalog(table, make_maps(("FWHM", "APER5", "AUTO")))
@@ -905,13 +906,13 @@ def test_some_apertures_have_no_map(make_maps):
     "form", ["path", "paths", "iterator", "library", "dict", "list", "one"]
 )
 def test_maps_in_all_forms(make_maps, tmp_path, form):
-    """All give the same."""
+    """All forms of the argument give the same result."""
     maps = make_maps()
     for zpmap in maps.values():
         zpmap.save(tmp_path)
     table = make_catalog()
     expected = calibrate_catalog(table, maps)
-    # A library needs to know how large the image is.
+    # A library requires the size of the image.
     table.meta |= {"FIELD1": 403, "FILTER": "R", "KS4NAX1": WIDTH, "KS4NAX2": HEIGHT}
     library = MapLibrary(tmp_path)
     given = {
@@ -933,7 +934,7 @@ def test_maps_in_all_forms(make_maps, tmp_path, form):
 
 
 def test_field_and_band_by_argument(make_maps, tmp_path):
-    """What the meta does not say; and what it says must not be contradicted."""
+    """Field and band are arguments or in the meta, and must not contradict it."""
     maps = make_maps(shape=(5, 5))
     for zpmap in maps.values():
         zpmap.save(tmp_path)
@@ -954,20 +955,22 @@ def test_field_and_band_by_argument(make_maps, tmp_path):
 
 
 def test_no_aperture_has_a_map(make_map, make_key):
-    """The message names both sides."""
+    """The message names the apertures of the catalog and of the maps."""
     table = make_row(10)
     zpmap = make_map(key=make_key(aperture="APER3"))
-    with pytest.raises(MapNotFoundError, match="AUTO, the maps are of APER3"):
+    with pytest.raises(
+        MapNotFoundError, match="of the catalog .AUTO., found maps of APER3"
+    ):
         calibrate_catalog(table, [zpmap])
     table.remove_column("MAG_AUTO")
-    with pytest.raises(MapNotFoundError, match="it has none"):
+    with pytest.raises(MapNotFoundError, match=".none., found maps of APER3"):
         calibrate_catalog(table, [zpmap])
 
 
 @pytest.mark.parametrize("zp_error", ["propagate", "ignore"])
 @pytest.mark.parametrize("kind", ["scatter", "median"])
-def test_uncertainties_are_described_as_what_they_are(make_map, kind, zp_error):
-    """The kind of ZPERR is that of its values, propagated or not."""
+def test_uncertainties_are_described_by_kind(make_map, kind, zp_error):
+    """The description of ZPERR is that of its kind, propagated or not."""
     zpmap = make_map()
     options = {"error_kind": kind, "zp_error": zp_error}
     calibrated = calibrate_catalog(make_row(10), zpmap, **options)
@@ -979,8 +982,8 @@ def test_uncertainties_are_described_as_what_they_are(make_map, kind, zp_error):
     assert ("including" in words) == (zp_error == "propagate")
 
 
-def test_a_map_that_does_not_tell_its_aperture(make_map):
-    """Is that of the only aperture, or is asked for in a dict."""
+def test_a_map_without_an_aperture(make_map):
+    """A map without a key is that of the only aperture, or is given in a dict."""
     calibrate_catalog(make_row(10), make_map())
     with pytest.raises(KS4Error, match="give a dict"):
         calibrate_catalog(make_catalog(), make_map())
@@ -992,20 +995,20 @@ def test_a_map_that_does_not_tell_its_aperture(make_map):
 
 
 def test_maps_of_other_fields_are_refused(make_maps, make_map, make_key):
-    """By the meta, by each other, and by where the sources are."""
+    """Other fields are refused by the meta, the other maps and the sky positions."""
     table, maps = make_catalog(), make_maps()
     table.meta["FIELD1"] = "0404"
     with pytest.raises(MapMismatchError, match="field 0404"):
         calibrate_catalog(table, maps)
     mixed = maps | {"AUTO": make_map(key=make_key(band="I", aperture="AUTO"))}
-    with pytest.raises(MapMismatchError, match="two bands"):
+    with pytest.raises(MapMismatchError, match="maps of one band"):
         calibrate_catalog(make_catalog(), mixed)
     with pytest.raises(MapMismatchError, match="not in field 0403"):
         calibrate_catalog(make_catalog(field="0404"), maps)
 
 
 def test_misalignment_may_be_of_the_other_mode(make_map, make_key):
-    """The release stores that of mode single for both; zero points it does not."""
+    """DR1 has misalignment maps of mode single only; zero points are of one mode."""
     dual = make_map(key=make_key(mode="dual", aperture="AUTO"))
     single = make_map(key=make_key(aperture="FWHM"))
     key = MapKey("align", "0403", "R", "single")
@@ -1014,12 +1017,12 @@ def test_misalignment_may_be_of_the_other_mode(make_map, make_key):
     result = calibrate_catalog(table, [dual, misalignment], origin=(0, 0))
     assert "MISALIGN" in result.colnames
     table["MAG_FWHM"] = [-8.0]
-    with pytest.raises(MapMismatchError, match="two modes"):
+    with pytest.raises(MapMismatchError, match="maps of one mode"):
         calibrate_catalog(table, [dual, single])
 
 
 def test_a_corner_of_the_field_is_in_it(make_maps):
-    """The stack is two and a half degrees wide, of other surveys nothing is known."""
+    """Sources in the corner of a stack are in the field; other tilings are unknown."""
     whole = (22000, 22000)
     table = make_catalog(image_shape=whole)
     for name in ("X_IMAGE", "Y_IMAGE"):
@@ -1037,7 +1040,7 @@ def test_a_corner_of_the_field_is_in_it(make_maps):
 
 
 def test_maps_of_other_images_are_refused(make_maps, make_map):
-    """Cells may differ in size, images may not."""
+    """Maps may have cells of different sizes, but not cover different images."""
     maps = make_maps()
     other = make_map((10, 8), grid=MapGrid((10, 8), 10))
     result = calibrate_catalog(make_catalog(), maps | {"APER3": other})
@@ -1047,16 +1050,16 @@ def test_maps_of_other_images_are_refused(make_maps, make_map):
     np.testing.assert_allclose(
         bare(result["ZP_APER3"])[good], other.at(x, y)[good], rtol=1e-14
     )
-    with pytest.raises(MapMismatchError, match="two images"):
+    with pytest.raises(MapMismatchError, match="maps of one image"):
         calibrate_catalog(make_catalog(), maps | {"AUTO": make_map(cell_size=40)})
     flat = np.full((5, 5), 0.1)
     offsets = OffsetMap(flat, flat, grid=MapGrid((5, 5), SIZE))
-    with pytest.raises(MapMismatchError, match="two images"):
+    with pytest.raises(MapMismatchError, match="maps of one image"):
         calibrate_catalog(make_catalog(), maps, offsets=offsets)
 
 
 def test_maps_without_direction(make_map, misalignment):
-    """Neither correct positions nor magnitudes."""
+    """A misalignment map corrects neither positions nor magnitudes."""
     table = make_row(10)
     with pytest.raises(DirectionlessMapError, match="separations"):
         calibrate_catalog(table, make_map(), offsets=misalignment)
@@ -1067,13 +1070,13 @@ def test_maps_without_direction(make_map, misalignment):
 
 
 def test_offsets_need_positions(make_map, offset_map):
-    """Sky coordinates that are not there cannot be corrected."""
+    """Missing sky coordinates cannot be corrected."""
     with pytest.raises(KS4Error, match="ALPHA_J2000"):
         calibrate_catalog(make_row(10), make_map(), offsets=offset_map)
 
 
 def test_flagged_fields_warn(make_map, make_key):
-    """As for images."""
+    """A field that DR1 flags results in a warning, as for images."""
     zpmap = make_map(key=make_key("1311", "V", aperture="AUTO"))
     with pytest.warns(KS4Warning, match="flags field 1311"):
         calibrate_catalog(make_row(10), zpmap, origin=(0, 0))
@@ -1083,15 +1086,17 @@ def test_flagged_fields_warn(make_map, make_key):
 
 
 def test_missing_columns_are_named(make_map):
-    """With what was there."""
+    """A missing column is named, with the columns of the catalog."""
     table = make_row(10)
     table.remove_column("X_IMAGE")
-    with pytest.raises(KS4Error, match="no column X_IMAGE or .*: it has Y_IMAGE"):
+    with pytest.raises(
+        KS4Error, match="no column X_IMAGE or .*: its columns are Y_IMAGE"
+    ):
         calibrate_catalog(table, make_map())
 
 
 def test_fluxes_as_magnitudes_are_refused(make_map):
-    """With the way out."""
+    """Fluxes in a column of magnitudes are refused, with a remedy."""
     table = make_row(10)
     table["MAG_AUTO"].unit = "ct"
     with pytest.raises(KS4Error, match="fluxes=True"):
@@ -1099,7 +1104,7 @@ def test_fluxes_as_magnitudes_are_refused(make_map):
 
 
 def test_no_magnitude_at_all(make_map):
-    """All NaN: the columns are masked, with a warning."""
+    """If all magnitudes are NaN, they are masked, with a warning."""
     table = make_row(10, 30)
     table["MAG_AUTO"][:] = np.nan
     with pytest.warns(KS4Warning, match="no source has a magnitude in AUTO"):
@@ -1117,22 +1122,25 @@ def test_no_magnitude_at_all(make_map):
         {"columns": "daophot"},
         {"origin": "corner"},
         {"apertures": ["AUTO"]},
+        {"apertures": "AUTO"},
+        {"misalignment": "align"},
     ],
 )
 def test_options_are_checked(make_maps, options):
-    """Each names its argument."""
-    with pytest.raises(KS4Error, match=next(iter(options))):
+    """A wrong option is named; the error is a KS4Error and a ValueError."""
+    with pytest.raises(KS4Error, match=next(iter(options))) as caught:
         calibrate_catalog(make_catalog(), make_maps(), **options)
+    assert isinstance(caught.value, ValueError)
 
 
-def test_other_things_are_no_catalogs(make_map):
-    """The class is named."""
+def test_other_classes_are_refused(make_map):
+    """Other objects than tables are refused by their class."""
     with pytest.raises(KS4Error, match="ndarray"):
         calibrate_catalog(np.zeros(3), make_map())
 
 
-def test_absurd_magnitudes_have_no_flux(make_maps):
-    """They are masked, without a warning of numpy's."""
+def test_fluxes_that_overflow_are_masked(make_maps):
+    """Fluxes that overflow are masked, without a warning of numpy."""
     table = make_catalog(5)
     table["MAG_AUTO"][0] = -2000
     calibrated = calibrate_catalog(table, make_maps(), flux=True)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Pixel positions of catalogs compared with their positions on the sky."""
+"""Test the comparison of pixel positions and sky positions of catalogs."""
 
 import warnings
 
@@ -26,7 +26,7 @@ ORIGIN = (700, 550)
 
 @pytest.fixture
 def make_zpmap(make_key):
-    """A factory of maps that differ from pixel to pixel."""
+    """Return a factory of maps with a different value in each pixel."""
 
     def make(field="0403", grid=GRID, keyed=True):
         x, y = np.indices(grid.shape)
@@ -39,13 +39,13 @@ def make_zpmap(make_key):
 
 @pytest.fixture
 def zpmap(make_zpmap):
-    """One of field 0403."""
+    """Return a map of field 0403."""
     return make_zpmap()
 
 
 @pytest.fixture
 def make_sources(tan_wcs):
-    """A factory of catalogs of a whole stack, with their pixels as TRUE_X, TRUE_Y."""
+    """Return a factory of catalogs of a full stack, with true pixels TRUE_X, TRUE_Y."""
 
     def make(number=200, *, field="0403", shape=SHAPE, rows=None, columns=None, seed=1):
         rng = np.random.default_rng(seed)
@@ -63,7 +63,7 @@ def make_sources(tan_wcs):
 
 @pytest.fixture
 def cut(make_sources):
-    """The catalog of a cut-out, its pixels counted from 1."""
+    """Return the catalog of a cut-out, with pixel coordinates relative to it."""
     table = make_sources(rows=CUT[0], columns=CUT[1])
     table["X_IMAGE"] -= ORIGIN[0]
     table["Y_IMAGE"] -= ORIGIN[1]
@@ -78,7 +78,7 @@ def assert_right(calibrated, zpmap):
 
 @pytest.mark.parametrize("field", ["0403", "0000", "0345", "0695"])
 def test_a_catalog_of_a_whole_stack(make_sources, make_zpmap, field):
-    """At RA 0 and near the pole, with a few bad positions, without a warning."""
+    """Positions agree at RA 0 and near the pole, in spite of a few outliers."""
     sources, zpmap = make_sources(field=field), make_zpmap(field)
     sources["ALPHA_J2000"][:5] = np.nan
     sources["DELTA_J2000"][5:10] = 0
@@ -88,7 +88,7 @@ def test_a_catalog_of_a_whole_stack(make_sources, make_zpmap, field):
 
 
 def test_positions_may_differ_by_pixels(make_sources, zpmap):
-    """Two pixels, as offsets and other centroids do, and any for a few sources."""
+    """Two pixels of all sources, or any distance of a few, are accepted."""
     sources = make_sources()
     for name in ("X_IMAGE", "TRUE_X"):
         sources[name] += 2
@@ -97,12 +97,12 @@ def test_positions_may_differ_by_pixels(make_sources, zpmap):
 
 @pytest.mark.parametrize("number", [3, 200, 5000])
 def test_the_sky_places_the_catalog_of_a_cutout(make_sources, zpmap, number):
-    """With a warning that names the origin; without one if that is given."""
+    """A common shift is corrected, with a warning that names the origin."""
     sources = make_sources(number, rows=CUT[0], columns=CUT[1])
     sources["X_IMAGE"] -= ORIGIN[0]
     sources["Y_IMAGE"] -= ORIGIN[1]
     before = sources.copy()
-    with pytest.warns(KS4Warning, match=r"Give origin=\(700, 550\)") as caught:
+    with pytest.warns(KS4Warning, match=r"give origin=\(700, 550\)") as caught:
         assert_right(calibrate_catalog(sources, zpmap), zpmap)
     assert caught[0].filename == __file__
     assert (sources["X_IMAGE"] == before["X_IMAGE"]).all()
@@ -112,7 +112,7 @@ def test_the_sky_places_the_catalog_of_a_cutout(make_sources, zpmap, number):
 
 
 def test_an_origin_that_contradicts_the_sky_is_refused(cut, zpmap, tan_wcs):
-    """That of a cut-out of a cut-out, for instance."""
+    """The origin of a cut-out of a cut-out contradicts the sky positions."""
     whole = np.broadcast_to(np.float32(0), SHAPE)
     wcs = tan_wcs(SHAPE, field="0403")
     first = Cutout2D(whole, (700, 600), (800, 1000), wcs=wcs)
@@ -127,16 +127,16 @@ def test_an_origin_that_contradicts_the_sky_is_refused(cut, zpmap, tan_wcs):
 
 
 def test_ltv_that_contradicts_the_sky_is_not_used(cut, zpmap):
-    """It stays in the header of a cut-out that was cut again."""
+    """LTV1 and LTV2 that remain after a second cut are not used."""
     cut.meta |= {"LTV1": -100.0, "LTV2": 0.0}
-    with pytest.warns(KS4Warning, match=r"Give origin=\(700, 550\)"):
+    with pytest.warns(KS4Warning, match=r"give origin=\(700, 550\)"):
         assert_right(calibrate_catalog(cut, zpmap), zpmap)
 
 
 @pytest.mark.parametrize("given", [{}, {"origin": (0, 0)}, {"LTV1": -9.0, "LTV2": 0.0}])
 @pytest.mark.parametrize("change", ["rotated", "mirrored", "binned", "half shifted"])
 def test_a_catalog_of_other_pixels_is_refused(make_sources, zpmap, change, given):
-    """Whatever gives the placement."""
+    """Catalogs of other pixels are refused for any source of the placement."""
     sources = make_sources()
     x, y = (np.asarray(sources[name]) for name in ("X_IMAGE", "Y_IMAGE"))
     sources["X_IMAGE"], sources["Y_IMAGE"] = {
@@ -151,8 +151,8 @@ def test_a_catalog_of_other_pixels_is_refused(make_sources, zpmap, change, given
         calibrate_catalog(sources, zpmap, **options)
 
 
-def test_some_sources_of_another_image_are_told_of(make_sources, zpmap):
-    """Where the median agrees, and more than a few sources do not."""
+def test_some_sources_of_another_image_result_in_a_warning(make_sources, zpmap):
+    """A warning names sources that disagree although the median agrees."""
     sources = make_sources()
     sources["X_IMAGE"][::3] = 1201 - sources["X_IMAGE"][::3]
     with pytest.warns(KS4Warning, match="67 of 200 sources"):
@@ -161,7 +161,7 @@ def test_some_sources_of_another_image_are_told_of(make_sources, zpmap):
 
 @pytest.mark.parametrize("number", [3, 10, 200])
 def test_a_stack_of_another_size_is_not_a_cutout(make_sources, make_zpmap, number):
-    """The centre of the field is that of both: the size is asked for."""
+    """A cut-out at the centre of the field is ambiguous: the size is requested."""
     sources = make_sources(number, shape=(660, 620))
     zpmap = make_zpmap(grid=MapGrid.for_image((31, 33), (22000, 22000)))
     with pytest.raises(GeometryError, match="--image-size 620 660"):
@@ -172,7 +172,7 @@ def test_a_stack_of_another_size_is_not_a_cutout(make_sources, make_zpmap, numbe
 
 
 def test_a_cutout_may_have_the_centre_of_the_stack(make_sources, zpmap):
-    """If its origin is given, or the size of the stack is in the meta."""
+    """Its origin is given, or the meta contains the size of the stack."""
     sources = make_sources(rows=slice(100, 900), columns=slice(100, 1100))
     sources["X_IMAGE"] -= 100
     sources["Y_IMAGE"] -= 100
@@ -180,18 +180,18 @@ def test_a_cutout_may_have_the_centre_of_the_stack(make_sources, zpmap):
         calibrate_catalog(sources, zpmap)
     assert_right(calibrate_catalog(sources, zpmap, origin=(100, 100)), zpmap)
     sources.meta |= {"KS4NAX1": 1200, "KS4NAX2": 1000}
-    with pytest.warns(KS4Warning, match=r"Give origin=\(100, 100\)"):
+    with pytest.warns(KS4Warning, match=r"give origin=\(100, 100\)"):
         assert_right(calibrate_catalog(sources, zpmap), zpmap)
 
 
 def test_a_larger_stack_than_the_map(make_sources, zpmap):
-    """Its sources are beyond the map."""
+    """The sources of a larger stack are beyond the map."""
     with pytest.raises(GeometryError, match="--image-size"):
         calibrate_catalog(make_sources(shape=(2000, 2400)), zpmap)
 
 
 def test_without_sky_positions_the_placement_is_assumed(make_sources, make_zpmap):
-    """With a warning for a KS4 field, unless the origin is given."""
+    """Without sky positions a catalog of a KS4 field results in a warning."""
     sources, zpmap = make_sources(), make_zpmap()
     sources.remove_columns(["ALPHA_J2000", "DELTA_J2000"])
     with pytest.warns(KS4Warning, match=r"no sky positions.*origin=\(0, 0\)") as caught:
@@ -207,7 +207,7 @@ def test_without_sky_positions_the_placement_is_assumed(make_sources, make_zpmap
 
 @pytest.mark.parametrize("name", ["X_IMAGE", "ALPHA_J2000"])
 def test_any_sources_may_lack_a_position(make_sources, zpmap, name):
-    """The others are compared, whichever they are."""
+    """Sources without positions are ignored, in any order of rows."""
     sources = make_sources(4000)
     sources[name][::4] = np.nan
     calibrated = calibrate_catalog(sources, zpmap)
@@ -220,7 +220,7 @@ def test_any_sources_may_lack_a_position(make_sources, zpmap, name):
 
 
 def test_the_field_may_be_given_or_in_the_meta(make_sources, make_zpmap):
-    """For a map without key: nothing is known of sources that are elsewhere."""
+    """For a map without a key, sources in another part of the sky are not compared."""
     zpmap = make_zpmap(keyed=False)
     mirrored = make_sources()
     mirrored["X_IMAGE"] = 1201 - mirrored["X_IMAGE"]
@@ -237,7 +237,7 @@ def test_the_field_may_be_given_or_in_the_meta(make_sources, make_zpmap):
 
 @pytest.mark.parametrize("sky", ["SkyCoord", "galactic", "None"])
 def test_tables_of_photutils(make_sources, zpmap, sky):
-    """A column of SkyCoord, or of None where the image had no WCS."""
+    """Sky positions are a SkyCoord column, or None if the image has no WCS."""
     sources = make_sources(rows=CUT[0], columns=CUT[1])
     coordinates = SkyCoord(sources["ALPHA_J2000"], sources["DELTA_J2000"], unit="deg")
     table = sources["TRUE_X", "TRUE_Y"]
@@ -259,7 +259,7 @@ def test_tables_of_photutils(make_sources, zpmap, sky):
 
 
 def test_a_binned_image_by_its_meta(make_sources, zpmap):
-    """LTM1_1 and LTM2_2 are IRAF's."""
+    """LTM1_1 and LTM2_2 of IRAF mark binned images."""
     sources = make_sources()
     sources.meta |= {"LTM1_1": 0.5, "LTM2_2": 0.5}
     with pytest.raises(GeometryError, match="binned"):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The scale of magnitudes and fluxes: zero points they contain, marks, units."""
+"""Test contained zero points, missing values and units of magnitudes and fluxes."""
 
 import numpy as np
 import pytest
@@ -17,13 +17,26 @@ from ks4_ccd import (
 )
 
 ZEROPOINT, ZPERR = 29.95, 0.03
-MARKS = [99, -99, 99.999, 99.99, 999, -999, 9999, 1.8e308, 90, np.inf, -np.inf, np.nan]
+MISSING = [
+    99,
+    -99,
+    99.999,
+    99.99,
+    999,
+    -999,
+    9999,
+    1.8e308,
+    90,
+    np.inf,
+    -np.inf,
+    np.nan,
+]
 APER = ("APER3", "APER5")
 
 
 @pytest.fixture
 def zpmap():
-    """A map of one zero point and one uncertainty."""
+    """Return a map of one zero point and one uncertainty."""
     array = np.ones((2, 2))
     return ZeroPointMap(
         ZEROPOINT * array,
@@ -33,7 +46,7 @@ def zpmap():
 
 
 def catalog(magnitudes=None, errors=None, **columns):
-    """Return sources with calibrated magnitudes of 14 to 21, on a zero point of 0."""
+    """Return sources with magnitudes of 14 to 21 for a zero point of 0."""
     if magnitudes is None:
         magnitudes = np.linspace(14, 21, 20) - ZEROPOINT
     n = len(magnitudes)
@@ -46,17 +59,17 @@ def catalog(magnitudes=None, errors=None, **columns):
 
 
 def masked(column):
-    """Return which values of a column are masked."""
+    """Return the mask of a column."""
     return np.ma.getmaskarray(column)
 
 
-# Zero points that magnitudes contain
+# Zero points contained in magnitudes
 
 
 @pytest.mark.parametrize("zeropoint", [30.0, 25, 28.5 - 1e-9])
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
 def test_zero_point_of_the_magnitudes(zpmap, zeropoint, method):
-    """mag_zeropoint is subtracted from magnitudes, once, and recorded."""
+    """mag_zeropoint is subtracted from magnitudes once, and recorded."""
     table = catalog()
     expected = calibrate_catalog(table, zpmap, method=method, flux=True)
     assert expected.meta["KS4ZPMZP"] == 0
@@ -71,8 +84,8 @@ def test_zero_point_of_the_magnitudes(zpmap, zeropoint, method):
     np.testing.assert_array_equal(table["MAG_AUTO"], before["MAG_AUTO"])
 
 
-def test_marks_are_found_before_the_subtraction(zpmap):
-    """99 minus 30 is no magnitude."""
+def test_missing_values_before_the_subtraction(zpmap):
+    """99 remains a missing value if 30 is subtracted."""
     table = catalog(np.array([16.0, 99.0, 17.0, -99.0]))
     result = calibrate_catalog(table, zpmap, mag_zeropoint=30)
     np.testing.assert_array_equal(masked(result["MAG_AUTO"]), [0, 1, 0, 1])
@@ -81,7 +94,7 @@ def test_marks_are_found_before_the_subtraction(zpmap):
 
 @pytest.mark.parametrize("shift", [30.0, 25.0, 18.0])
 def test_magnitudes_that_contain_a_zero_point(zpmap, shift):
-    """Without mag_zeropoint the result would be fainter than any source."""
+    """Magnitudes that contain a zero point would be fainter than any source."""
     table = catalog()
     table["MAG_AUTO"] += shift
     with pytest.raises(AlreadyCalibratedError, match="MAG_AUTO: expected .*mag_zero"):
@@ -91,7 +104,7 @@ def test_magnitudes_that_contain_a_zero_point(zpmap, shift):
 
 
 def test_a_median_of_exactly_30(zpmap):
-    """The limits are those beyond which no catalog lies."""
+    """Medians between 0 and 30 are accepted."""
     for limit in (30.0, 0.0):
         table = catalog(np.full(3, limit - ZEROPOINT))
         table["MAG_AUTO"] = np.nextafter(table["MAG_AUTO"], 15 - ZEROPOINT)
@@ -101,14 +114,14 @@ def test_a_median_of_exactly_30(zpmap):
 
 
 def test_the_median_decides_not_single_sources(zpmap):
-    """A few absurd magnitudes among usual ones are the catalog's own affair."""
+    """A few magnitudes outside these limits are accepted."""
     table = catalog()
     table["MAG_AUTO"][:3] = 40.0
     assert calibrate_catalog(table, zpmap)["MAG_AUTO"][0] == 40 + ZEROPOINT
 
 
 def test_medians_of_many_sources(zpmap):
-    """A sample that is absurd, or empty, is not the catalog; the catalog is."""
+    """A large catalog is refused by the median of all sources, not that of a sample."""
     rows = 40_000
     table = catalog(np.full(rows, 16.0) - ZEROPOINT)
     for mark in (99.0, 15.0):
@@ -122,22 +135,22 @@ def test_medians_of_many_sources(zpmap):
 
 @pytest.mark.parametrize("given", [30.0, None])
 def test_magnitudes_too_bright(zpmap, given):
-    """A zero point subtracted that was not contained is noticed."""
+    """A zero point that was subtracted but not contained is an error."""
     table = catalog() if given else catalog(np.full(4, -40.0))
-    culprit = "mag_zeropoint=30 was subtracted" if given else "is the map one of zero"
+    culprit = "mag_zeropoint=30 was subtracted" if given else "give the zero-point map"
     with pytest.raises(MapMismatchError, match=culprit):
         calibrate_catalog(table, zpmap, mag_zeropoint=given)
 
 
 def test_only_the_aperture_concerned_is_named(zpmap):
-    """Each aperture is looked at."""
+    """All apertures are checked, and the wrong one is named."""
     table = catalog(MAG_APER5=catalog()["MAG_AUTO"] + 30)
     with pytest.raises(AlreadyCalibratedError, match=r"MAG_APER5: .*aperture APER5 "):
         calibrate_catalog(table, {"AUTO": zpmap, "APER5": zpmap})
 
 
-def test_nothing_to_judge_by(zpmap):
-    """Catalogs without rows, or without magnitudes, have no median."""
+def test_no_magnitudes(zpmap):
+    """Catalogs without rows or without magnitudes are accepted."""
     assert len(calibrate_catalog(catalog()[:0], zpmap)) == 0
     with pytest.warns(UserWarning, match="no source has a magnitude"):
         result = calibrate_catalog(catalog(np.full(2, 99.0)), zpmap)
@@ -145,7 +158,7 @@ def test_nothing_to_judge_by(zpmap):
 
 
 def test_zero_points_with_a_unit(zpmap):
-    """Magnitudes, instrumental or AB, may be given as quantities."""
+    """The zero point may be a quantity, in instrumental or AB magnitudes."""
     table = catalog()
     table["MAG_AUTO"] += 30
     for given in (30 * u.mag, 30 * u.ABmag, np.float32(30)):
@@ -157,14 +170,14 @@ def test_zero_points_with_a_unit(zpmap):
 @pytest.mark.parametrize(
     "wrong", ["thirty", np.nan, np.inf, [30, 30], True, 30 * u.Jy, 30 * u.STmag]
 )
-def test_zero_points_that_are_no_numbers(zpmap, wrong):
-    """The argument is named."""
+def test_zero_points_of_other_types(zpmap, wrong):
+    """Other values are refused, and the argument is named."""
     with pytest.raises(KS4Error, match="mag_zeropoint must be a finite number"):
         calibrate_catalog(catalog(), zpmap, mag_zeropoint=wrong)
 
 
-def test_what_sextractor_records_is_checked(zpmap):
-    """SEXMGZPT has to be given as mag_zeropoint, is not used unasked, nor left."""
+def test_zero_point_of_sextractor_is_checked(zpmap):
+    """SEXMGZPT must agree with mag_zeropoint; it is removed after the calibration."""
     table = catalog()
     table["MAG_AUTO"] += 30
     table.meta["SEXMGZPT"] = 30.0
@@ -183,11 +196,11 @@ def test_what_sextractor_records_is_checked(zpmap):
     assert "KS4ZPMZP" in calibrate_catalog(table, zpmap).meta
 
 
-# Marks of what was not measured
+# Missing measurements
 
 
 def per_aperture(kind, values):
-    """Return the columns that hold values in APER5, and the options for them."""
+    """Return columns with values in APER5, and the options for them."""
     if kind == "vector":
         columns = {"MAG_APER": np.column_stack([np.full(len(values), -12.0), values])}
         return columns, {"apertures": APER}
@@ -196,13 +209,13 @@ def per_aperture(kind, values):
 
 @pytest.mark.parametrize("dtype", ["f8", "f4", ">f4"])
 @pytest.mark.parametrize("kind", ["scalar", "vector", "masked", "quantity"])
-def test_marked_magnitudes_are_masked(zpmap, dtype, kind):
-    """Any magnitude of 90 or more in absolute value means no measurement."""
+def test_missing_magnitudes_are_masked(zpmap, dtype, kind):
+    """Magnitudes of 90 or more in absolute value are missing."""
     with np.errstate(over="ignore"):
-        values = np.array([*MARKS, -12.0, -13.0]).astype(dtype)
+        values = np.array([*MISSING, -12.0, -13.0]).astype(dtype)
     table = catalog(np.full(len(values), -12.0))
     columns, options = per_aperture(kind, values)
-    expected = [True] * len(MARKS) + [False, kind == "masked"]
+    expected = [True] * len(MISSING) + [False, kind == "masked"]
     for name, column in columns.items():
         table[name] = column
         if kind == "masked":
@@ -221,27 +234,27 @@ def test_marked_magnitudes_are_masked(zpmap, dtype, kind):
         assert not masked(result[f"MAG_{name}"]).any()
 
 
-def test_marked_errors_are_masked(zpmap):
-    """So are errors, alone; their magnitudes stay."""
+def test_missing_errors_are_masked(zpmap):
+    """So are uncertainties; their magnitudes are not masked."""
     with np.errstate(over="ignore"):
-        errors = np.array([*MARKS, 0.04], "f4")
+        errors = np.array([*MISSING, 0.04], "f4")
     result = calibrate_catalog(catalog(np.full(errors.size, -12.0), errors), zpmap)
-    expected = [True] * len(MARKS) + [False]
+    expected = [True] * len(MISSING) + [False]
     np.testing.assert_array_equal(masked(result["MAGERR_AUTO"]), expected)
     assert result["MAGERR_AUTO"][-1] == pytest.approx(0.05)
     assert not masked(result["MAG_AUTO"]).any()
 
 
-def test_whole_numbers_mark_as_well(zpmap):
-    """Integer columns are magnitudes, and marks, like any other."""
+def test_missing_integers(zpmap):
+    """Integer magnitudes and missing values are treated as floats."""
     table = catalog(np.array([-12, 99, -99, 9999]), np.array([0, 99, 0, -99]))
     result = calibrate_catalog(table, zpmap)
     np.testing.assert_array_equal(masked(result["MAG_AUTO"]), [0, 1, 1, 1])
     np.testing.assert_array_equal(masked(result["MAGERR_AUTO"]), [0, 1, 1, 1])
 
 
-def test_a_magnitude_below_90_is_one(zpmap):
-    """The limit itself."""
+def test_magnitudes_below_90(zpmap):
+    """A magnitude below 90 is a measurement."""
     table = catalog(np.array([-12.0, -12.0, -12.0, 89.99, -89.99]))
     result = calibrate_catalog(table, zpmap)
     assert not masked(result["MAG_AUTO"]).any()
@@ -260,7 +273,7 @@ def counts(unit, value=1000.0):
 
 @pytest.mark.parametrize("unit", ["adu", "ct", "DN", "count", ""])
 def test_counts_by_any_name(zpmap, unit):
-    """adu, DN, counts and no unit at all are the same."""
+    """adu, DN, counts and no unit are the same unit."""
     result = calibrate_catalog(counts(unit), zpmap, columns="photutils", flux=True)
     result = Table(result)
     assert result["MAG_AUTO"][0] == pytest.approx(-7.5 + ZEROPOINT)
@@ -270,16 +283,16 @@ def test_counts_by_any_name(zpmap, unit):
 @pytest.mark.parametrize(
     ("unit", "remedy"),
     [
-        ("electron", "divide it by the gain"),
-        ("ph", "divide it by the gain"),
-        ("adu/s", "multiply it by the exposure time"),
-        ("electron/s", "divide it by the gain .* and multiply it by the exposure"),
-        ("adu2", "convert any other to adu"),
-        ("mag", "convert any other to adu"),
+        ("electron", "divide by the gain"),
+        ("ph", "divide by the gain"),
+        ("adu/s", "multiply by the exposure time"),
+        ("electron/s", "divide by the gain .* and multiply by the exposure"),
+        ("adu2", "convert other units to adu"),
+        ("mag", "convert other units to adu"),
     ],
 )
 def test_other_fluxes_are_refused(zpmap, unit, remedy):
-    """A zero point is that of counts, and of nothing else."""
+    """Fluxes in other units than that of the map are refused, with a remedy."""
     with pytest.raises(KS4Error, match=f"kron_flux: expected fluxes in adu.*{remedy}"):
         calibrate_catalog(counts(unit), zpmap, columns="photutils")
     table = counts("adu")
@@ -289,7 +302,7 @@ def test_other_fluxes_are_refused(zpmap, unit, remedy):
 
 
 def test_maps_of_electrons(zpmap):
-    """A map that holds for images in electrons is one of fluxes in electrons."""
+    """A map of images in electrons calibrates fluxes in electrons."""
     expected = calibrate_catalog(counts("adu"), zpmap, columns="photutils", flux=True)
     array = np.ones((2, 2))
     electrons = ZeroPointMap(
@@ -310,19 +323,19 @@ def test_maps_of_electrons(zpmap):
 
 @pytest.mark.parametrize("unit", ["nJy", "nmgy", "mgy", "erg / (s cm2 Hz)"])
 def test_physical_fluxes_are_calibrated(zpmap, unit):
-    """They need no zero point."""
+    """Physical fluxes are refused."""
     with pytest.raises(AlreadyCalibratedError, match="kron_flux is in"):
         calibrate_catalog(counts(unit), zpmap, columns="photutils", recalibrate=True)
 
 
 def test_physical_fluxes_without_a_unit(zpmap):
-    """Fluxes in Jy or maggies give magnitudes that no source has."""
-    with pytest.raises(MapMismatchError, match="give fluxes in counts"):
+    """Fluxes in Jy or maggies without a unit result in magnitudes beyond 30."""
+    with pytest.raises(MapMismatchError, match="give fluxes in adu"):
         calibrate_catalog(counts("", 1e-5), zpmap, columns="photutils")
 
 
 def test_no_zero_point_in_fluxes(zpmap):
-    """mag_zeropoint is for magnitudes."""
+    """mag_zeropoint is refused for fluxes."""
     with pytest.raises(
         KS4Error, match="mag_zeropoint=30: expected magnitudes, found f"
     ):
@@ -334,7 +347,7 @@ def test_no_zero_point_in_fluxes(zpmap):
 @pytest.mark.parametrize("unit", ["[mag]", "mags", "Mag", "MAG", "magnitude"])
 @pytest.mark.parametrize("kind", [Table, QTable])
 def test_magnitudes_by_any_name(zpmap, unit, kind):
-    """The unit of the result is the usual one."""
+    """Spellings of mag are accepted; the result has astropy's unit."""
     table = catalog()
     for name in ("MAG_AUTO", "MAGERR_AUTO"):
         table[name].unit = unit
@@ -346,7 +359,7 @@ def test_magnitudes_by_any_name(zpmap, unit, kind):
 
 @pytest.mark.parametrize("unit", ["[deg]", "DEGREE", "degrees"])
 def test_corrected_positions_by_any_name(zpmap, unit):
-    """Sky coordinates move in the unit that is meant, and keep its spelling."""
+    """Sky coordinates are corrected in their unit, and keep its spelling."""
     dra, ddec = np.full((2, 2), 3.6), np.full((2, 2), 7.2)
     offsets = OffsetMap(dra, ddec, grid=zpmap.grid)
     table = catalog(ALPHA_J2000=np.full(20, 10.0), DELTA_J2000=np.full(20, 0.0))
@@ -360,7 +373,7 @@ def test_corrected_positions_by_any_name(zpmap, unit):
 
 @pytest.mark.parametrize("unit", ["mag(AB)", "ABmag", "AB mag", "mag_AB", "mag [AB]"])
 def test_ab_magnitudes_by_any_name(zpmap, unit):
-    """They are calibrated already."""
+    """AB magnitudes are refused in any spelling."""
     table = catalog()
     table["MAG_AUTO"].unit = u.Unit(unit, parse_strict="silent")
     with pytest.raises(AlreadyCalibratedError, match="MAG_AUTO is in"):
@@ -368,8 +381,8 @@ def test_ab_magnitudes_by_any_name(zpmap, unit):
 
 
 @pytest.mark.parametrize("unit", ["dex", "dB", "mag / s", "mag / arcsec2"])
-def test_units_that_are_no_magnitudes(zpmap, unit):
-    """Decades count in the other direction: neither values nor errors pass."""
+def test_other_units_than_magnitudes(zpmap, unit):
+    """Units that increase with the flux are refused, for uncertainties, too."""
     for name in ("MAG_AUTO", "MAGERR_AUTO"):
         table = catalog()
         table[name].unit = unit
@@ -378,7 +391,7 @@ def test_units_that_are_no_magnitudes(zpmap, unit):
 
 
 def test_magnitudes_of_rates(zpmap):
-    """Magnitudes of counts a second have another zero point."""
+    """Magnitudes of count rates have another zero point, and are refused."""
     table = QTable(catalog())
     table["MAG_AUTO"] = u.Magnitude(table["MAG_AUTO"].value, u.mag(u.ct / u.s))
     with pytest.raises(KS4Error, match="instrumental or AB magnitudes"):

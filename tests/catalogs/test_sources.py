@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Source catalogs of SExtractor and photutils, seen through their columns."""
+"""Test source catalogs of SExtractor and photutils, and their columns."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from ks4_ccd.catalogs.calibration import calibrate_catalog
 from ks4_ccd.catalogs.columns import PRESETS, SourceColumns, plain_column, unit_of
 from ks4_ccd.catalogs.sources import Sources
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, OptionError
 from ks4_ccd.files.tables import read_table, write_table
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.zeropoint import ZeroPointMap
@@ -26,7 +26,7 @@ KS4_APERTURES = ("FWHM", "APER3", "APER5", "APER10")
 
 
 def sextractor(**columns):
-    """Return two sources as SExtractor writes them."""
+    """Return two sources with the columns of SExtractor."""
     table = Table({"X_IMAGE": [1.0, 11.0], "Y_IMAGE": [2.0, 12.0]})
     table["ALPHA_J2000"] = [10.0, 11.0] * u.deg
     table["DELTA_J2000"] = [-62.0, -61.0] * u.deg
@@ -39,7 +39,7 @@ def sextractor(**columns):
 
 
 def photutils(**columns):
-    """Return two sources as photutils writes them."""
+    """Return two sources with the columns of photutils."""
     table = QTable({"xcentroid": [0.0, 10.0], "ycentroid": [1.0, 11.0]})
     table["kron_flux"] = [100.0, -1.0] * u.adu
     table["kron_fluxerr"] = [1.0, 1.0] * u.adu
@@ -49,7 +49,7 @@ def photutils(**columns):
 
 
 def test_sextractor_counts_from_one():
-    """Pixel coordinates are 0-based, whoever wrote the catalog."""
+    """Pixel coordinates are 0-based for any flavour."""
     for sources in (Sources(sextractor()), Sources(photutils(), "photutils")):
         x, y = sources.positions()
         assert_array_equal(x, [0, 10])
@@ -57,7 +57,7 @@ def test_sextractor_counts_from_one():
 
 
 def test_apertures_of_ks4():
-    """The four elements of the vector are those of the survey."""
+    """The four elements of the vector are the apertures of the survey."""
     sources = Sources(sextractor())
     assert sources.apertures == (*KS4_APERTURES, "AUTO")
     assert sources.place_of("APER5") == ("MAG_APER", 2)
@@ -85,11 +85,11 @@ def test_vector_in_single_columns():
 
 
 def test_own_apertures():
-    """Another number of apertures needs names for them."""
+    """Another number of apertures requires their names."""
     table = sextractor(MAG_APER=np.zeros((2, 2)), MAGERR_APER=np.ones((2, 2)))
     assert Sources(table).apertures == ("AUTO",)
     with pytest.raises(
-        KS4Error, match="Name the apertures of MAG_APER with apertures="
+        KS4Error, match="name the apertures of MAG_APER with apertures="
     ):
         Sources(table).magnitudes("APER5")
     sources = Sources(table, apertures=("APER10", "APER2"))
@@ -101,13 +101,13 @@ def test_own_apertures():
 
 
 def test_single_column_beats_the_vector():
-    """A column of its own is an aperture's magnitude."""
+    """A column of its own contains the magnitudes of an aperture."""
     sources = Sources(sextractor(MAG_APER5=[7.0, 8.0]))
     assert_array_equal(sources.magnitudes("APER5"), [7, 8])
 
 
 def test_missing_magnitudes():
-    """99, -99, masked and negative errors are NaN."""
+    """99, -99, masked values and negative uncertainties are NaN."""
     table = sextractor(MAG_AUTO=MaskedColumn([20.0, 21.0], mask=[True, False]))
     sources = Sources(table)
     assert_array_equal(sources.magnitudes("APER5"), [3, np.nan])
@@ -120,7 +120,7 @@ def test_missing_magnitudes():
 
 
 def test_fluxes():
-    """Fluxes become instrumental magnitudes; their errors follow."""
+    """Fluxes are converted to instrumental magnitudes, with their uncertainties."""
     sources = Sources(photutils(), "photutils")
     assert sources.apertures == ("AUTO",)
     assert_allclose(sources.magnitudes("AUTO"), [-5, np.nan])
@@ -129,7 +129,7 @@ def test_fluxes():
 
 
 def test_aperture_sums_of_photutils():
-    """Aperture photometry numbers its columns from 0."""
+    """The columns of aperture photometry are numbered from 0."""
     table = photutils(aperture_sum_0=[1.0, 10.0], aperture_sum_1=[100.0, 1e3])
     sources = Sources(table, "photutils", apertures=("APER3", "APER5"))
     assert sources.apertures == ("APER3", "APER5", "AUTO")
@@ -137,7 +137,7 @@ def test_aperture_sums_of_photutils():
 
 
 def test_fluxes_are_not_taken_for_magnitudes():
-    """A column in a unit of flux has to be declared."""
+    """A column with a unit of flux must be declared as fluxes."""
     table = sextractor(MAG_AUTO=[1.0, 2.0] * u.nJy)
     with pytest.raises(KS4Error, match="MAG_AUTO: expected magnitudes, found .* nJy"):
         Sources(table).magnitudes("AUTO")
@@ -145,7 +145,7 @@ def test_fluxes_are_not_taken_for_magnitudes():
 
 @pytest.mark.parametrize("unit", [u.mag, u.ABmag, u.dimensionless_unscaled, None])
 def test_units_of_magnitudes(unit):
-    """Magnitudes come with and without units."""
+    """Magnitudes may be quantities or have no unit."""
     table = sextractor()
     table["MAG_AUTO"].unit = unit
     for kind in (Table, QTable):
@@ -153,7 +153,7 @@ def test_units_of_magnitudes(unit):
 
 
 def test_millimagnitudes():
-    """Magnitudes and errors in another unit of the kind are converted."""
+    """Magnitudes and uncertainties in equivalent units are converted."""
     table = sextractor(MAG_AUTO=[20e3, 21e3] * u.mmag)
     table["MAGERR_AUTO"] = [5.0, 6.0] * u.mmag
     assert_allclose(Sources(table).magnitudes("AUTO"), [20, 21], rtol=1e-15)
@@ -161,7 +161,7 @@ def test_millimagnitudes():
 
 
 def test_sky():
-    """Positions in degrees, from angles in any unit or from coordinates."""
+    """Sky positions are in degrees, from angles in any unit or from coordinates."""
     table = sextractor()
     expected = [[10.0, 11.0], [-62.0, -61.0]]
     assert_array_equal(Sources(table).sky(), expected)
@@ -173,11 +173,12 @@ def test_sky():
 
 
 def test_no_sky():
-    """The column is None where the image had no WCS."""
+    """A column of None, as of an image without a WCS, has no sky positions."""
     table = photutils(sky_centroid=np.array([None, None]))
     for catalog in (table, photutils()):
         with pytest.raises(
-            KS4Error, match="no sky coordinates in sky_centroid or .*: it has x"
+            KS4Error,
+            match="no sky coordinates in sky_centroid or .*: its columns are x",
         ):
             Sources(catalog, "photutils").sky()
     table = sextractor(ALPHA_J2000=[1.0, 2.0] * u.pix)
@@ -189,7 +190,7 @@ def test_no_sky():
 
 
 def test_good_stars():
-    """Flags of 0 and a class above 0.8."""
+    """Good stars have flags of 0 and a class above 0.8."""
     table = sextractor(FLAGS=[0, 1], IMAFLAGS_ISO=[0, 0], CLASS_STAR=[0.9, 0.9])
     assert_array_equal(Sources(table).good_stars(strict=True), [True, False])
     table["CLASS_STAR"] = [0.8, 0.9]
@@ -197,16 +198,18 @@ def test_good_stars():
     assert_array_equal(Sources(table).good_stars(), [False, False])
 
 
-def test_cuts_that_cannot_be_made():
-    """Only where the recipe of the release is asked for are they an error."""
+def test_cuts_of_missing_columns():
+    """Missing columns of cuts are an error only with strict=True."""
     table = sextractor(FLAGS=[0, 1])
     assert_array_equal(Sources(table).good_stars(), [True, False])
-    with pytest.raises(KS4Error, match="no column IMAFLAGS_ISO, which the cuts"):
+    with pytest.raises(
+        KS4Error, match="the cuts of DR1 require the column IMAFLAGS_ISO"
+    ):
         Sources(table).good_stars(strict=True)
 
 
 def test_own_names():
-    """Columns may have any name."""
+    """Columns may have any names."""
     table = Table({"x": [1.0], "y": [2.0], "m": [[15.0, 16.0]], "dm": [0.1]})
     names = {"x": "x", "y": "y", "first_pixel": 0, "errors": {"APER5": "dm"}}
     names["magnitudes"] = {"APER5": ("m", 1)}
@@ -227,28 +230,30 @@ def test_own_names():
     ],
 )
 def test_bad_columns(columns, culprit):
-    """Names of parts that do not exist are refused."""
-    with pytest.raises(KS4Error, match=culprit):
+    """Unknown presets and parameters are refused; the error is also a ValueError."""
+    with pytest.raises(OptionError, match=culprit):
         Sources(sextractor(), columns)
 
 
 def test_missing_columns():
-    """What was looked for is named, and what was there."""
+    """The missing column is named, and those of the catalog."""
     table = sextractor()
     table.remove_column("X_IMAGE")
     with pytest.raises(
-        KS4Error, match="no column X_IMAGE or .*: it has Y_IMAGE, ALPHA_J2000"
+        KS4Error, match="no column X_IMAGE or .*: its columns are Y_IMAGE, ALPHA_J2000"
     ):
         Sources(table).positions()
     table.remove_columns(["MAG_AUTO", "MAG_APER"])
-    with pytest.raises(KS4Error, match="aperture AUTO .*MAG_AUTO.*, but of none"):
+    with pytest.raises(
+        KS4Error, match="aperture AUTO .*MAG_AUTO.*, only of no aperture"
+    ):
         Sources(table).place_of("AUTO")
-    with pytest.raises(KS4Error, match="must be an astropy Table, got dict"):
+    with pytest.raises(OptionError, match="must be an astropy Table, got dict"):
         Sources({})
 
 
 def test_plain_columns():
-    """Masked values of every kind become NaN, in a copy."""
+    """Masked values of each class become NaN, in a copy."""
     masked = MaskedColumn([1, 2], mask=[False, True])
     quantity = Masked([1.0, 2.0] * u.mag, mask=[False, True])
     array = Masked(np.array([1.0, 2.0]), mask=[False, True])
@@ -269,14 +274,14 @@ def test_plain_columns():
         (np.ones((2, 3)), 3, "expected an element from 0 to 2, got 3"),
     ],
 )
-def test_columns_that_are_none(values, element, culprit):
-    """A column of text, coordinates or vectors is not one number a row."""
+def test_columns_without_numbers(values, element, culprit):
+    """Columns of text, coordinates or vectors do not have one number per row."""
     with pytest.raises(KS4Error, match=culprit):
         plain_column(Table({"a": values}), "a", element)
 
 
 def test_input_is_untouched():
-    """Looking at a catalog does not change it."""
+    """No method changes the catalog."""
     for table, columns in ((sextractor(), "sextractor"), (photutils(), "photutils")):
         before = deepcopy(table)
         sources = Sources(table, columns)
@@ -303,20 +308,20 @@ def test_input_is_untouched():
     ],
 )
 def test_columns_of_other_types(columns, culprit):
-    """The parameter is named that has no names of columns."""
-    with pytest.raises(KS4Error, match=f"^{culprit} of columns: expected"):
+    """The parameter of a wrong type is named; the error is also a ValueError."""
+    with pytest.raises(OptionError, match=f"^{culprit} of columns: expected"):
         Sources(sextractor(), {"x": "X_IMAGE", "y": "Y_IMAGE"} | columns)
 
 
 def test_a_single_flag():
-    """One name is a name, not one for each of its letters."""
+    """A single name is not taken for a sequence of letters."""
     columns = {"x": "X_IMAGE", "y": "Y_IMAGE", "flags": "FLAGS"}
     assert not Sources(sextractor(FLAGS=[4, 4]), columns).good_stars().any()
 
 
-def test_apertures_that_are_no_names():
-    """A number is not a sequence of names."""
-    with pytest.raises(KS4Error, match="apertures must name the 4 apertures"):
+def test_apertures_of_other_types():
+    """A number is not accepted as a sequence of names."""
+    with pytest.raises(OptionError, match="apertures must name the 4 apertures"):
         Sources(sextractor(), apertures=4)
 
 
@@ -325,7 +330,7 @@ def test_apertures_that_are_no_names():
 
 @pytest.mark.parametrize("name", ["{}WIN_IMAGE", "{}_IMAGE_DBL"])
 def test_other_pixel_coordinates(name):
-    """XWIN_IMAGE and X_IMAGE_DBL are used where there is no X_IMAGE, in pairs."""
+    """XWIN_IMAGE and X_IMAGE_DBL replace a missing X_IMAGE, in pairs."""
     table = sextractor()
     for axis in "XY":
         table[name.format(axis)] = table[f"{axis}_IMAGE"] + 0.25
@@ -337,7 +342,7 @@ def test_other_pixel_coordinates(name):
 
 
 def test_sky_coordinates_in_pairs():
-    """The declination belongs to the right ascension."""
+    """RA and declination are of the same pair of columns."""
     table = sextractor(ALPHAWIN_J2000=[20.0, 21.0], DELTAWIN_J2000=[-30.0, -31.0])
     assert_array_equal(Sources(table).sky(), [[10, 11], [-62, -61]])
     table.remove_column("ALPHA_J2000")
@@ -346,14 +351,14 @@ def test_sky_coordinates_in_pairs():
 
 @pytest.mark.parametrize("unit", ["pixel", "pix", "pixels", "Pixel", "[pixel]", None])
 def test_units_of_pixels(unit):
-    """Pixels have several names, or none."""
+    """Pixel coordinates may have no unit, or the unit pixel in any spelling."""
     table = sextractor()
     table["X_IMAGE"].unit = unit
     assert_array_equal(Sources(table).positions()[0], [0, 10])
 
 
 def test_pixels_in_arcsec():
-    """Angles are no pixel coordinates."""
+    """Angles are not accepted as pixel coordinates."""
     table = sextractor(X_IMAGE=[1.0, 11.0] * u.arcsec)
     with pytest.raises(KS4Error, match="X_IMAGE: expected pix .*, found arcsec"):
         Sources(table).positions()
@@ -364,11 +369,11 @@ def test_pixels_in_arcsec():
 )
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "dict"])
 def test_units_of_angles_in_files(unit, suffix, tmp_path):
-    """Degrees, and magnitudes, by any name in any format."""
+    """Degrees and magnitudes are read in any spelling from any format."""
     table = sextractor()
     units = {"DELTA_J2000": unit, "MAG_AUTO": "Mag" if unit.isupper() else "[mag]"}
     if suffix in ("fits", "vot"):
-        # astropy writes units of the standards only.
+        # astropy writes standard units only.
         path = tmp_path / f"a.{suffix}"
         write_table(table, path)
         content = path.read_bytes()
@@ -415,31 +420,31 @@ def test_units_of_angles_in_files(unit, suffix, tmp_path):
 )
 @pytest.mark.parametrize("form", ["generic", "fits", "vounit"])
 def test_spellings_of_units(spelling, unit, form):
-    """The unit that was meant, whichever reader has met it first."""
+    """Spellings are understood in any format, also by astropy's parser."""
 
-    class Meant:
+    class Spelled:
         unit = None
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if spelling is not None:
-            Meant.unit = u.Unit(spelling, format=form, parse_strict="silent")
-    assert unit_of(Meant) == unit
+            Spelled.unit = u.Unit(spelling, format=form, parse_strict="silent")
+    assert unit_of(Spelled) == unit
 
 
-def test_units_that_mean_nothing():
-    """They stay, to be named in messages."""
+def test_unknown_units():
+    """Unknown units are returned for messages."""
     unit = u.Unit("furlongs", parse_strict="silent")
     assert str(unit_of(Column([1.0], unit=unit))) == "furlongs"
     own = u.def_unit("cubit", 0.5 * u.m)
     assert unit_of([1.0] * own) is own
 
 
-# The zero point that magnitudes contain
+# Zero points contained in magnitudes
 
 
 def test_zero_point_of_magnitudes():
-    """It is subtracted from values, not from errors or marks."""
+    """The zero point is subtracted from magnitudes, not from uncertainties."""
     table = sextractor()
     plain, shifted = Sources(table), Sources(table, mag_zeropoint=30)
     for aperture in plain.apertures:
@@ -452,7 +457,7 @@ def test_zero_point_of_magnitudes():
 
 @pytest.mark.parametrize("keyword", ["MATCHMZP", "SEXMGZPT"])
 def test_recorded_zero_points(keyword):
-    """A record is a check; that of the match is also what is meant by default."""
+    """Recorded zero points must agree; that of match_catalogs is also the default."""
     table = sextractor()
     table.meta[keyword] = 30.0
     assert Sources(table, mag_zeropoint=30).mag_zeropoint == 30
@@ -463,7 +468,7 @@ def test_recorded_zero_points(keyword):
     else:
         with pytest.raises(KS4Error, match="found none; give mag_zeropoint=30"):
             Sources(table).magnitudes("AUTO")
-    # Positions need no magnitudes, and unreadable records are no records.
+    # Positions do not depend on zero points, and invalid records are ignored.
     Sources(table).positions()
     table.meta[keyword] = "unknown"
     assert Sources(table).mag_zeropoint == 0
@@ -479,7 +484,7 @@ sys.exit(main(["catalog", "--help"]))
 
 
 def test_a_new_flavour(monkeypatch):
-    """One entry of the table of presets adds a flavour."""
+    """An entry of the table of presets adds a flavour."""
     daophot = SourceColumns(x="XCENTER", y="YCENTER", magnitudes={"AUTO": "MAG"})
     monkeypatch.setitem(PRESETS, "daophot", daophot)
     table = Table({"XCENTER": [25.0], "YCENTER": [25.0], "MAG": [-10.0]})
@@ -491,8 +496,8 @@ def test_a_new_flavour(monkeypatch):
 
 
 def test_a_new_flavour_in_the_command():
-    """The command takes its choices from the same table."""
-    # In a process of its own: the choices are fixed when its options are imported.
+    """The command has the choices of the same table."""
+    # In a separate process, because options are defined at import.
     done = subprocess.run(
         [sys.executable, "-c", _DAOPHOT], capture_output=True, text=True, check=True
     )

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Map values sampled at source positions: every row, every map, to the last pixel."""
+"""Test map values sampled at source positions: every row, map and edge."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ from ks4_ccd.catalogs._values import EMPTY, UNREACHABLE, sample
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
 @pytest.mark.parametrize("rows", [1, -1, 0, 7])
 def test_every_row_of_every_block_is_filled(make_map, method, rows):
-    """Rows are worked on in blocks: the last row of each has its own values, too."""
+    """Each row has its own values, the last row of each block included."""
     block = _catalog_values._BLOCK
     maps = {"A": make_map(seed=1), "B": make_map(seed=2)}
     x, y = np.random.default_rng(3).uniform(-1, [[99], [79]], (2, 2 * block + rows))
-    # What was in the memory before is not what is expected in it.
+    # Memory that was used before must not contain the expected values.
     np.full((20, x.size), np.nan)
     found = sample(maps, x, y, method=method, error_kind="scatter", errors_needed=True)
     for name, zpmap in maps.items():
@@ -36,7 +36,7 @@ def test_every_row_of_every_block_is_filled(make_map, method, rows):
 
 
 def make_catalog(x, y):
-    """Return a catalog of two apertures with sources at X_IMAGE, Y_IMAGE."""
+    """Return a catalog of two apertures with sources at given X_IMAGE, Y_IMAGE."""
     n = len(x)
     columns = {"X_IMAGE": np.array(x, float), "Y_IMAGE": np.array(y, float)}
     for aperture in ("APER5", "AUTO"):
@@ -46,7 +46,7 @@ def make_catalog(x, y):
 
 
 def make_maps(counts):
-    """Return maps of two apertures with given star counts."""
+    """Return maps of two apertures with given numbers of stars."""
     return {
         aperture: ZeroPointMap(
             np.full(np.shape(count), 29.5),
@@ -60,7 +60,7 @@ def make_maps(counts):
 
 @pytest.mark.parametrize("order", [("APER5", "AUTO"), ("AUTO", "APER5")])
 def test_flags_are_those_of_all_apertures(order):
-    """A cell that is empty in one of the maps is flagged, whichever map it is."""
+    """A cell that is empty in any of the maps is flagged."""
     counts = {order[0]: [[5], [0]], order[1]: [[5], [5]]}
     result = calibrate_catalog(make_catalog([10, 30], [10, 10]), make_maps(counts))
     assert result["ZPFLAG"].tolist() == [0, EMPTY]
@@ -72,7 +72,7 @@ def test_flags_are_those_of_all_apertures(order):
 )
 @pytest.mark.parametrize("axis", [0, 1])
 def test_the_image_ends_at_the_edge_of_its_outermost_pixels(position, is_off, axis):
-    """X_IMAGE from 0.5 to 40.5 is on an image of 40 pixels, as is Y_IMAGE."""
+    """X_IMAGE and Y_IMAGE from 0.5 to 40.5 are on an image of 40 x 40 pixels."""
     place = [[10.0], [10.0]]
     place[axis] = [position]
     counts = {name: [[5, 5], [5, 5]] for name in ("APER5", "AUTO")}
