@@ -15,7 +15,7 @@ class AnchoredWCS(WCS):
     """
     A FITS WCS whose lookup tables move with its reference pixel.
 
-    `~astropy.nddata.Cutout2D` shifts the reference pixel of a WCS and forgets
+    `~astropy.nddata.Cutout2D` shifts the reference pixel of a WCS but not
     its lookup tables, which then correct the wrong pixels. In this class the
     tables follow. Otherwise it is an `~astropy.wcs.WCS`, created in the same ways.
 

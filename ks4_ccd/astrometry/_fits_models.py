@@ -16,11 +16,11 @@ class _FITSModel(Model):
     n_inputs = 2
     n_outputs = 2
     _separable = False
-    # Otherwise astropy takes the annotations of `evaluate` for units.
+    # Without these, astropy interprets the annotations of `evaluate` as units.
     input_units = None
     return_units = None
 
-    # Without plain parameters, gWCS assumes that a model takes quantities.
+    # Without plain parameters, gWCS assumes that a model requires quantities.
     x_0 = Parameter(default=0.0, description="x of pixel 0 of the FITS WCS")
     y_0 = Parameter(default=0.0, description="y of pixel 0 of the FITS WCS")
 

@@ -31,7 +31,7 @@ from ks4_ccd.astrometry.tables import (
     take_wcs,
     without_tables,
 )
-from ks4_ccd.exceptions import KS4Error, KS4Warning, reason_of
+from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError, reason_of
 from ks4_ccd.files.images import SourceImage
 from ks4_ccd.files.uncertainties import uncertainty_factor
 from ks4_ccd.files.units import bunit_of, parse_unit
@@ -54,7 +54,7 @@ def read_ccd(
     hdu: int | str | tuple[str, int] | None = None,
 ) -> CCDData:
     """
-    Read a KS4 image, or a part of one.
+    Read a KS4 image or a cut-out of one.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ def read_ccd(
     mask : "find", `None` or path-like, optional
         ``"find"`` reads the extension MASK, or else the mask file beside the
         image, which for NAME.fits is NAME.mask.fits, compressed or not. `None`
-        reads no mask. A path is that of a mask, in which pixels other than 0 are
-        masked.
+        reads no mask. A path is that of a mask file, in which pixels other than 0
+        are masked.
     hdu : int, str or tuple of (str, int), optional
         The image to read, in a file that contains several of one shape: see
         `~ks4_ccd.calibrate_file`.
@@ -76,13 +76,15 @@ def read_ccd(
     Returns
     -------
     ccd : `~astropy.nddata.CCDData`
-        Its WCS has the lookup tables of the file; its header is without the
+        Its WCS has the lookup tables of the file; its header does not contain the
         cards of the WCS.
 
     Raises
     ------
+    OptionError
+        If ``unit`` is not a valid unit.
     KS4Error
-        If a file cannot be read, the unit is unknown, or the lookup tables
+        If a file cannot be read, BUNIT is not a valid unit, or the lookup tables
         are not complete.
     GeometryError
         If the image is not 2D, or a mask or uncertainty has another shape.
@@ -91,7 +93,7 @@ def read_ccd(
     -----
     KS4Warning
         If the header records corrected positions (KS4OFMAP) whose lookup
-        tables are lost: the record is left out.
+        tables are lost: the record is removed.
     """
     path = Path(path)
     with SourceImage(path, hdu, mask=mask) as image:
@@ -129,8 +131,8 @@ def _unit_of(header: Mapping, unit: u.UnitBase | str | None, path: Path) -> Any:
     try:
         return parse_unit(unit) if isinstance(unit, str) else u.Unit(unit)
     except (ValueError, TypeError) as error:
-        msg = f"expected a unit such as adu or nJy as unit, got {unit!r}: {error}"
-        raise KS4Error(msg) from error
+        msg = f"unit must be a unit such as adu or nJy, got {unit!r}: {error}"
+        raise OptionError(msg) from error
 
 
 def _uncertainty_of(image: SourceImage, unit: u.UnitBase) -> NDUncertainty:

@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 from ks4_ccd.astrometry.offset_record import check_first, mark, record
 from ks4_ccd.astrometry.placement import check_belongs, find_origin
 from ks4_ccd.astrometry.wcs import add_lookup_tables
-from ks4_ccd.exceptions import GeometryError, KS4Error
+from ks4_ccd.exceptions import GeometryError, OptionError
 from ks4_ccd.maps.offset import OffsetMap, require_offsets
 
 __all__ = ["correct_wcs", "corrected"]
@@ -27,7 +27,7 @@ def correct_wcs(
     Parameters
     ----------
     ccd : `~astropy.nddata.CCDData`
-        The image, a KS4 stack or a part of one. It is not changed.
+        The image, a KS4 stack or a cut-out of one. It is not changed.
     offset_map : `~ks4_ccd.OffsetMap`
         The map of its field and band.
     origin : tuple of float or `~astropy.nddata.Cutout2D`, optional
@@ -84,7 +84,7 @@ def correct_wcs(
     """
     if not isinstance(ccd, CCDData):
         msg = f"ccd must be a CCDData, got {type(ccd).__name__}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     wcs = corrected(ccd.wcs, ccd.meta, ccd.shape, offset_map, origin)
     result = ccd.copy()
     result.wcs = wcs

@@ -12,7 +12,7 @@ from astropy.modeling import Model
 from astropy.wcs import WCS
 from numpy.typing import ArrayLike, NDArray
 
-from ks4_ccd.exceptions import GeometryError, KS4Warning, MapFormatError
+from ks4_ccd.exceptions import GeometryError, KS4Warning, MapFormatError, one_of
 
 __all__ = ["InverseLookupDistortion", "LookupDistortion", "undo"]
 
@@ -27,7 +27,7 @@ class _LookupModel(Model):
     n_inputs = 2
     n_outputs = 2
     _separable = False
-    # Otherwise astropy takes the annotations of `evaluate` for units.
+    # Without these, astropy interprets the annotations of `evaluate` as units.
     input_units = None
     return_units = None
 
@@ -88,7 +88,7 @@ class _LookupModel(Model):
         """
         The largest gradient of the displacement, in pixels per pixel.
 
-        Below 1 the distortion can be inverted everywhere.
+        The distortion can be inverted everywhere if it is below 1.
         """
         gradient = 0.0
         for table in (self._dx, self._dy):
@@ -217,7 +217,7 @@ class LookupDistortion(_LookupModel):
         wcs : `~astropy.wcs.WCS`
         tables : {"cpdis", "det2im"}, optional
             The prior distortions (HST's NPOL), or the detector corrections
-            (HST's D2IM). A missing table of one axis is taken as zero.
+            (HST's D2IM). A missing table of one axis is assumed to be zero.
 
         Returns
         -------
@@ -227,7 +227,10 @@ class LookupDistortion(_LookupModel):
         ------
         GeometryError
             If the WCS has no such tables, or the two have different nodes.
+        OptionError
+            If ``tables`` is not one of the allowed values.
         """
+        one_of("tables", tables, ("cpdis", "det2im"))
         found = [getattr(wcs, f"{tables}{axis}") for axis in (1, 2)]
         present = [table for table in found if table is not None]
         if not present:
@@ -362,7 +365,7 @@ class _BilinearTable:
         u = self._node(x, 0)
         v = self._node(y, 1)
         with np.errstate(invalid="ignore"):
-            # The integer that NaN becomes does not matter: the weights stay NaN.
+            # NaN is converted to some integer, but its weights remain NaN.
             column, row = u.astype(np.intp), v.astype(np.intp)
         u -= column
         v -= row
@@ -453,13 +456,13 @@ def _undo(
         )
         found_x[here], found_y[here] = new_x, new_y
         # Positions that became NaN stay NaN.
-        going_on = change > tolerance[here]
-        if not going_on.any():
+        moving = change > tolerance[here]
+        if not moving.any():
             break
-        if np.count_nonzero(going_on) < 0.5 * going_on.size:
-            active, whole = active[going_on], False
+        if np.count_nonzero(moving) < 0.5 * moving.size:
+            active, whole = active[moving], False
     else:
-        lost = active[going_on] if going_on.size == active.size else active
+        lost = active[moving] if moving.size == active.size else active
         found_x[lost] = np.nan
     lost = ~(np.isfinite(found_x) & np.isfinite(found_y))
     found_x[lost] = found_y[lost] = np.nan

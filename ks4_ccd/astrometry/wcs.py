@@ -25,7 +25,7 @@ from ks4_ccd.astrometry.placement import find_origin
 from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     GeometryError,
-    KS4Error,
+    OptionError,
     finite,
     reason_of,
 )
@@ -34,8 +34,8 @@ from ks4_ccd.maps.offset import OffsetMap, require_offsets
 
 __all__ = ["add_lookup_tables", "apply_offsets", "lookup_distortion"]
 
-# Nodes along a side of a cell, where one is not enough. The error beside SIP is then
-# below 1e-6 arcsec.
+# Number of nodes along a side of a cell for maps with edges and for WCS with SIP, where
+# the error is then below 1e-6 arcsec.
 _FINER = 8
 
 
@@ -191,8 +191,8 @@ def add_lookup_tables(
     -0.500 pixels
     """
     if isinstance(wcs, gwcs.WCS):
-        msg = "expected an astropy.wcs.WCS, found a gWCS: use apply_offsets"
-        raise KS4Error(msg)
+        msg = "wcs must be an astropy.wcs.WCS, got a gWCS: use apply_offsets"
+        raise OptionError(msg)
     corrected = AnchoredWCS.of(_checked_fits(wcs))
     distortion = lookup_distortion(
         wcs, offset_map, origin=origin, image_shape=image_shape, binning=binning
@@ -300,7 +300,7 @@ def _binned(grid: MapGrid, binning: float) -> MapGrid:
     """Return a grid in the pixels of a binned image."""
     if finite("binning", binning) <= 0:
         msg = f"binning must be positive, got {binning}"
-        raise KS4Error(msg)
+        raise OptionError(msg)
     # The lower edge of the first pixel, at -0.5, is that of both images.
     (x, y), *edges = (
         [(position + 0.5) / binning - 0.5 for position in positions]
@@ -334,7 +334,7 @@ def _checked_fits(wcs: object) -> WCS:
             "wcs must be an astropy.wcs.WCS or a gwcs.WCS, got "
             f"{type(wcs).__module__}.{type(wcs).__name__}"
         )
-        raise KS4Error(msg)
+        raise OptionError(msg)
     types = ", ".join(filter(None, wcs.wcs.ctype)) or "no CTYPE"
     if wcs.naxis != 2 or any("-TAB" in axis for axis in wcs.wcs.ctype):
         msg = (

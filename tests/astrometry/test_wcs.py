@@ -26,7 +26,9 @@ from ks4_ccd import (
     OffsetMap,
     add_lookup_tables,
     apply_offsets,
+    correct_wcs,
 )
+from ks4_ccd.exceptions import OptionError
 
 SHAPE = (800, 1000)
 GRID = MapGrid.for_image((10, 8), SHAPE)
@@ -384,3 +386,20 @@ def test_the_position_residual_on_real_stars(ks4_data):
     residual = np.hypot(*(m.arcsec + e for m, e in zip(moved, true_error, strict=True)))
     assert np.sqrt(np.mean(np.hypot(*true_error) ** 2)) > 0.080
     assert np.sqrt(np.mean(residual**2)) < 0.010
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda wcs, offsets: apply_offsets(None, offsets), "wcs"),
+        (lambda wcs, offsets: apply_offsets(wcs, offsets, binning=0), "binning"),
+        (lambda wcs, offsets: apply_offsets(wcs, offsets, binning=np.nan), "binning"),
+        (lambda wcs, offsets: correct_wcs(np.ones(SHAPE), offsets), "ccd"),
+        (lambda wcs, offsets: LookupDistortion.from_wcs(wcs, "sip"), "tables"),
+    ],
+)
+def test_wrong_options(offsets, call, name):
+    """A wrong option is named; the error is also a ValueError."""
+    with pytest.raises(OptionError, match=f"^{name} must be") as caught:
+        call(make_wcs(), offsets)
+    assert isinstance(caught.value, ValueError)
