@@ -99,11 +99,14 @@ def test_misalignment_maps_have_no_components():
         (lambda: ks4_ccd.ingest("x.tar", "x.fits"), "store must be a file named"),
         (lambda: ks4_ccd.ingest("x.zip", "x.ks4maps"), "must be an archive of maps"),
         # photometry
-        (lambda: CalibrationOptions(unit="mag"), "unit must be one that nJy converts"),
+        (lambda: CalibrationOptions(unit="mag"), "unit must be a unit to which nJy"),
         (lambda: CalibrationOptions(method="cubic"), "method must be one of"),
         (lambda: ks4_ccd.apply_zeropoint(None, None), "zpmap must be a ZeroPointMap"),
         # survey
-        (lambda: targets_of([Path("x.fits")], "x.fits.gz"), "results are not compres"),
+        (
+            lambda: targets_of([Path("x.fits")], "x.fits.gz"),
+            "expected an uncompressed file",
+        ),
         (lambda: ks4_ccd.calibrate_many("x", "y", "z"), "images must be a list"),
         # cli
         (lambda: edges_in(["z=4"], "--edges"), "--edges must be given as x=1375"),

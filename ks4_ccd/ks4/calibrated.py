@@ -20,7 +20,7 @@ RECORD = (
     *("KS4ZPNEW", TIMES, "KS4ZPVER", "KS4ZPSUM", "KS4ZPDOI"),
 )
 
-# Written by the calibration of DR1 alone, by no other step of the pipeline.
+# PHOTREF of images calibrated for DR1. No other step of the pipeline writes it.
 RELEASED = "GAIA DR3"
 
 
@@ -35,10 +35,10 @@ def calibration_in(header: fits.Header | Mapping[str, Any]) -> str | None:
     Returns
     -------
     calibration : str or `None`
-        Words for a message; `None` if the header records no calibration.
+        A phrase for messages; `None` if the header records no calibration.
     """
     if "KS4ZPMAP" in header:
-        # Those of a catalog have a map for each aperture.
+        # A catalog has a map for each aperture.
         first, *more = str(header["KS4ZPMAP"]).split(", ")
         return f"with {first}{f' and {len(more)} more' if more else ''} (KS4ZPMAP)"
     parts = [keyword for keyword in RECORD if keyword in header]
@@ -70,7 +70,7 @@ def times_in(header: fits.Header | Mapping[str, Any], default: int) -> int:
     ----------
     header : `~astropy.io.fits.Header` or mapping
     default : int
-        The number without a record, and the smallest that is possible.
+        The number without a record, which is also the smallest possible one.
 
     Returns
     -------

@@ -22,7 +22,7 @@ __all__ = ["STACK_SHAPE", "StackFrame", "first_pixel"]
 STACK_SHAPE = (22000, 22000)
 """The shape ``(rows, columns)`` of a stack of DR1."""
 
-# Pixels beside a stack that still count as its field, for a bad pointing.
+# Pixels beyond the edges of a stack that are accepted, to allow for bad pointing.
 _MARGIN = 500
 
 
@@ -51,8 +51,7 @@ class StackFrame:
     The pixels of a KS4 stack on the sky: TAN, north up, east left, 0.4 arcsec.
 
     The centre of the field is the centre of the image that a grid covers:
-    CRPIX is ``(n + 1) / 2`` there, whatever its size (simulated stacks are
-    small).
+    CRPIX is ``(n + 1) / 2`` for any size n (simulated stacks are small).
 
     Parameters
     ----------
@@ -63,8 +62,8 @@ class StackFrame:
     grid : `~ks4_ccd.MapGrid`
         The grid of a map of the stack.
     binning : float, optional
-        The number of the stack's pixels along a side of one pixel of the
-        grid, where that is the grid of a binned image.
+        The number of pixels of the stack along a side of one pixel of the
+        grid, if that is the grid of a binned image.
     """
 
     field: str
@@ -94,7 +93,7 @@ class StackFrame:
         try:
             return cls(field_number(field), field_center(field), grid, binning)
         except KS4Error:
-            # Maps may have fields of another survey.
+            # The field of a map may be one of another survey.
             return None
 
     @property

@@ -43,8 +43,8 @@ def field_in(header: fits.Header | Mapping[str, Any]) -> str:
     number, tile = _value(header, "FIELD1"), _value(header, "FIELD2")
     if number is None and tile is None:
         msg = (
-            "the header has neither FIELD1 nor FIELD2, so its field is unknown: set "
-            "FIELD1 to the number of the field, such as '0403'"
+            "expected FIELD1 or FIELD2 in the header, found neither: set FIELD1 to the "
+            "number of the field, such as '0403'"
         )
         raise MapMismatchError(msg)
     keyword = "FIELD2" if number is None else "FIELD1"
@@ -65,7 +65,7 @@ def _check_tiles(field: str, **tiles: str | None) -> None:
     try:
         expected = tile_name(field)
     except KS4Error:
-        # Not one of the KS4 fields: nothing to compare with.
+        # Fields of other surveys have no tiles to compare with.
         return
     for keyword, tile in tiles.items():
         if tile not in (None, expected):
@@ -88,7 +88,7 @@ def band_of(header: fits.Header | Mapping[str, Any]) -> str:
     band = _value(header, "FILTER")
     allowed = ", ".join(BANDS)
     if band is None:
-        msg = f"the header has no FILTER: set it to the band, one of {allowed}"
+        msg = f"expected FILTER in the header, found none: set it to one of {allowed}"
         raise MapMismatchError(msg)
     if band not in BANDS:
         msg = f"the header's FILTER must be one of {allowed}, got {band!r}"

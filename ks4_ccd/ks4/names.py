@@ -2,8 +2,7 @@
 """
 Define the names of fields, bands, modes and apertures in KS4.
 
-Maps of other cameras have other names: only what concerns DR1 alone is checked
-against these.
+Maps of other cameras have other names: these are required only for data of DR1.
 """
 
 import re
@@ -28,7 +27,7 @@ BANDS = ("B", "V", "R", "I")
 MODES = ("single", "dual")
 APERTURES = ("FWHM", "APER3", "APER5", "APER10", "AUTO")
 
-# Files of DR1 contain `Idual` where `dual` is meant.
+# Files of DR1 use `Idual` for `dual`.
 MODE_ALIASES = {"single": "single", "dual": "dual", "Idual": "dual"}
 
 _FIELD = re.compile(r"(?P<number>[0-9]{1,4})(?:\.(?P<tile>[0-9]{3}[+-][0-9]{2}))?")
@@ -53,7 +52,7 @@ def normalize_field(name: str | int) -> tuple[str, str | None]:
 
     Raises
     ------
-    KS4Error
+    OptionError
         If ``name`` is not the name of a field.
 
     Examples
@@ -99,7 +98,7 @@ def canonical_key(key: MapKey) -> MapKey:
 
 def key_of_file(filename: str) -> MapKey:
     """
-    Return the key of a file of DR1, or of a map that is named in the same way.
+    Return the key of a file of DR1, or of a map with the same kind of name.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ def in_dr1(field: str | int) -> bool:
 
     Raises
     ------
-    KS4Error
+    OptionError
         If the field does not exist.
 
     Examples
@@ -72,19 +72,19 @@ def field_flags(field: str | int, band: str) -> tuple[str, ...]:
     Returns
     -------
     flags : tuple of str
-        The flags raised, of ``"poor_flat"``, ``"stray_light"``,
-        ``"satellite"``, ``"wrong_zp"`` and ``"tracking"``, in that order. A
+        Those of ``"poor_flat"``, ``"stray_light"``, ``"satellite"``,
+        ``"wrong_zp"`` and ``"tracking"`` that are set, in that order. A
         field that is not in DR1 has none: see `~ks4_ccd.in_dr1`.
 
     Raises
     ------
-    KS4Error
+    OptionError
         If the field or the band does not exist.
 
     Notes
     -----
-    The facts are those of ``KS4_DR1_Field_Issue_Flags.csv`` in the survey's
-    pipeline repository (github.com/jmk5040/KMTNet_ToO).
+    The flags are from ``KS4_DR1_Field_Issue_Flags.csv`` in the repository of the
+    survey's pipeline (github.com/jmk5040/KMTNet_ToO).
 
     Examples
     --------

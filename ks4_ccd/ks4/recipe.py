@@ -1,13 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-The recipe that DR1 was made with.
+Define the recipe of DR1.
 
 ``method="dr1"`` of `~ks4_ccd.apply_zeropoint` and `~ks4_ccd.calibrate_file` repeats
 the image homogenization of DR1: the flux factor ``10**(0.4 (zeropoint - value))``,
-empty cells counting as 30, is interpolated linearly after the map was stretched from
-the first to the last pixel of the image, and published uncertainties are quoted
-unchanged. In `~ks4_ccd.calibrate_catalog` it lists the arrays at the cell of a source,
-as the catalogs of DR1 do, empty or not.
+with a value of 30 in empty cells, is interpolated linearly after stretching the map
+from the first to the last pixel of the image, and published uncertainties are quoted
+unchanged. In `~ks4_ccd.calibrate_catalog` it gives the values of the cell of a source,
+empty or not, as in the catalogs of DR1.
 """
 
 from ks4_ccd.maps.key import EMPTY_MARKS
@@ -28,8 +28,8 @@ METHOD = "dr1"
 # The value of a cell without stars in a zero-point map.
 EMPTY_ZEROPOINT = EMPTY_MARKS["zp"]
 
-# Separation, in degrees, below which a star is used for zero points; more where
-# positions scatter more. The published accuracy refers to such stars.
+# Separation, in degrees, below which a star is used for zero points; larger if the
+# scatter of positions is larger. The published accuracy refers to such stars.
 MATCH_RADIUS = 0.5 / 3600
 
 # Magnitudes of the stars used for positions (in G, or V) and for zero points (in

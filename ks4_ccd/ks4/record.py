@@ -29,7 +29,7 @@ ARCHIVES = {
     "astar": "KS4_DR1_AstroCalibNumStars_Maps.tar.gz",
 }
 
-# Those of the archives; the record assigns them to the names.
+# Checksums of the archives; the record assigns them to the names.
 PUBLISHED_MD5 = (
     "4933225bf91bdeeadc3c00ee741c886f",
     "3f75a5b3c19c941f31b8efc21479b2e2",
@@ -39,7 +39,7 @@ PUBLISHED_MD5 = (
     "8390ebf36f87b2ab837ae4b13f32e16d",
 )
 
-# The largest of the archives has 1.1 GB.
+# The largest archive has 1.1 GB.
 _LARGEST_ARCHIVE = 4_000_000_000
 
 
@@ -97,20 +97,23 @@ def archives_in(content: bytes, source: str) -> dict[str, Archive]:
         # Any value may have any type.
         start = content[:40].decode("ascii", "replace")
         msg = (
-            f"{source} is not a record of files as Zenodo describes them "
-            f"({type(error).__name__}: {error}): it begins with {start!r}"
+            f"{source}: expected a record of files in Zenodo's format, found {start!r} "
+            f"({type(error).__name__}: {error}); check the address"
         )
         raise DownloadError(msg) from error
     archives = {archive.name: archive for archive in found}
     if len({archive.md5 for archive in archives.values()}) < len(found):
-        msg = f"{source} lists an archive or an md5 twice: it is not that of DR1"
+        msg = (
+            f"{source}: expected the record of DR1, found one that lists an archive or "
+            "a checksum twice; check the address"
+        )
         raise DownloadError(msg)
     return archives
 
 
 def _is_archive(name: str) -> bool:
     if PureWindowsPath(name).name != name or name == ".." or "\0" in name:
-        msg = f"the record has a file {name!r}: a path instead of a name"
+        msg = f"expected names of files in the record, found the path {name!r}"
         raise DownloadError(msg)
     return name in ARCHIVES.values()
 
@@ -119,21 +122,21 @@ def _archive(file: dict) -> Archive:
     name, size, url = file["key"], file["size"], file["links"]["self"]
     if type(size) is not int or not 0 < size <= _LARGEST_ARCHIVE:
         msg = (
-            f"{name} has {size!r} bytes according to the record: expected a "
-            f"number up to {_LARGEST_ARCHIVE}"
+            f"{name}: expected a size of up to {_LARGEST_ARCHIVE} bytes in the record, "
+            f"found {size!r}"
         )
         raise DownloadError(msg)
     if not re.match("https?://", str(url)):
         msg = (
-            f"{name} is at {url!r} according to the record: expected an address with "
-            "http"
+            f"{name}: expected an address with http or https in the record, found "
+            f"{url!r}"
         )
         raise DownloadError(msg)
     algorithm, _, md5 = file["checksum"].partition(":")
     if algorithm != "md5" or md5 not in PUBLISHED_MD5:
         msg = (
-            f"{name} has the checksum {file['checksum']!r} according to the record, "
-            "none of the six of DR1: the record is wrong, or of another version"
+            f"{name}: expected one of the six MD5 checksums of DR1 in the record, "
+            f"found {file['checksum']!r}: the record is wrong, or of another version"
         )
         raise DownloadError(msg)
     return Archive(name, md5, size, url)
@@ -146,7 +149,7 @@ def doi_of(zpmap: ZeroPointMap) -> str | None:
     """
     Return the DOI of DR1 for a map of DR1, `None` for any other map.
 
-    Maps of DR1 are read from files with its names, and have no edges.
+    Maps of DR1 are those read from files with its names and without edges.
     """
     from_file = zpmap.key is not None and zpmap.source is not None
     return _DOI if from_file and not any(map(len, zpmap.grid.edges)) else None

@@ -75,7 +75,7 @@ def _field_names() -> np.ndarray:
 
 
 def is_tile_name(field: str | int) -> bool:
-    """Return whether a field is named by its tile alone, as ``"122-72"`` is."""
+    """Return whether a field is given by a tile name alone, such as ``"122-72"``."""
     return _TILE.fullmatch(str(field).strip()) is not None
 
 
@@ -107,7 +107,7 @@ def field_number(field: str | int) -> str:
     if is_tile_name(field):
         name = str(field).strip()
         if name not in _number_of_tile():
-            msg = f"field {field!r} is not the name of a KS4 tile"
+            msg = f"field {field!r}: expected the name of a KS4 tile, found another"
             raise OptionError(msg)
         return f"{_number_of_tile()[name]:04d}"
     number, tile = normalize_field(field)
@@ -119,7 +119,10 @@ def field_number(field: str | int) -> str:
         raise OptionError(msg)
     own_tile = _tile_names()[int(number)]
     if tile not in (None, own_tile):
-        msg = f"field {field!r} contradicts itself: tile of {number} is {own_tile!r}"
+        msg = (
+            f"field {field!r}: expected the tile {own_tile!r} for the number {number}, "
+            f"found {tile!r}"
+        )
         raise OptionError(msg)
     return number
 
@@ -185,16 +188,16 @@ def field_center(field: str | int) -> SkyCoord:
 
 def field_of(coord: SkyCoord) -> str | NDArray[np.str_]:
     """
-    Return the KS4 field that a position is in.
+    Return the KS4 field of a position.
 
-    Neighbouring tiles overlap: of those that a position is in, the one with
-    the nearest centre is its field.
+    Neighbouring tiles overlap: the field is the tile with the nearest centre
+    among those that contain the position.
 
     Parameters
     ----------
     coord : `~astropy.coordinates.SkyCoord`
-        One position, or an array of any shape, in any frame that ICRS can be
-        reached from.
+        One position, or an array of any shape, in any frame that can be transformed
+        to ICRS.
 
     Returns
     -------
@@ -250,9 +253,9 @@ def _icrs_degrees(coord: SkyCoord) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest_tile(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    # The nearest centre among the tiles that contain each point. A tile reaches
-    # less far than the next but one ring, and east and west of a point only
-    # the next centre of each ring can be the nearest.
+    # The nearest centre among the tiles that contain each point. A tile does not
+    # extend to the second-next ring, and east and west of a point only the next
+    # centre of each ring can be the nearest.
     nearest = np.clip(np.nan_to_num(dec), _SOUTHERNMOST, _NORTHERNMOST)
     nearest = _RING_STEP * np.round(nearest / _RING_STEP).astype(int)
     best = np.full(ra.shape, -np.inf)
@@ -273,7 +276,7 @@ def _nearest_tile(ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _closeness(
     ra: np.ndarray, dec: np.ndarray, center_ra: np.ndarray, center_dec: np.ndarray
 ) -> np.ndarray:
-    # Larger the nearer the centre of a tile is; -inf outside the tile.
+    # The negative distance from the centre of a tile; -inf outside the tile.
     xi, eta = project(ra, dec, center_ra, center_dec)
     inside = (np.abs(xi) <= _HALF_WIDTH) & (np.abs(eta) <= _HALF_WIDTH)
     return np.where(inside, -np.hypot(xi, eta), -np.inf)

@@ -52,7 +52,7 @@ def log_call(
 
 
 def check_log(add_keyword: object) -> None:
-    """Raise `OptionError` if `log_call` could not log this."""
+    """Raise `OptionError` if ``add_keyword`` is not one that `log_call` accepts."""
     known = isinstance(add_keyword, bool | None | str | Mapping)
     if not known and not (
         hasattr(add_keyword, "name") and hasattr(add_keyword, "value")

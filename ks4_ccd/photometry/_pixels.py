@@ -31,7 +31,7 @@ _WORTH_THREADS = 2**22  # pixels
 
 
 def check_types(ccd: object, zpmap: object) -> None:
-    """Raise `KS4Error` unless these are an image of real numbers and a map."""
+    """Raise `KS4Error` unless ``ccd`` is an image of real numbers and zpmap a map."""
     require_zeropoints(zpmap)
     if not isinstance(ccd, CCDData):
         msg = f"ccd must be a CCDData, got {type(ccd).__name__}"
@@ -169,7 +169,7 @@ def _at_once(
         out_band = None if out_error is None else out_error[band]
         work.apply(rows, data[band], out[band], error_band, out_band, first)
 
-    # The bandwidth of the memory is the limit, which a single core does not reach.
+    # The limit is the memory bandwidth, which a single core does not reach.
     workers = min(_MAX_WORKERS, os.cpu_count() or 1)
     height = -(-len(data) // workers) if data.size > _WORTH_THREADS else len(data)
     with ThreadPoolExecutor(workers) as pool:
@@ -187,7 +187,7 @@ def _lazily(work: _Work, data: Any, error: Any) -> tuple[Any, ...]:
     if error is not None:
         error = error if _is_dask(error) else da.from_array(error, chunks=data.chunks)
         planes.append(error.rechunk(data.chunks))
-    # For images without pixels, to get the dtypes.
+    # Results for images without pixels have the dtypes.
     results = work.empty(*(None if p is None else p[:0, :0] for p in (data, error)))
     return tuple(
         da.map_blocks(_block, *planes, work=work, part=part, meta=result)
@@ -252,7 +252,7 @@ def result_mask(
 ) -> np.ndarray | None:
     """Return a copy of the mask of an image, with uncalibrated pixels added."""
     mask = None
-    # CCDData converts masks to numpy arrays, whatever the pixels are.
+    # CCDData converts masks to numpy arrays, even with dask arrays of pixels.
     if ccd.mask is not None and ccd.mask is not np.ma.nomask:
         if np.shape(ccd.mask) not in ((), ccd.shape):
             msg = f"expected a mask of shape {ccd.shape}, found {np.shape(ccd.mask)}"

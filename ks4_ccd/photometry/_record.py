@@ -119,8 +119,9 @@ def refuse_second(header: Mapping[str, Any], recalibrate: bool) -> None:
     found = None if recalibrate else calibration_in(header)
     if found is not None:
         msg = (
-            f"the image was calibrated before, {found}: use remove_zeropoint to remove "
-            "that, or recalibrate=True (--recalibrate) to apply another map on top"
+            f"the image was calibrated before, {found}: remove the calibration with "
+            "remove_zeropoint, or use recalibrate=True (--recalibrate) to apply "
+            "another map in addition"
         )
         raise AlreadyCalibratedError(msg)
 
@@ -132,7 +133,7 @@ def write(
     image_slices: tuple[slice, slice],
 ) -> None:
     """
-    Record in a header, in place, that its image was calibrated.
+    Record the calibration of an image in its header, in place.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def write(
     header.pop(_DOI, None)
     doi = doi_of(zpmap)
     if doi is not None:
-        _set(header, _DOI, doi, "release that the map is from")
+        _set(header, _DOI, doi, "data release of the map")
     _set(header, TIMES, times, "number of calibrations")
     _set(header, _VERSION, version("ks4_ccd"), "version of ks4_ccd")
 
@@ -179,8 +180,8 @@ def write(
 def _finite(keyword: str, value: float) -> float:
     if not math.isfinite(value):
         msg = (
-            f"{keyword} would become {value}: the zero points of the map, or the unit, "
-            "are wrong"
+            f"expected a finite {keyword} of the result, found {value}: check the zero "
+            "points of the map, and the unit"
         )
         raise KS4Error(msg)
     return value
@@ -216,7 +217,7 @@ def _mean_error(
 ) -> tuple[float | None, str]:
     """Return EMAGZERO, `None` if it is unknown, and its comment."""
     if calibration.method == METHOD:
-        # As in DR1: of the published arrays, whose 0 means unknown.
+        # As in DR1: the mean of the published array, in which 0 means unknown.
         known = np.zeros(0) if zpmap.error is None else zpmap.error[zpmap.error > 0]
         error = round(float(known.mean()), 3) if known.size else None
         return error, "[mag] mean scatter of the cells' stars"
@@ -304,8 +305,8 @@ def read(header: Mapping[str, Any], zpmap: ZeroPointMap) -> Calibration:
     times = times_in(header, 1)
     if times != 1:
         msg = (
-            f"the image was calibrated {times} times (KS4ZPNUM), one map on "
-            "top of another: only a single calibration can be removed"
+            f"the image was calibrated {times} times (KS4ZPNUM): only a single "
+            "calibration can be removed"
         )
         raise KS4Error(msg)
     calibration = Calibration(**{n: header[k] for k, (n, _) in _KEYWORDS.items()})
@@ -344,7 +345,7 @@ def erase(header: MutableMapping[str, Any]) -> None:
 
 
 def _check_record(calibration: Calibration) -> None:
-    """Raise `KS4Error` if a record does not contain values that `write` writes."""
+    """Raise `KS4Error` if a record contains values that `write` never writes."""
     problems = [
         keyword
         for keyword, value, good in (
@@ -372,7 +373,11 @@ def _check_record(calibration: Calibration) -> None:
         if not known:
             problems.append(keyword)
     if problems:
-        msg = f"the record of the calibration was changed: {', '.join(problems)}"
+        msg = (
+            "expected the record of a calibration by this package in the header, found "
+            f"other values of {', '.join(problems)}: restore them to remove the "
+            "calibration"
+        )
         raise KS4Error(msg)
 
 
@@ -383,7 +388,7 @@ def _set(
     if isinstance(value, str):
         value = card_text(value)
     if isinstance(header, fits.Header) and comment is not None:
-        # A card has 80 characters, of which a value takes 20 or more.
+        # A card has 80 characters, of which a value occupies 20 or more.
         fits_in = max(len(str(value)) + 2, 20) + len(comment) <= 67
         header[keyword] = (value, comment if fits_in else "")
     else:

@@ -71,7 +71,7 @@ class _Segment(NamedTuple):
 
 
 def _segments(stencil: Stencil) -> list[_Segment] | None:
-    """Return the segments of a stencil along y, `None` if it is not linear in y."""
+    """Return the segments of a stencil along y, `None` if it is nonlinear in y."""
     lower, upper = stencil.index[[0, -1]]
     # A single node has the whole weight.
     fraction = stencil.weight[-1] if len(stencil.index) > 1 else np.zeros(lower.size)
@@ -93,7 +93,7 @@ def _segments(stencil: Stencil) -> list[_Segment] | None:
 
 class ZeroPointRows:
     """
-    A zero-point map, ready to be applied to rows of an image.
+    A zero-point map prepared for the rows of an image.
 
     Parameters
     ----------
@@ -359,7 +359,7 @@ def uncalibrated_rows(
     uncalibrated: str,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """
-    Yield the pixels of an image that are to be masked as uncalibrated.
+    Yield the pixels of an image to mask as uncalibrated.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The options of a calibration, checked once, and the plan that follows from them."""
+"""Check the options of a calibration, and resolve them for one image."""
 
 import warnings
 from dataclasses import dataclass, fields
@@ -46,14 +46,14 @@ _LEAST_SCALE = 1e-290
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
     """
-    How the pixels of an image are calibrated.
+    Options of the calibration of pixels.
 
-    The attributes are the arguments of `~ks4_ccd.apply_zeropoint` of the same
-    names. They are checked here and nowhere else.
+    The attributes are the arguments of `~ks4_ccd.apply_zeropoint` with the same
+    names. All of them are checked here.
 
     Raises
     ------
-    KS4Error
+    OptionError
         If a value is not allowed.
     """
 
@@ -77,12 +77,12 @@ class CalibrationOptions:
         self._set("recalibrate", bool(self.recalibrate))
 
     def _set(self, name: str, value: object) -> None:
-        # The class is frozen: an argument is replaced by what it stands for.
+        # The class is frozen; an argument is replaced by its resolved value.
         object.__setattr__(self, name, value)
 
     def plan(self, zpmap: ZeroPointMap, image_unit: u.UnitBase) -> "Plan":
         """
-        Return what these options do to an image.
+        Resolve the options for an image.
 
         Raises
         ------
@@ -123,14 +123,14 @@ class CalibrationOptions:
 @dataclass(frozen=True, kw_only=True)
 class FileCalibrationOptions(CalibrationOptions):
     """
-    How the image in a FITS file is calibrated.
+    Options of the calibration of the image in a FITS file.
 
-    The attributes are the arguments of `~ks4_ccd.calibrate_file` of the same
+    The attributes are the arguments of `~ks4_ccd.calibrate_file` with the same
     names.
 
     Raises
     ------
-    KS4Error
+    OptionError
         If a value is not allowed.
     """
 
@@ -146,7 +146,7 @@ class FileCalibrationOptions(CalibrationOptions):
         self._set("hdu", as_hdu(self.hdu))
 
     def as_dict(self) -> dict[str, object]:
-        """Return the options that are given, as numbers and text."""
+        """Return the options that are not `None`, as numbers and text."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: value if isinstance(value, str | float | int | tuple) else str(value)
@@ -156,7 +156,7 @@ class FileCalibrationOptions(CalibrationOptions):
 
 
 def _flux_unit(unit: u.UnitBase | str | None, zeropoint: float) -> u.UnitBase | None:
-    """Return a unit of physical fluxes, or raise `KS4Error`."""
+    """Return a unit of physical fluxes, or raise `OptionError`."""
     if unit is None:
         return None
     try:
@@ -169,7 +169,7 @@ def _flux_unit(unit: u.UnitBase | str | None, zeropoint: float) -> u.UnitBase | 
             msg = f"its scale is {unit_of_result.decompose().scale:g}"
             raise ValueError(msg)
     except (ValueError, TypeError, u.UnitsError) as error:
-        msg = f"unit must be one that nJy converts to, got {unit!r}: {error}"
+        msg = f"unit must be a unit to which nJy converts, got {unit!r}: {error}"
         raise OptionError(msg) from None
     return unit_of_result
 
@@ -211,7 +211,7 @@ def _refuse_factors(zpmap: ZeroPointMap, zeropoint: float, method: str) -> None:
         cause = "the cell is wrong: mark it as empty by a star count of 0"
     elif abs(np.median(applied)) < _LARGEST_CHANGE:
         cause = (
-            "the magnitudes that the map was built from probably contained a zero "
+            "the magnitudes from which the map was built probably contained a zero "
             "point (SExtractor's MAG_ZEROPOINT): give it as mag_zeropoint= "
             "(--mag-zeropoint) when building the map"
         )
@@ -236,7 +236,7 @@ def require_zeropoints(zpmap: object) -> ZeroPointMap:
     ------
     DirectionlessMapError
         If it is a `~ks4_ccd.MisalignmentMap`.
-    KS4Error
+    OptionError
         If it is anything else.
     """
     if isinstance(zpmap, MisalignmentMap):
@@ -252,7 +252,7 @@ def require_zeropoints(zpmap: object) -> ZeroPointMap:
 
 
 def warn_flags(key: MapKey | None, stacklevel: int = 3) -> None:
-    """Warn if DR1 flags the field of a map in its band."""
+    """Issue a warning if DR1 flags the field of a map in its band."""
     if key is None:
         return
     try:
@@ -263,7 +263,7 @@ def warn_flags(key: MapKey | None, stacklevel: int = 3) -> None:
     if flags:
         msg = (
             f"DR1 flags field {key.field} in {key.band}: {', '.join(flags)}; "
-            "its zero points may be off"
+            "its zero points may be wrong"
         )
         warnings.warn(msg, KS4Warning, stacklevel=stacklevel)
 

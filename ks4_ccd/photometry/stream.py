@@ -125,9 +125,9 @@ recalibrate
     Raises
     ------
     KS4Error
-        If a file cannot be read or written, is damaged, cut or changed during
+        If a file cannot be read or written, is damaged, truncated or changed during
         the calibration, if it contains several images of one shape and ``hdu``
-        is not given, or if an argument is wrong; its kinds are those of
+        is not given, or if an argument is wrong; subclasses are those of
         `~ks4_ccd.apply_zeropoint` and of `~ks4_ccd.MapLibrary`.
 
     Warns

@@ -106,13 +106,14 @@ def apply_zeropoint(
         in the unit of the map (rates, electrons without ``gain``, no unit), or
         if pixels are uncalibrated and ``uncalibrated="raise"``.
     GeometryError
-        If the image is not 2D, is not a part of the stack that the map
-        covers, pixel by pixel, or is not known to be one, or if ``origin``,
-        WCS and header contradict each other.
+        If the image is not 2D, if it is not, or cannot be shown to be, a part of
+        the stack that the map covers, pixel by pixel, or if ``origin``, WCS and
+        header contradict each other.
+    OptionError
+        If an argument is not one of the allowed values.
     KS4Error
-        If an argument is not one of the allowed values, the map lacks the
-        errors to propagate, or a zero point is more than 10 mag from
-        ``zeropoint``.
+        If the map lacks the errors to propagate, or a zero point is more than
+        10 mag from ``zeropoint``.
 
     Warns
     -----
@@ -129,12 +130,12 @@ def apply_zeropoint(
     With ``s`` the standard deviation of a pixel of ``c`` counts and ``e``
     the zero-point uncertainty, that of the result is ``factor * sqrt(s**2 +
     (0.4 ln(10) c e)**2)``, as in astropy's multiplication with an uncertain
-    factor. The part of the zero point is common to all pixels of a cell.
+    factor. The contribution of the zero point is common to all pixels of a cell.
 
     The survey's pipeline records in the header of a stack what it measured in
     it: a zero point for each aperture, its uncertainty and the number of its
     stars (ZPAPER5, ZEAPER5, ZSAPER5 and the like), RMSPHOT, DEPTH5, and in
-    stacks of single nights ZEROERR and ZPSTAR. None of them holds after
+    stacks of single nights ZEROERR and ZPSTAR. None of them is valid after
     calibration. They are renamed: KS4OZP, KS4OZE or KS4OZS and two characters
     for the aperture (FW, 03, 05, 10, AU), KS4ORMS, KS4ODEP5, KS4OZERR and
     KS4OZSTR. The former values of MAGZERO, EMAGZERO, PHOTREF, SATURATE,
@@ -145,7 +146,7 @@ def apply_zeropoint(
     them in adu.
 
     The record consists of KS4ZPMAP (the map), KS4ZPSUM (its checksum),
-    KS4ZPDOI (the DOI of the release, for maps from files with its names),
+    KS4ZPDOI (the DOI of DR1, for maps from files with its names),
     KS4ZPMTH, KS4ZPTGT and KS4ZPERR (method, zero point, error kind), KS4ZPSCL,
     KS4ZPUNI and KS4ZPNEW (units), KS4ZPNUM (number of calibrations) and
     KS4ZPVER (version of this package).
@@ -221,8 +222,8 @@ def remove_zeropoint(
     Returns
     -------
     ccd : `~astropy.nddata.CCDData`
-        The image as it was before, to rounding. Pixels that were masked
-        as uncalibrated stay masked.
+        The image before calibration, to rounding. Pixels that were masked
+        as uncalibrated remain masked.
 
     Raises
     ------
@@ -233,13 +234,12 @@ def remove_zeropoint(
         If ``zpmap`` is not the map that was applied, by its name and by the
         checksum of its cells.
     GeometryError
-        If the image does not lie, or is not known to lie, on the map.
+        If the image does not lie, or cannot be shown to lie, on the map.
 
     Notes
     -----
-    The part of the zero-point uncertainty is removed from the uncertainty.
-    Where it is nearly all of it, in bright pixels, little is left of the
-    precision of a float32.
+    The contribution of the zero point is subtracted from the variance. In bright
+    pixels, where it dominates, the result has little of the precision of a float32.
 
     Examples
     --------
@@ -278,7 +278,7 @@ def remove_zeropoint(
 
 
 def _refuse_rescaled(ccd: CCDData, calibration: _record.Calibration) -> None:
-    """Refuse an image that was brought to another zero point afterwards."""
+    """Refuse an image that was rescaled to another zero point afterwards."""
     expected = calibration.zeropoint
     if ccd.unit.is_equivalent(u.Jy):
         expected = float((1 * ccd.unit).to_value(u.ABmag))

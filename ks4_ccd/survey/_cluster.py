@@ -24,8 +24,8 @@ __all__ = ["run_tasks", "workers_for"]
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
-# Tasks submitted at a time, per thread of the workers: no thread is idle, and few
-# tasks have to be cancelled when the batch is interrupted.
+# Tasks submitted at a time per thread of the workers: no thread is idle, and few tasks
+# have to be cancelled when the batch is interrupted.
 _TASKS_PER_THREAD = 2
 
 _SIGNALS = [
@@ -34,7 +34,7 @@ _SIGNALS = [
     if hasattr(signal, name)
 ]
 
-# Seconds between checks for completed tasks, and without workers until one is
+# Seconds between checks for completed tasks, and without any worker before a new one is
 # started.
 _POLL = 0.01
 _PATIENCE = 15
@@ -45,7 +45,7 @@ def workers_for(
     client: object, workers: int | None, tasks: int
 ) -> Iterator["distributed.Client"]:
     """
-    Yield a dask client: the given one, or one of new processes of this machine.
+    Yield the given dask client, or that of new processes on this machine.
 
     Parameters
     ----------
@@ -57,8 +57,10 @@ def workers_for(
 
     Raises
     ------
+    OptionError
+        If the client is not connected.
     KS4Error
-        If dask is not installed, or the client is not connected.
+        If dask is not installed.
     """
     dask, distributed = _import_dask()
     if client is not None:
@@ -75,7 +77,7 @@ def workers_for(
         f"{environment}MMAP_THRESHOLD_": str(2**25),
         # Tasks of a worker that died are run again one by one: see `run_tasks`.
         "distributed.scheduler.allowed-failures": 0,
-        # Ctrl-C reaches all processes of a terminal; this one ends the workers.
+        # Ctrl-C signals all processes of a terminal; this process ends the workers.
         "distributed.worker.preload": ["ks4_ccd.survey._worker_start"],
     }
     with ExitStack() as opened:
@@ -99,11 +101,11 @@ def workers_for(
 @contextmanager
 def _signals_deferred() -> Iterator[None]:
     """
-    Handle signals when the block ends, not within it.
+    Defer the handling of signals to the end of the block.
 
     Processes that are started in the block never receive SIGINT and SIGHUP, which a
-    terminal sends to all processes of a command, and SIGTERM only once they run:
-    a cluster whose processes end while they start may wait for them forever.
+    terminal sends to all processes of a command, and receive SIGTERM only when they
+    run: a cluster may wait forever for processes that end while they start.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -122,19 +124,19 @@ def _signals_deferred() -> Iterator[None]:
     mask = None
     if hasattr(signal, "pthread_sigmask"):
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-        # Its start unblocks the other signals: start it before they are blocked.
+        # Starting the tracker unblocks the other signals: do it before blocking them.
         resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         yield
     finally:
         if mask is not None:
-            # A pending signal is received here.
+            # Pending signals are received here.
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
             signal.signal(number, handler)
         if received:
-            # This replaces an error that the signal may have caused elsewhere.
+            # The exception of the handler replaces an error that the signal caused.
             before[signal.Signals(received[0])](received[0], None)
 
 
@@ -160,10 +162,10 @@ def run_tasks(
     """
     Run tasks on the workers of a client.
 
-    A task whose worker died may have caused that, or may only have been queued
-    there: it is run again, alone, after the others. Dask would repeat such tasks
-    together, and in the end refuse the queued ones as well (``retries`` does not
-    concern tasks whose worker died).
+    A task whose worker died may have caused the death, or may only have been queued
+    on that worker: it is repeated alone, after the others. Dask would repeat such tasks
+    together, and eventually refuse the queued ones as well (``retries`` does not
+    apply to tasks whose worker died).
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ def run_tasks(
 
 
 class _Window(Generic[_Task, _Result]):
-    """The tasks that are submitted to the workers of a client at a time."""
+    """The tasks that are submitted to the workers of a client at the same time."""
 
     def __init__(
         self,
@@ -231,7 +233,7 @@ class _Window(Generic[_Task, _Result]):
             futures.update(self._submit(tasks, size()))
             for future in self._completed(futures):
                 task = self._tasks.pop(future.key)[0]
-                # Submit the next task before this result is used.
+                # Submit the next task before this result is processed.
                 futures.update(self._submit(tasks, size() - len(self._tasks)))
                 yield task, self._result_of(future)
         finally:
@@ -244,7 +246,7 @@ class _Window(Generic[_Task, _Result]):
         Yield futures as they complete.
 
         Dask does not replace a process of this machine that dies while it starts.
-        If no worker is left, another one is started here.
+        If no worker is left, a new one is started here.
         """
         _, distributed = _import_dask()
         checked = time.monotonic()

@@ -24,16 +24,16 @@ _PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part", re.DOTALL)
 
 class RunLock:
     """
-    The lock of a run: exclusive while it begins and ends, shared in between.
+    The lock of a run, exclusive at its beginning and end, shared in between.
 
-    Each worker shares the lock while it writes. A process that holds it
-    exclusively is therefore the only writer, wherever the workers are and however
-    their run ended: the operating system releases the locks of a killed process.
+    Each worker shares the lock while it writes. A process with the exclusive lock is
+    therefore the only writer, on whichever machine the workers are and however their
+    run ended: the operating system releases the locks of a killed process.
 
     Parameters
     ----------
     path : `~pathlib.Path`
-        The file to lock. It exists as long as the run.
+        The file to lock. It exists during the run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,13 +89,14 @@ class RunLock:
             self._file.close()
             msg = (
                 f"{self.path.parent} is locked by {holder}, or by workers of a run "
-                "that was killed: wait until they finish, or end them, then try again"
+                "that was killed: wait until they finish, or end them, then repeat the "
+                "batch"
             )
             raise KS4Error(msg) from None
         except OSError as error:
             msg = (
-                f"cannot lock {self.path} ({error.strerror}): make sure that nothing "
-                "else writes to this folder during the run"
+                f"cannot lock {self.path} ({error.strerror}): make sure that no other "
+                "process writes to this folder during the run"
             )
             warnings.warn(msg, KS4Warning, stacklevel=3)
 
@@ -115,7 +116,7 @@ class RunLock:
             _lock(self._file, exclusive=False)
 
     def wait(self, seconds: float) -> None:
-        """Wait until no worker writes, at most this number of seconds."""
+        """Wait until no worker writes, for at most this number of seconds."""
         end = time.monotonic() + seconds
         while not self._is_alone() and time.monotonic() < end:
             time.sleep(0.2)
@@ -133,12 +134,12 @@ class RunLock:
 @contextmanager
 def writing(path: str) -> Iterator[None]:
     """
-    Share the lock of a run, in a worker, while it writes.
+    Share the lock of a run while a worker writes.
 
     Raises
     ------
     KS4Error
-        If that run has ended.
+        If the run has ended.
     """
     with ExitStack() as opened:
         try:
@@ -152,7 +153,7 @@ def writing(path: str) -> Iterator[None]:
 
 
 def _lock(file: IO[bytes], *, exclusive: bool) -> None:
-    """Lock a file at once, or raise `BlockingIOError` if another process has it."""
+    """Lock a file without waiting, or raise `BlockingIOError`."""
     if sys.platform != "win32":
         import fcntl
 

@@ -25,10 +25,10 @@ __all__ = [
 
 class ManifestRow(NamedTuple):
     """
-    Outcome for one image.
+    The outcome for one image.
 
-    `~ks4_ccd.calibrate_many` documents the columns. ``outcome`` is ``"started"``
-    from when the image is submitted to a worker until the result is received.
+    The columns are those documented for `~ks4_ccd.calibrate_many`. ``outcome`` is
+    ``"started"`` from the submission of the image to the reception of its result.
     """
 
     image: str
@@ -60,8 +60,8 @@ class Manifest:
     The rows of a manifest, in memory and on disk.
 
     Rows are appended, one line each, and are on disk when `append` returns.
-    A line that a killed process left incomplete is dropped. Of several rows of
-    an image the last one is valid; `tidy` removes the others.
+    An incomplete line of a killed process is dropped. The last of several rows of
+    an image is valid; `tidy` removes the others.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Manifest:
         return self._rows.get(image)
 
     def append(self, row: ManifestRow) -> None:
-        """Add a row, in place of that of the same image or of the same target."""
+        """Add a row, which replaces those of the same image or the same target."""
         try:
             with open(self.path, "r+", encoding="utf-8", newline="") as file:
                 file.seek(0, os.SEEK_END)
@@ -136,7 +136,7 @@ class Manifest:
             # Reading another kind of file can fail in many ways.
             msg = (
                 f"{self.path} cannot be read as a manifest of calibrated images: "
-                f"{message_of(error)}. Move it to another folder to begin a new one"
+                f"{message_of(error)}. Move it to another folder to start a new one"
             )
             raise KS4Error(msg) from error
         for values in zip(*columns, strict=True):

@@ -24,7 +24,7 @@ def address_of(
     library: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | MapLibrary,
 ) -> LibraryAddress:
     """
-    Return the paths of a library, which is opened to check that it exists.
+    Return the paths of a library, after checking that it can be opened.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ def plan_batch(
     images, targets : sequence of `~pathlib.Path`
     settings : `BatchSettings`
     manifest : `~ks4_ccd.survey._manifest.Manifest`
-        The outcome of earlier runs. Images that are refused are added.
+        The outcomes of earlier runs. Refused images are added.
     overwrite : bool
-        Whether files that no earlier run wrote may be replaced.
+        Whether files that were not written by an earlier run may be replaced.
 
     Returns
     -------
@@ -93,17 +93,20 @@ def plan_batch(
         row = ManifestRow(name, readable(target.name), "started")
         row = row._replace(library=settings.stamp, options=settings.digest)
         known = None
-        if before is not None and _made(before, settings.digest) == now != (0, 0):
+        if before is not None and _recorded_state(before, settings.digest) == now != (
+            0,
+            0,
+        ):
             if before.library == settings.stamp and _source(before) == _input(image):
                 rows[image] = before._replace(outcome="skipped")
                 continue
             known = before.input_checksum, before.maps, before.maps_checksum
             row = before._replace(outcome="started", library=settings.stamp)
-        elif os.path.lexists(target) and not (overwrite or _is_ours(before, row)):
+        elif os.path.lexists(target) and not (overwrite or _is_own_result(before, row)):
             rows[image] = _refused(row, target)
             manifest.append(rows[image])
             continue
-        # Only a file that exists now may be replaced, not one that appears later.
+        # Only a file that exists now may be replaced, not one created later.
         replace = overwrite or os.path.lexists(target)
         task = BatchTask(str(image), str(target), row, known, settings, replace)
         tasks.append(task)
@@ -132,14 +135,14 @@ def _source(row: ManifestRow) -> tuple[int, int]:
     return row.input_size, row.input_mtime_ns
 
 
-def _made(row: ManifestRow, digest: str) -> tuple[int, int] | None:
+def _recorded_state(row: ManifestRow, digest: str) -> tuple[int, int] | None:
     """Return size and time of a target made with these options, or `None`."""
     if row.outcome != "done" or row.options != digest:
         return None
     return row.target_size, row.target_mtime_ns
 
 
-def _is_ours(before: ManifestRow | None, row: ManifestRow) -> bool:
+def _is_own_result(before: ManifestRow | None, row: ManifestRow) -> bool:
     """Return whether an earlier run wrote the existing target."""
     if before is None or before.target != row.target:
         return False
@@ -148,7 +151,7 @@ def _is_ours(before: ManifestRow | None, row: ManifestRow) -> bool:
 
 def _refused(row: ManifestRow, target: Path) -> ManifestRow:
     msg = (
-        f"{target} already exists, and no earlier run wrote it; use overwrite=True "
-        "(--overwrite) to replace it"
+        f"{target} already exists, and was not written by an earlier run; use "
+        "overwrite=True (--overwrite) to replace it"
     )
     return row._replace(outcome="failed", message=one_line(msg))

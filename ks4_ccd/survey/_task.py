@@ -45,11 +45,11 @@ __all__ = [
 
 
 class LibraryAddress(NamedTuple):
-    """The paths of a library, which each worker opens for itself."""
+    """The paths of a library, which each worker opens separately."""
 
     paths: tuple[str, ...]
     image_shape: tuple[int, int]
-    # The digest of its files when the run began: a changed library is opened again.
+    # The digest of its files at the start of the run: a changed library is reopened.
     stamp: str
 
 
@@ -112,8 +112,8 @@ def calibrate_one(task: BatchTask) -> ManifestRow:
             with writing(task.settings.lock):
                 row = _calibrate(task)
         except Exception as error:
-            # Other libraries raise errors of many kinds on damaged files, and a
-            # bad image does not stop the batch.
+            # Damaged files raise errors of many kinds in other libraries, and a bad
+            # image must not stop the batch.
             row = failed_row(task, error)
     if row.outcome == "skipped":
         return row
@@ -170,8 +170,8 @@ def _calibrate(task: BatchTask) -> ManifestRow:
 
 
 def _is_result(target: str) -> bool:
-    """Return whether the target exists, a calibrated image."""
-    # A task is run again if its worker died before it returned the outcome.
+    """Return whether the target is an existing calibrated image."""
+    # A task is repeated if its worker died before it returned the outcome.
     with suppress(KS4Error, OSError):
         return "KS4ZPMAP" in image_header(Path(target))
     return False
@@ -225,7 +225,7 @@ def _open(address: LibraryAddress) -> MapLibrary:
 def _peak_memory() -> float:
     """Return the peak resident memory of this process, in MB."""
     if sys.platform == "linux":
-        # Unlike that of getrusage, it does not include the parent process.
+        # Unlike the value of getrusage, this does not include the parent process.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return round(int(status.split("VmHWM:")[1].split()[0]) * 1.024e-3, 1)
     import psutil

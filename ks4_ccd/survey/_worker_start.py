@@ -16,10 +16,10 @@ _TASKS: set[asyncio.Task[None]] = set()
 
 async def dask_setup(worker: "distributed.Worker") -> None:
     """
-    Ignore Ctrl-C, which reaches all processes of a terminal.
+    Ignore Ctrl-C, which signals all processes of a terminal.
 
-    The process that started the worker ends it. SIGTERM is blocked while the worker
-    starts; afterwards, it ends the worker.
+    The worker is ended by the process that started it. SIGTERM is blocked while the
+    worker starts; afterwards, it ends the worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):

@@ -77,26 +77,26 @@ def calibrate_many(
     images : sequence of path-like
         The FITS files.
     library : path-like, sequence of path-like or `~ks4_ccd.MapLibrary`
-        The maps. A store, which `~ks4_ccd.ingest` makes, is the fastest. Each
-        process opens it for itself.
+        The maps, which each process opens separately. A store, written by
+        `~ks4_ccd.ingest`, is the fastest.
     out_dir : path-like
-        The folder for the results, made if it does not exist. The result for the
+        The folder for the results, created if it does not exist. The result for the
         image ``x.fits`` is ``x_cal.fits``.
     client : `distributed.Client`, optional
-        A connection to dask workers, on a cluster for instance. All of them
-        must have this package and see ``images``, ``library`` and ``out_dir``
-        under the same paths. By default, processes of this machine that end
-        with the call.
+        A connection to dask workers, for example on a cluster. This package must be
+        installed on all of them, and ``images``, ``library`` and ``out_dir`` must be
+        accessible under the same paths. By default, processes are started on this
+        machine, which end with the call.
     workers : int, optional
         The number of processes to start, by default one per core.
     mode, aperture, smooth, zeropoint, method, zp_error, error_kind, \
 uncalibrated, unit, gain, recalibrate, hdu
         As in `calibrate_file`.
     offsets : path-like, sequence of path-like or `~ks4_ccd.MapLibrary`, optional
-        Correct the positions as well, by offset maps of this library.
+        Correct the positions as well, with offset maps of this library.
     overwrite : bool, optional
-        Replace files that no earlier call wrote. A result of an earlier call is
-        replaced in any case if its image, its maps or the options changed.
+        Replace files that were not written by an earlier call. A result of an earlier
+        call is always replaced if its image, its maps or the options have changed.
     progress : bool, optional
         Show a progress bar; by default if the output is a terminal.
 
@@ -111,9 +111,9 @@ uncalibrated, unit, gain, recalibrate, hdu
     OptionError
         If an option is wrong.
     KS4Error
-        If no image can be calibrated: the folder cannot be written or another
-        call writes to it, the library does not exist, dask is not installed. Its
-        kinds are those of `~ks4_ccd.MapLibrary`.
+        If no image can be calibrated: the folder cannot be written or is in use by
+        another call, the library does not exist, or dask is not installed. Subclasses
+        are those of `~ks4_ccd.MapLibrary`.
 
     Warns
     -----
@@ -146,9 +146,9 @@ uncalibrated, unit, gain, recalibrate, hdu
       of the process so far; ``worker`` (host and process), ``version`` of this
       package, ``time`` (UTC).
 
-    An image is skipped if its result has not changed and was made with the same
-    options, and if neither image nor maps have changed, according to size and time
-    of the files, or else to their checksums.
+    An image is skipped if its result is unchanged and was calibrated with the same
+    options, and if image and maps are unchanged according to the sizes and times of
+    their files, or else to their checksums.
 
     In a script, the processes of this machine require the guard of
     `multiprocessing`: ``if __name__ == "__main__":``.
@@ -246,7 +246,7 @@ def _check_workers(workers: object, client: object) -> None:
     if workers is None:
         return
     if client is not None:
-        msg = "workers starts processes of this machine: expected no client with it"
+        msg = "workers is the number of processes to start: leave it out with a client"
         raise OptionError(msg)
     if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1:
         msg = f"workers must be a positive integer, got {workers!r}"
@@ -258,9 +258,9 @@ def _check_names(
     mode: str,
     aperture: str,
 ) -> None:
-    """Refuse a mode or an aperture that neither KS4 nor the library has."""
+    """Refuse a mode or an aperture that exists neither in KS4 nor in the library."""
     if mode in (*MODES, "Idual") and aperture in APERTURES:
-        # A table of all maps of DR1 takes a while.
+        # Listing all maps of DR1 is slow.
         return
     with ExitStack() as opened:
         if isinstance(library, MapLibrary):

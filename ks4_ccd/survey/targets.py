@@ -12,14 +12,13 @@ __all__ = ["targets_in", "targets_of"]
 
 def targets_of(images: Sequence[Path], out: str | None) -> list[Path]:
     """
-    Return the file to write for each image.
+    Return the path of the calibrated file for each image.
 
     Parameters
     ----------
     images : sequence of `~pathlib.Path`
     out : str or `None`
-        A file for one image, or a folder; with `None`, each file is written
-        beside its image.
+        A file for one image, or a folder; `None` for files beside the images.
 
     Returns
     -------
@@ -27,7 +26,7 @@ def targets_of(images: Sequence[Path], out: str | None) -> list[Path]:
 
     Raises
     ------
-    KS4Error
+    OptionError
         If two images would be written to the same file, or the name is that of
         a compressed file.
     """
@@ -36,7 +35,7 @@ def targets_of(images: Sequence[Path], out: str | None) -> list[Path]:
     path = Path(out)
     suffix = path.suffix.lower()
     if suffix in (".gz", ".fz", ".bz2", ".xz", ".zip"):
-        msg = f"-o {out}: results are not compressed; use a name that ends in .fits"
+        msg = f"-o {out}: expected an uncompressed file (.fits), found {suffix}"
         raise OptionError(msg)
     if suffix in (".fits", ".fit", ".fts") and not path.is_dir():
         if len(images) > 1:
@@ -48,7 +47,7 @@ def targets_of(images: Sequence[Path], out: str | None) -> list[Path]:
 
 def targets_in(images: Sequence[Path], folder: Path) -> list[Path]:
     """
-    Return the file to write in a folder for each image.
+    Return the path of the calibrated file in a folder for each image.
 
     Parameters
     ----------
@@ -61,7 +60,7 @@ def targets_in(images: Sequence[Path], folder: Path) -> list[Path]:
 
     Raises
     ------
-    KS4Error
+    OptionError
         If two images would be written to the same file.
     """
     names = [_name_for(image) for image in images]
@@ -69,8 +68,8 @@ def targets_in(images: Sequence[Path], folder: Path) -> list[Path]:
     if times > 1:
         same = [str(image) for image in images if _name_for(image) == name]
         msg = (
-            f"{same[0]} and {same[1]} would both be written to {folder / name}: "
-            "expected images of different names"
+            f"expected images with different names, found {same[0]} and {same[1]}, "
+            f"which would both be written to {folder / name}"
         )
         raise OptionError(msg)
     return [folder / name for name in names]

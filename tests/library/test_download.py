@@ -633,7 +633,7 @@ def test_redirected(fetch, server, dest):
 def test_broken_record(fetch, server, dest, content):
     """What is not a record is said not to be one."""
     server.files["record"] = content
-    with pytest.raises(DownloadError, match=r"is not a record of files.*by hand"):
+    with pytest.raises(DownloadError, match=r"expected a record of files.*by hand"):
         fetch()
     assert os.listdir(dest) == []
 
@@ -648,33 +648,33 @@ def test_endless_record(fetch, server, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"key": "../evil"}, "path instead of a name"),
-        ({"key": "/etc/evil"}, "path instead of a name"),
-        ({"key": "a\\evil"}, "path instead of a name"),
-        ({"key": "C:evil"}, "path instead of a name"),
-        ({"key": ".."}, "path instead of a name"),
-        ({"key": "a\0"}, "path instead of a name"),
+        ({"key": "../evil"}, "found the path"),
+        ({"key": "/etc/evil"}, "found the path"),
+        ({"key": "a\\evil"}, "found the path"),
+        ({"key": "C:evil"}, "found the path"),
+        ({"key": ".."}, "found the path"),
+        ({"key": "a\0"}, "found the path"),
         ({"key": ""}, "does not list KS4_DR1_ZeroPoint_Maps"),
         ({"key": "README.txt"}, "does not list KS4_DR1_ZeroPoint_Maps"),
-        ({"key": NAMES["zperr"]}, "lists an archive or an md5 twice"),
-        ({"size": 0}, "has 0 bytes according to the record"),
-        ({"size": -1}, "has -1 bytes according to the record"),
-        ({"size": 10**15}, "bytes according to the record"),
-        ({"size": "200000"}, "has '200000' bytes according to the record"),
-        ({"size": True}, "has True bytes according to the record"),
-        ({"size": None}, "has None bytes according to the record"),
-        ({"checksum": f"md5:{0:032}"}, "none of the six of DR1"),
-        ({"checksum": f"sha256:{0:064}"}, "none of the six of DR1"),
-        ({"checksum": None}, "is not a record of files"),
-        ({"checksum": f"md5:{md5_of(CONTENT[NAMES['zperr']])}"}, "md5 twice"),
+        ({"key": NAMES["zperr"]}, "lists an archive or a checksum twice"),
+        ({"size": 0}, "bytes in the record, found 0"),
+        ({"size": -1}, "bytes in the record, found -1"),
+        ({"size": 10**15}, "bytes in the record, found"),
+        ({"size": "200000"}, "bytes in the record, found '200000'"),
+        ({"size": True}, "bytes in the record, found True"),
+        ({"size": None}, "bytes in the record, found None"),
+        ({"checksum": f"md5:{0:032}"}, "expected one of the six MD5"),
+        ({"checksum": f"sha256:{0:064}"}, "expected one of the six MD5"),
+        ({"checksum": None}, "expected a record of files"),
+        ({"checksum": f"md5:{md5_of(CONTENT[NAMES['zperr']])}"}, "checksum twice"),
         ({"links": {"self": "file:///etc/hosts"}}, "expected an address with http"),
         ({"links": {"self": None}}, "expected an address with http"),
         ({"links": {"self": "http://[::bad/"}}, "cannot request"),
-        ({"links": None}, "is not a record of files"),
+        ({"links": None}, "expected a record of files"),
     ],
 )
 def test_hostile_record(fetch, server, dest, change, message):
-    """A record that says what cannot be is not followed."""
+    """A record with impossible values is refused before any download."""
     publish(server, **change)
     with pytest.raises(DownloadError, match=message):
         fetch()
@@ -683,7 +683,7 @@ def test_hostile_record(fetch, server, dest, change, message):
 
 
 def test_other_files_of_the_record(fetch, server, dest):
-    """A record may have more in it than archives."""
+    """A record may list files other than archives."""
     server.listing.append({"key": "READ ME.txt"})
     publish(server)
     fetch()
@@ -691,7 +691,7 @@ def test_other_files_of_the_record(fetch, server, dest):
 
 
 def test_disk_is_full(fetch, server, dest, monkeypatch):
-    """Too little space is noticed before the download; what is there counts."""
+    """Missing space is an error before the download; partial files are subtracted."""
     usage = shutil.disk_usage(dest)._replace(free=150_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DownloadError, match="found 0.00 GB"):
