@@ -2,6 +2,7 @@
 """Make maps from tables of matched stars."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import TypeAlias
 
 import numpy as np
@@ -406,12 +407,8 @@ mag_zeropoint
 def _misalignment_map(
     stars: MatchedStars, grid: MapGrid, recipe: str, key: MapKey | None
 ) -> MisalignmentMap:
-    make = (
-        _dr1_recipe.misalignment_cells
-        if recipe == "dr1"
-        else _default_recipe.misalignment_cells
-    )
-    return MisalignmentMap(*make(stars, grid), grid=grid, key=key)
+    arrays = _RECIPES[recipe].misalignment_cells(stars, grid)
+    return MisalignmentMap(*arrays, grid=grid, key=key)
 
 
 def _finer(grid: MapGrid) -> tuple[int, int]:
@@ -443,19 +440,15 @@ def _zeropoint_maps(
             f"got the map of one of shape {misalignment.grid.image_shape}"
         )
         raise MapMismatchError(msg)
-    make = (
-        _dr1_recipe.zeropoint_cells
-        if recipe == "dr1"
-        else _default_recipe.zeropoint_cells
-    )
-    cells = make(stars, apertures, grid, mode, misalignment)
+    cells = _RECIPES[recipe].zeropoint_cells(stars, apertures, grid, mode, misalignment)
     for aperture, key, arrays in zip(apertures, keys, cells, strict=True):
         values, _, count = arrays
         check_zeropoints(values, count, stars, aperture)
         yield ZeroPointMap(*arrays, grid=grid, key=key)
 
 
-RECIPES = ("default", "dr1")
+_RECIPES: dict[str, ModuleType] = {"default": _default_recipe, "dr1": _dr1_recipe}
+RECIPES = tuple(_RECIPES)
 # With edges, cells are small, because values are not interpolated in the half of a
 # cell next to an edge.
 _SHAPE_WITH_EDGES = (220, 220)
