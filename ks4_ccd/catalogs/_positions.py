@@ -2,7 +2,6 @@
 """Locate the sources of a catalog on the map, and correct their sky positions."""
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 from astropy import units as u
@@ -17,7 +16,7 @@ from ks4_ccd.astrometry.placement import (
     refuse_contradiction,
     refuse_other_pixels,
 )
-from ks4_ccd.catalogs.columns import column_in, unit_of
+from ks4_ccd.catalogs.columns import column_in, names_of, unit_of
 from ks4_ccd.catalogs.placement import PixelsAndSky
 from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import GeometryError, KS4Warning
@@ -27,7 +26,7 @@ from ks4_ccd.ks4.tangent import unproject
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.offset import OffsetMap
 
-__all__ = ["corrected_columns", "has_sky", "is_off_image", "positions_on_map"]
+__all__ = ["corrected_columns", "is_off_image", "positions_on_map"]
 
 
 def positions_on_map(
@@ -112,7 +111,7 @@ def _verified(
 ) -> tuple[tuple[float, float], str]:
     """Return the given placement or the one of the sky positions, and its source."""
     positions = None
-    if has_sky(sources):
+    if sources.has_sky:
         is_sized = frame_shape(sources.table.meta) is not None
         ra, dec = sources.sky()
         positions = PixelsAndSky(x, y, ra, dec, frame, is_sized=is_sized)
@@ -229,14 +228,16 @@ def corrected_columns(
     pairs = [
         (ra, dec)
         for ra, dec in zip(
-            _names(sources.columns.ra), _names(sources.columns.dec), strict=False
+            names_of(sources.columns, "ra"),
+            names_of(sources.columns, "dec"),
+            strict=False,
         )
         if ra in names and dec in names
     ]
     table = sources.table
     frames = [
         name
-        for name in _names(sources.columns.sky)
+        for name in names_of(sources.columns, "sky")
         if name in names and isinstance(table[name], SkyCoord)
     ]
     if not pairs and not frames:
@@ -258,15 +259,3 @@ def corrected_columns(
         moved = SkyCoord(ra, dec, unit="deg", frame="icrs")
         columns[name] = moved.transform_to(old.frame.replicate_without_data())
     return columns
-
-
-def _names(names: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names or ())
-
-
-def has_sky(sources: Sources) -> bool:
-    """Return whether a catalog has sky coordinates."""
-    # photutils writes a column of None if the image has no WCS.
-    coordinates = sources.has("sky") and sources.table[sources.column("sky")]
-    has_columns = sources.has("ra") and sources.has("dec")
-    return isinstance(coordinates, SkyCoord) or has_columns

@@ -19,7 +19,6 @@ from ks4_ccd.catalogs._magnitudes import (
 from ks4_ccd.catalogs._maps import CatalogMaps, find_maps
 from ks4_ccd.catalogs._positions import (
     corrected_columns,
-    has_sky,
     is_off_image,
     positions_on_map,
 )
@@ -250,7 +249,7 @@ optional
         misalignment=misalignment,
         offsets=offsets,
         smooth=smooth,
-        use_offsets=by_default and has_sky(sources),
+        use_offsets=by_default and sources.has_sky,
     )
     if maps.offsets is not None:
         _catalog_record.refuse_second_correction(table.meta)

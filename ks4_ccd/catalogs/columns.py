@@ -29,6 +29,7 @@ __all__ = [
     "counts_column",
     "is_measured",
     "magnitude_column",
+    "names_of",
     "pixel_column",
     "plain_column",
     "unit_of",
@@ -228,6 +229,12 @@ def as_columns(columns: str | SourceColumns | Mapping) -> SourceColumns:
         f"got {columns!r}"
     )
     raise OptionError(msg)
+
+
+def names_of(columns: SourceColumns, what: str) -> tuple[str, ...]:
+    """Return the names that a parameter of `SourceColumns` has."""
+    names = getattr(columns, what)
+    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
 # Pipelines write values such as 99, -99, 99.999 and 999 for a missing measurement.

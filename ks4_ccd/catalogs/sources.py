@@ -20,6 +20,7 @@ from ks4_ccd.catalogs.columns import (
     column_in,
     counts_column,
     magnitude_column,
+    names_of,
     pixel_column,
     plain_column,
 )
@@ -194,7 +195,9 @@ class Sources:
         KS4Error
             If the catalog has no such column.
         """
-        names, partners = (self._names(key) for key in (what, _PARTNERS.get(what)))
+        names = names_of(self.columns, what)
+        partner = _PARTNERS.get(what)
+        partners = names_of(self.columns, partner) if partner else ()
         there = [name in self.table.colnames for name in names]
         if len(partners) == len(names):
             # XWIN_IMAGE belongs to YWIN_IMAGE, not to Y_IMAGE.
@@ -213,10 +216,6 @@ class Sources:
         )
         raise KS4Error(msg)
 
-    def _names(self, what: str | None) -> tuple[str, ...]:
-        wanted = None if what is None else getattr(self.columns, what)
-        return (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
-
     def has(self, what: str) -> bool:
         """Return whether the catalog has a column for a parameter."""
         try:
@@ -224,6 +223,14 @@ class Sources:
         except KS4Error:
             return False
         return True
+
+    @property
+    def has_sky(self) -> bool:
+        """Whether the catalog has sky coordinates."""
+        # photutils writes a column of None if the image has no WCS.
+        coordinates = self.has("sky") and self.table[self.column("sky")]
+        has_columns = self.has("ra") and self.has("dec")
+        return isinstance(coordinates, SkyCoord) or has_columns
 
     def positions(self) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -250,13 +257,11 @@ class Sources:
         """
         if self.has("sky"):
             coordinates = self.table[self.column("sky")]
-            # photutils writes a column of None if the image has no WCS.
             if isinstance(coordinates, SkyCoord):
                 icrs = coordinates.icrs
                 return _degrees(icrs.ra), _degrees(icrs.dec)
         if not self.columns.ra:
-            names = self.columns.sky
-            names = names if isinstance(names, str) else " or ".join(names or ())
+            names = " or ".join(names_of(self.columns, "sky"))
             msg = (
                 f"the catalog has no sky coordinates{names and f' in {names}'}: its "
                 f"columns are {', '.join(self.table.colnames)}"

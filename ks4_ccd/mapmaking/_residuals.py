@@ -224,7 +224,7 @@ def star_table(
     columns: dict[str, tuple] = {"row": (rows, None, "in the table of matched stars")}
     columns["x"] = stars.x[rows], "pix", "0-based"
     columns["y"] = stars.y[rows], "pix", "0-based"
-    if stars.sources.has("ra") and stars.sources.has("dec"):
+    if stars.sources.has_sky:
         ra, dec = stars.sources.sky()
         columns["ra"], columns["dec"] = (ra[rows], "deg", ""), (dec[rows], "deg", "")
     columns["magnitude"] = stars.reference[rows], "mag", "of the reference"

@@ -112,7 +112,7 @@ class MatchedStars:
         Those of the reference if the source catalog has no sky positions.
         """
         table, sources = self.sources.table, self.sources
-        if sources.has("ra") and sources.has("dec"):
+        if sources.has_sky:
             return sources.sky()
         names = "RAJ2000", "DEJ2000"
         if set(names) <= set(table.colnames):

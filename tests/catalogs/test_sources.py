@@ -474,6 +474,20 @@ def test_recorded_zero_points(keyword):
     assert Sources(table).mag_zeropoint == 0
 
 
+@pytest.mark.parametrize(
+    ("flavour", "columns", "expected"),
+    [
+        ("photutils", {"sky_centroid": SkyCoord([1], [2], unit="deg")}, True),
+        ("photutils", {"sky_centroid": [None]}, False),
+        ("sextractor", {"ALPHA_J2000": [1.0], "DELTA_J2000": [2.0]}, True),
+        ("sextractor", {"ALPHA_J2000": [1.0]}, False),
+    ],
+)
+def test_sky_positions_in_any_columns(flavour, columns, expected):
+    """They are a column of coordinates, or two of angles."""
+    assert Sources(Table(columns), flavour).has_sky == expected
+
+
 _DAOPHOT = """
 import sys
 from ks4_ccd.catalogs.columns import PRESETS, SourceColumns
