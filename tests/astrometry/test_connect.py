@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""CCDData and the format "ks4": what goes into a file comes out of it."""
+"""Test the format "ks4" of CCDData: a file contains all parts of an image."""
 
 import pickle
 import subprocess
@@ -57,7 +57,7 @@ def image(raw, offsets):
 
 @pytest.fixture
 def points():
-    """Positions all over the image, its border included."""
+    """Return positions on the image, its edges included."""
     rng = np.random.default_rng(5)
     return rng.uniform(-0.5, 99.5, 300), rng.uniform(-0.5, 79.5, 300)
 
@@ -68,13 +68,13 @@ def sky_of(wcs, x, y):
 
 
 def astropys_wcs(path, **options):
-    """Return the WCS that astropy reads, without this package's help."""
+    """Return the WCS that astropy reads, without this package."""
     with fits.open(path) as hdus:
         return WCS(hdus[0].header, fobj=hdus, **options)
 
 
 def test_positions_are_corrected(raw, image, offsets):
-    """By what the map says at its nodes, and the input is as it was."""
+    """Corrections are the map values at its nodes, and the input is not changed."""
     x, y = np.meshgrid(*offsets.grid.centers())
     dra, ddec = offsets.at(x, y)
     before, after = (ccd.wcs.pixel_to_world(x, y) for ccd in (raw, image))
@@ -86,7 +86,7 @@ def test_positions_are_corrected(raw, image, offsets):
 
 
 def test_everything_comes_back(image, tmp_path, points):
-    """Data, unit, mask, uncertainty, header, PSF and positions."""
+    """A file has data, unit, mask, uncertainty, header, PSF and positions."""
     image.mask = np.arange(8000).reshape(SHAPE) % 7 == 0
     image.psf = np.eye(5)
     image.write(tmp_path / "a.fits", format="ks4")
@@ -107,7 +107,7 @@ def test_everything_comes_back(image, tmp_path, points):
 
 @pytest.mark.parametrize("kind", [None, "std", "var", "ivar"])
 def test_write_read_write_is_the_identity(make_ccd, raw, offsets, tmp_path, kind):
-    """Byte for byte, whatever the header looked like at first."""
+    """An image read and written again has the same bytes, for any header."""
     header = fits.Header(raw.header)
     header.update({"CRPIX1": 3, "CD1_1": 5.0, "LONGTEXT": "x" * 100})
     header["HIERARCH a long keyword"] = 1
@@ -121,7 +121,7 @@ def test_write_read_write_is_the_identity(make_ccd, raw, offsets, tmp_path, kind
 
 @pytest.mark.parametrize("minerr", [0.0, 1e-3])
 def test_astropy_reads_the_same_positions(image, tmp_path, points, minerr):
-    """Also when it is told to leave small corrections out."""
+    """astropy reads the same positions, also if it ignores small corrections."""
     image.write(tmp_path / "a.fits", format="ks4")
     wcs = astropys_wcs(tmp_path / "a.fits", minerr=minerr)
     np.testing.assert_allclose(
@@ -130,7 +130,7 @@ def test_astropy_reads_the_same_positions(image, tmp_path, points, minerr):
 
 
 def test_the_file_is_standard(image, tmp_path):
-    """Two tables of float32, and cards that bound them."""
+    """A file has two float32 tables, and cards with their largest values."""
     image.write(tmp_path / "a.fits", format="ks4")
     with fits.open(tmp_path / "a.fits") as hdus:
         hdus.verify("exception")
@@ -147,7 +147,7 @@ def test_the_file_is_standard(image, tmp_path):
 
 
 def test_sip_and_lookup_tables_together(raw, offsets, tmp_path, points):
-    """The header keeps no coefficient that is in the WCS."""
+    """The header does not repeat the coefficients in the WCS."""
     header = raw.wcs.to_header()
     header["CTYPE1"], header["CTYPE2"] = "RA---TAN-SIP", "DEC--TAN-SIP"
     header.update({"A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-5, "B_1_1": 2e-5})
@@ -162,7 +162,7 @@ def test_sip_and_lookup_tables_together(raw, offsets, tmp_path, points):
 
 
 def test_hst_tables_of_the_detector_are_kept(raw, tmp_path, points):
-    """D2IMARR, which astropy writes without D2IMERR."""
+    """D2IMARR is kept, which astropy writes without D2IMERR."""
     tables = np.random.default_rng(6).normal(0, 0.3, (2, 4, 5)).astype(np.float32)
     raw.wcs.det2im1, raw.wcs.det2im2 = (
         DistortionLookupTable(table, (1, 1), (10, 10), (20, 20)) for table in tables
@@ -175,7 +175,7 @@ def test_hst_tables_of_the_detector_are_kept(raw, tmp_path, points):
 
 
 def test_a_plain_file_is_read_as_astropy_reads_it(raw, tmp_path):
-    """Header and WCS, where there are no lookup tables."""
+    """Without lookup tables, header and WCS are those that astropy reads."""
     raw.write(tmp_path / "a.fits")
     ours = CCDData.read(tmp_path / "a.fits", format="ks4")
     theirs = CCDData.read(tmp_path / "a.fits")
@@ -199,7 +199,7 @@ def test_a_plain_file_is_read_as_astropy_reads_it(raw, tmp_path):
     ],
 )
 def test_units(tmp_path, said, given, expected):
-    """The stacks of the release have no BUNIT; the caller knows best."""
+    """Without BUNIT the unit is adu; the argument takes precedence."""
     header = fits.Header() if said is None else fits.Header({"BUNIT": said})
     fits.PrimaryHDU(np.ones(SHAPE), header).writeto(tmp_path / "a.fits")
     ccd = CCDData.read(tmp_path / "a.fits", format="ks4", unit=given)
@@ -207,7 +207,7 @@ def test_units(tmp_path, said, given, expected):
 
 
 def test_an_unknown_unit_is_named(tmp_path):
-    """With the file."""
+    """An unknown unit is named, with the file."""
     header = fits.Header({"BUNIT": "furlongs per"})
     fits.PrimaryHDU(np.ones(SHAPE), header).writeto(tmp_path / "a.fits")
     with pytest.raises(KS4Error, match=r"a\.fits: BUNIT.*furlongs per"):
@@ -215,14 +215,14 @@ def test_an_unknown_unit_is_named(tmp_path):
 
 
 def test_a_dimensionless_image_stays_so(make_ccd, tmp_path):
-    """It is not taken for counts."""
+    """A dimensionless image remains dimensionless."""
     make_ccd(SHAPE, unit="").write(tmp_path / "a.fits", format="ks4")
     assert CCDData.read(tmp_path / "a.fits", format="ks4").unit == u.Unit("")
 
 
 @pytest.fixture
 def masked(tmp_path):
-    """Two stacks whose masks lie beside them, and what is masked."""
+    """Return two stacks with mask files beside them, and their masks."""
     mask = np.arange(8000).reshape(SHAPE) % 11 == 0
     data = np.ones(SHAPE, np.float32)
     fits.PrimaryHDU(mask.astype("u1") * 4).writeto(tmp_path / "a.mask.fits.gz")
@@ -234,13 +234,13 @@ def masked(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.fits", "b.fits.fz"])
 def test_the_mask_beside_a_stack(masked, tmp_path, name):
-    """What is not 0 in NAME.mask.fits, compressed or not, is masked."""
+    """Pixels other than 0 in NAME.mask.fits, compressed or not, are masked."""
     ccd = CCDData.read(tmp_path / name, format="ks4")
     np.testing.assert_array_equal(ccd.mask, masked)
 
 
 def test_masks_that_the_caller_chooses(masked, tmp_path):
-    """None, or that of a path."""
+    """The mask is None, or that of a path."""
     read = CCDData.read
     assert read(tmp_path / "a.fits", format="ks4", mask=None).mask is None
     path = tmp_path / "b.mask.fits"
@@ -249,7 +249,7 @@ def test_masks_that_the_caller_chooses(masked, tmp_path):
 
 
 def test_a_mask_of_another_shape(tmp_path):
-    """Both files are named."""
+    """The message names both files."""
     fits.PrimaryHDU(np.ones(SHAPE)).writeto(tmp_path / "a.fits")
     fits.PrimaryHDU(np.ones((3, 3), "u1")).writeto(tmp_path / "a.mask.fits")
     with pytest.raises(GeometryError, match=r"a\.mask\.fits has.*\(3, 3\).*a\.fits"):
@@ -257,7 +257,7 @@ def test_a_mask_of_another_shape(tmp_path):
 
 
 def test_compressed_images(image, tmp_path, points):
-    """Fpack's tiles, the lookup tables behind them."""
+    """Images compressed by fpack are read with their lookup tables."""
     image.write(tmp_path / "a.fits", format="ks4")
     with fits.open(tmp_path / "a.fits") as hdus:
         packed = fits.CompImageHDU(
@@ -297,7 +297,7 @@ def break_file(path, change):
     ],
 )
 def test_incomplete_tables_are_refused(image, tmp_path, change, words):
-    """The file and what is wrong in it are named."""
+    """The message names the file and its error."""
     path = tmp_path / "a.fits"
     image.write(path, format="ks4")
     break_file(path, change)
@@ -306,7 +306,7 @@ def test_incomplete_tables_are_refused(image, tmp_path, change, words):
 
 
 def test_tables_that_could_not_be_read_are_not_written(image, tmp_path):
-    """NaN nodes, or one axis only; no file is left."""
+    """Tables with NaN or of one axis are refused, and no file remains."""
     image.wcs.cpdis1.data[1, 1] = np.nan
     with pytest.raises(KS4Error, match="WCSDVARR,1 must be finite"):
         image.write(tmp_path / "a.fits", format="ks4")
@@ -318,7 +318,7 @@ def test_tables_that_could_not_be_read_are_not_written(image, tmp_path):
 
 @pytest.mark.parametrize("linear", [False, True])
 def test_a_wcs_without_ctype(tmp_path, linear):
-    """That of a raw frame's header: its cards stay cards, as in astropy's format."""
+    """The cards of a WCS without CTYPE remain cards, as in astropy's format."""
     cards = {"OBJECT": "flat"} | ({"CRPIX1": 3.0, "CDELT2": 2.0} if linear else {})
     header = fits.Header(cards)
     first, second, theirs = (tmp_path / f"{name}.fits" for name in "abc")
@@ -342,7 +342,7 @@ def test_a_wcs_without_ctype(tmp_path, linear):
     ],
 )
 def test_a_wcs_that_cannot_be_written(raw, tmp_path, name, value, words):
-    """Errors of wcslib and of astropy become ours; no file is left."""
+    """Errors of wcslib and astropy become KS4Errors, and no file remains."""
     setattr(raw.wcs.wcs, name, value)
     with pytest.raises(KS4Error, match=rf"cannot write .*a\.fits: {words}"):
         raw.write(tmp_path / "a.fits", format="ks4")
@@ -350,7 +350,7 @@ def test_a_wcs_that_cannot_be_written(raw, tmp_path, name, value, words):
 
 
 def test_tables_that_were_not_read_are_missed(image, tmp_path):
-    """A file of format ks4, read by astropy's own and written by ours."""
+    """Lookup tables lost by astropy's format result in a warning."""
     image.write(tmp_path / "a.fits", format="ks4")
     ccd = CCDData.read(tmp_path / "a.fits")
     with pytest.warns(KS4Warning, match="contains the WCS without them"):
@@ -362,7 +362,7 @@ def test_tables_that_were_not_read_are_missed(image, tmp_path):
 
 
 def test_overwriting_is_asked_for(image, tmp_path):
-    """An OSError, as with astropy's formats."""
+    """The error is also an OSError, as in astropy's formats."""
     path = tmp_path / "a.fits"
     image.write(path, format="ks4")
     before = path.read_bytes()
@@ -375,7 +375,7 @@ def test_overwriting_is_asked_for(image, tmp_path):
 
 
 def test_other_files_are_left_to_astropy(raw, tmp_path):
-    """A format is guessed as before, and ours is not among the guesses."""
+    """astropy still guesses formats, and "ks4" is not guessed."""
     raw.write(tmp_path / "a.fits")
     assert CCDData.read(tmp_path / "a.fits").header["FIELD1"] == "0403"
     (tmp_path / "a.ks4").write_bytes(b"something")
@@ -399,7 +399,7 @@ def test_other_files_are_left_to_astropy(raw, tmp_path):
     ],
 )
 def test_the_format_is_there_in_any_order_of_imports(imports):
-    """For reading and writing, whatever looked for `astropy.nddata` before."""
+    """The format is registered whenever `astropy.nddata` was imported."""
     code = (
         f"{imports}\nassert 'ks4' in CCDData.read.__doc__\n"
         "assert 'ks4' in CCDData.write.__doc__"
@@ -421,7 +421,7 @@ CUT = (slice(15, 60), slice(22, 90))
     ids=["copy", "pickle", "flat_correct", "multiply"],
 )
 def test_positions_survive(image, points, tool):
-    """Copies, pickles, and what ccdproc does to the pixels."""
+    """Copies, pickles and the tools of ccdproc keep positions."""
     wcs = tool(image).wcs
     np.testing.assert_allclose(
         sky_of(wcs, *points), sky_of(image.wcs, *points), rtol=0, atol=1e-9
@@ -440,7 +440,7 @@ def test_positions_survive(image, points, tool):
     ids=["slice", "slice and trim", "trim_image", "Cutout2D"],
 )
 def test_positions_survive_cuts(image, tmp_path, points, cut, read):
-    """Of an image as it was corrected, and as it was read."""
+    """Cut-outs of corrected and of read images keep positions."""
     if read:
         image.write(tmp_path / "a.fits", format="ks4")
         image = CCDData.read(tmp_path / "a.fits", format="ks4")
@@ -451,7 +451,7 @@ def test_positions_survive_cuts(image, tmp_path, points, cut, read):
 
 
 def test_a_cut_out_is_written_with_its_tables(image, tmp_path, points):
-    """They are in their place in the new file."""
+    """A cut-out is written with its lookup tables in place."""
     image[CUT].write(tmp_path / "a.fits", format="ks4")
     x, y = points
     wcs = astropys_wcs(tmp_path / "a.fits")
@@ -461,7 +461,7 @@ def test_a_cut_out_is_written_with_its_tables(image, tmp_path, points):
 
 
 def test_a_second_correction_is_refused(image, offsets, tmp_path):
-    """By the record in the header, and by the tables alone."""
+    """A second correction is refused by the header, or by the tables."""
     assert image.header["KS4OFMAP"] == offsets.name
     assert image.header["KS4OFVER"] == ks4_ccd.__version__
     with pytest.raises(AlreadyCalibratedError, match="KS4OFMAP"):
@@ -475,7 +475,7 @@ def test_a_second_correction_is_refused(image, offsets, tmp_path):
 
 
 def test_what_cannot_be_corrected(raw, offsets):
-    """Another field, no WCS, and a map without direction."""
+    """Another field, a missing WCS and a map without direction are refused."""
     separations = MisalignmentMap(np.ones((5, 4)), grid=offsets.grid)
     with pytest.raises(DirectionlessMapError):
         correct_wcs(raw, separations)
@@ -489,7 +489,7 @@ def test_what_cannot_be_corrected(raw, offsets):
 
 
 def test_a_cut_out_before_the_correction(raw, image, offsets, points):
-    """It is told where on the stack it is."""
+    """The position of a cut-out on the stack is an argument."""
     cut = correct_wcs(raw[CUT], offsets, origin=(22, 15))
     x, y = points
     np.testing.assert_allclose(

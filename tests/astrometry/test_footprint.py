@@ -43,7 +43,7 @@ def test_a_whole_stack_begins_at_its_corner(tan_wcs):
 @pytest.mark.parametrize("origin", [(0, 0), (321, 15000), (21000, 21200)])
 @pytest.mark.parametrize("field", ["0000", "0403", "0345", "0695"])
 def test_the_wcs_of_a_slice_gives_the_origin(tan_wcs, origin, field):
-    """In any field, one at a pole and one across RA 0 among them."""
+    """The origin follows from the WCS in any field, also at the pole and across RA 0."""
     x, y = origin
     wcs = tan_wcs(WHOLE, field=field)[y : y + 800, x : x + 1000]
     assert find_origin({}, wcs, (800, 1000), GRID, field=field) == origin
@@ -51,7 +51,7 @@ def test_the_wcs_of_a_slice_gives_the_origin(tan_wcs, origin, field):
 
 
 def test_a_new_solution_of_the_same_pixels_gives_the_origin(tan_wcs):
-    """Another reference pixel, frame and form of the matrix: the sky decides."""
+    """Reference pixel, frame and form of the matrix do not affect the origin."""
     wcs = tan_wcs(WHOLE)[10100:10900, 10200:11200]
     corner = wcs.wcs_pix2world(0, 0, 0)
     new = WCS(naxis=2)
@@ -64,7 +64,7 @@ def test_a_new_solution_of_the_same_pixels_gives_the_origin(tan_wcs):
 
 
 def test_half_a_pixel_is_well(tan_wcs):
-    """The placement agrees to one pixel, and is in whole pixels."""
+    """The WCS has to agree to one pixel; the placement is in whole pixels."""
     wcs = tan_wcs(WHOLE)
     wcs.wcs.crpix += 0.6
     assert place(wcs) == (0, 0)
@@ -76,7 +76,7 @@ def test_half_a_pixel_is_well(tan_wcs):
 
 
 def changed(wcs, how):
-    """Return the WCS of the same pixels, or of others, on the same sky."""
+    """Return a WCS of the same or of other pixels on the same sky."""
     wcs = wcs.deepcopy()
     middle = np.array(wcs.wcs.crpix)
     turns = {"rotated by 90": 90, "rotated by 180": 180, "rotated by 0.01": 0.01}
@@ -113,7 +113,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("how", [*CHANGES, "0.4001"])
 def test_a_whole_image_on_other_sky_is_refused(tan_wcs, how):
-    """The message names the shape, the WCS, and what was done to the image."""
+    """The message names the shape, the WCS, and the change of the image."""
     with pytest.raises(GeometryError, match=f"shape of the whole stack.*{how}"):
         place(changed(tan_wcs(WHOLE), how))
 
@@ -121,7 +121,7 @@ def test_a_whole_image_on_other_sky_is_refused(tan_wcs, how):
 @pytest.mark.parametrize("how", [how for how in CHANGES if "0.01" not in how])
 @pytest.mark.parametrize("by", ["origin", "LTV", "nothing"])
 def test_a_cutout_on_other_sky_is_refused(tan_wcs, how, by):
-    """Whatever gives the placement; a shifted one is what its WCS says."""
+    """A cut-out with other pixels is refused for any source of the placement."""
     wcs = changed(tan_wcs(WHOLE), how)[10000:12000, 9000:12000]
     if by == "origin":
         with pytest.raises(GeometryError, match=f"origin= and the WCS.*{how}"):
@@ -139,7 +139,7 @@ def test_a_cutout_on_other_sky_is_refused(tan_wcs, how, by):
 
 @pytest.mark.parametrize("frame", ["galactic", "FK5", "SIN", "swapped axes", "CROTA"])
 def test_other_coordinates_are_read(tan_wcs, frame):
-    """Any celestial WCS of the same pixels; wrong ones are refused."""
+    """Any celestial WCS of the same pixels is accepted; others are refused."""
     wcs = tan_wcs(WHOLE)
     if frame == "galactic":
         center = SkyCoord(0, -62, unit="deg").galactic
@@ -179,7 +179,7 @@ def test_other_coordinates_are_read(tan_wcs, frame):
 
 
 def test_lookup_tables_do_not_count(tan_wcs):
-    """They hold the correction of positions, of a pixel and more."""
+    """Lookup tables are ignored, because they contain the correction of positions."""
     wcs = tan_wcs(WHOLE)
     shift = np.full((2, 2), 5, np.float32)
     wcs.cpdis1 = DistortionLookupTable(shift, (1, 1), (1, 1), (2e4, 2e4))
@@ -191,7 +191,7 @@ def test_lookup_tables_do_not_count(tan_wcs):
 
 
 def test_a_gwcs_is_evaluated(tan_wcs):
-    """Beyond its bounding box, too, and for the map that is to be its step."""
+    """A gWCS is evaluated beyond its bounding box, and before it is corrected."""
     flat = np.zeros((110, 110))
     grid = MapGrid((110, 110), 200)
     offsets = OffsetMap(flat, flat, grid=grid)
@@ -206,7 +206,7 @@ def test_a_gwcs_is_evaluated(tan_wcs):
 
 @pytest.mark.parametrize("binning", [1, 2, 8])
 def test_offsets_are_those_of_the_pixels(tan_wcs, binning):
-    """Of binned ones with ``binning=``, and of no others."""
+    """Binned images are placed with ``binning=`` only."""
     shape = tuple(n // binning for n in WHOLE)
     wcs = tan_wcs(shape, scale=0.4 * binning)
     offsets = OffsetMap(
@@ -233,7 +233,7 @@ def test_offsets_are_those_of_the_pixels(tan_wcs, binning):
 
 @pytest.mark.parametrize("shape", [(True, True), (10.5, 3), "ab", 0, (3, -1)])
 def test_the_shape_of_an_image_is_two_whole_numbers(tan_wcs, shape):
-    """Anything else is refused, True among it."""
+    """Shapes other than two integers are refused, True included."""
     flat = np.zeros((110, 110))
     offsets = OffsetMap(flat, flat, grid=MapGrid((110, 110), 200))
     with pytest.raises(GeometryError, match="image"):
@@ -241,7 +241,7 @@ def test_the_shape_of_an_image_is_two_whole_numbers(tan_wcs, shape):
 
 
 def test_sip_may_add_to_a_linear_part_that_agrees(tan_wcs):
-    """As much as does not matter to the map: a tenth of a cell."""
+    """SIP may displace pixels by a tenth of a cell."""
     a = np.zeros((3, 3))
     for corner, refused in ((30, False), (90, True)):
         a[2, 0] = corner / 11000**2
@@ -256,7 +256,7 @@ def test_sip_may_add_to_a_linear_part_that_agrees(tan_wcs):
 
 
 def test_tpv_is_a_part_of_the_position(tan_wcs):
-    """Its terms of third order make other pixels of the image."""
+    """The third-order terms of TPV displace pixels of the image."""
     cards = tan_wcs(WHOLE).to_header()
     cards.update({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"})
     cards.update({"PV1_1": 1.0, "PV2_1": 1.0})
@@ -268,7 +268,7 @@ def test_tpv_is_a_part_of_the_position(tan_wcs):
 
 
 def test_a_wcs_that_cannot_be_evaluated_is_refused(tan_wcs):
-    """A singular matrix, and numbers that are not."""
+    """A singular matrix and NaN are refused."""
     wcs = tan_wcs(WHOLE)
     wcs.wcs.cdelt = 0, 0
     with pytest.raises(GeometryError, match="cannot be evaluated"):
@@ -280,7 +280,7 @@ def test_a_wcs_that_cannot_be_evaluated_is_refused(tan_wcs):
 
 
 def test_a_wcs_without_the_sky_is_none():
-    """One without CTYPE, or of other axes, determines nothing."""
+    """A WCS without CTYPE or with other axes is ignored."""
     for ctype in (("", ""), ("LINEAR", "LINEAR")):
         wcs = WCS(naxis=2)
         wcs.wcs.ctype = ctype
@@ -293,7 +293,7 @@ def test_a_wcs_without_the_sky_is_none():
 
 
 def test_a_cutout_records_its_own_origin():
-    """Cutout2D records where it was cut, beyond the edge of the image too."""
+    """Cutout2D records its origin, beyond the edge of the image, too."""
     whole = np.broadcast_to(np.float32(0), WHOLE)
     cut = Cutout2D(whole, (500, 700), (100, 200))
     assert find_origin({}, None, cut.shape, GRID, cut) == (400, 650)
@@ -305,7 +305,7 @@ def test_a_cutout_records_its_own_origin():
 
 @pytest.mark.parametrize("has_wcs", [True, False, None])
 def test_a_cutout_of_a_cutout_is_not_on_the_stack(tan_wcs, has_wcs):
-    """Its origin counts in the first; its WCS, or that of the image, gives it away."""
+    """The origin of a second cut-out contradicts its WCS, or that of the image."""
     whole = np.broadcast_to(np.float32(0), WHOLE)
     first = Cutout2D(whole, (5000, 7000), (1000, 2000), wcs=tan_wcs(WHOLE))
     second = Cutout2D(first.data, (500, 700), (100, 200), wcs=first.wcs)
@@ -317,7 +317,7 @@ def test_a_cutout_of_a_cutout_is_not_on_the_stack(tan_wcs, has_wcs):
 
 
 def test_an_image_of_another_shape_than_its_cutout(tan_wcs):
-    """It may be binned: the coordinates are asked for."""
+    """The image may be binned, so that its origin is requested."""
     whole = np.broadcast_to(np.float32(0), WHOLE)
     cut = Cutout2D(whole, (500, 700), (100, 200))
     with pytest.raises(GeometryError, match=r"\(50, 100\), the cut-out"):
@@ -332,14 +332,14 @@ def test_an_image_of_another_shape_than_its_cutout(tan_wcs):
 
 @pytest.mark.parametrize("origin", [(21000, 0), (0, -5), (0, 21500)])
 def test_an_image_beyond_the_map_is_refused(origin):
-    """All its pixels must be on the stack."""
+    """All pixels of an image must be on the stack."""
     with pytest.raises(GeometryError, match="not part of the stack"):
         find_origin({}, None, (1600, 1600), GRID, origin)
 
 
 @pytest.mark.parametrize("origin", [3, (1, 2, 3), ("a", 1), (np.nan, 0)])
 def test_nonsense_origins_are_refused(origin):
-    """An origin is two numbers."""
+    """An origin must be two finite numbers."""
     with pytest.raises(GeometryError, match="origin must be two pixel coordinates"):
         find_origin({}, None, (16, 16), GRID, origin)
 
@@ -355,7 +355,7 @@ def test_only_2d_images_have_a_place(shape):
 
 
 def test_ltv_needs_a_wcs_that_confirms_it(tan_wcs):
-    """IRAF's convention: physical = image - LTV, what is 0 is left out."""
+    """IRAF's convention is physical = image - LTV, without keywords of value 0."""
     cards = {"LTV1": -10200.0, "LTV2": -10100.0}
     wcs = tan_wcs(WHOLE)[10100:11700, 10200:11800]
     assert place(wcs, (1600, 1600), **cards) == (10200, 10100)
@@ -367,14 +367,14 @@ def test_ltv_needs_a_wcs_that_confirms_it(tan_wcs):
 
 
 def test_ltv_of_another_survey(tan_wcs):
-    """Where nothing is known of the field, there is a WCS at least."""
+    """For an unknown field a celestial WCS is required."""
     cards = {"LTV1": -100.0, "LTV2": 0.0}
     assert find_origin(cards, tan_wcs(WHOLE), (50, 60), GRID) == (100, 0)
     assert find_origin(cards, tan_wcs(WHOLE), (50, 60), GRID, field="M31") == (100, 0)
 
 
 def test_ltv_of_a_whole_image_of_another_camera():
-    """Those of a raw frame, after its overscan was trimmed, or of a mosaic."""
+    """LTV of a trimmed raw frame or of a mosaic do not apply to a full image."""
     cards = {"LTV1": -50.0, "LTV2": 2048.0}
     assert find_origin(cards, None, WHOLE, GRID) == (0, 0)
     with pytest.raises(GeometryError, match="no celestial WCS"):
@@ -382,7 +382,7 @@ def test_ltv_of_a_whole_image_of_another_camera():
 
 
 def test_ltv_must_be_numbers():
-    """A header that holds nonsense is not guessed at, and origin= overrules it."""
+    """Invalid keywords are refused, and origin= takes precedence over them."""
     cards = {"LTV1": "left", "LTV2": 0}
     with pytest.raises(GeometryError, match="LTV1 and LTV2"):
         find_origin(cards, None, (16, 16), GRID)
@@ -391,7 +391,7 @@ def test_ltv_must_be_numbers():
 
 @pytest.mark.parametrize("card", [("LTM1_1", 0.5), ("LTM2_1", 1.0), ("LTM2_2", -1)])
 def test_a_binned_or_transposed_image_is_refused(tan_wcs, card):
-    """By LTM, whatever else there is."""
+    """Images with other LTM than the unit matrix are refused."""
     cards = dict([card])
     for options in ({}, {"origin": (0, 0)}):
         with pytest.raises(GeometryError, match=f"binned.*{card[0]} = {card[1]}"):
@@ -399,7 +399,7 @@ def test_a_binned_or_transposed_image_is_refused(tan_wcs, card):
 
 
 def test_the_stack_may_be_of_another_size(tan_wcs):
-    """KS4NAX1 and KS4NAX2 of the image, and the image that the map covers."""
+    """KS4NAX1 and KS4NAX2 of the image must agree with the map."""
     small = tan_wcs((660, 660))
     with pytest.raises(GeometryError, match="--image-size 660 660"):
         place(small, (660, 660), KS4NAX1=660, KS4NAX2=660)
@@ -411,7 +411,7 @@ def test_the_stack_may_be_of_another_size(tan_wcs):
 
 
 def test_a_grid_may_begin_elsewhere(tan_wcs):
-    """The first pixel of its image is one after its origin."""
+    """The first pixel of the image is one after the origin of the grid."""
     grid = MapGrid.for_image((33, 33), (660, 660))
     grid = MapGrid(grid.shape, grid.cell_size, (99, 199))
     wcs = tan_wcs((660, 660))
@@ -424,7 +424,7 @@ def test_a_grid_may_begin_elsewhere(tan_wcs):
 
 
 def test_the_field_of_the_map_counts_without_one_in_the_header(tan_wcs):
-    """A WCS that points elsewhere contradicts the key of the map."""
+    """A WCS that is elsewhere on the sky contradicts the key of the map."""
     wcs = tan_wcs(WHOLE)
     assert find_origin({}, wcs, WHOLE, GRID, field="0000") == (0, 0)
     with pytest.raises(GeometryError, match="40.3 deg from the centre of field 0403"):
@@ -433,7 +433,7 @@ def test_the_field_of_the_map_counts_without_one_in_the_header(tan_wcs):
 
 @pytest.mark.parametrize("cards", [{}, {"FIELD1": "5000"}, {"FIELD1": "0403"}])
 def test_images_of_other_surveys_are_placed_by_their_shape(tan_wcs, cards):
-    """With a map that has no key, or whose field is not one of KS4."""
+    """The shape is sufficient for a map without a key or of another survey."""
     wcs = changed(tan_wcs(WHOLE), "rotated by 90")
     assert find_origin(cards, wcs, WHOLE, GRID) == (0, 0)
     assert find_origin(cards, wcs, WHOLE, GRID, field="5000") == (0, 0)
@@ -442,7 +442,7 @@ def test_images_of_other_surveys_are_placed_by_their_shape(tan_wcs, cards):
 
 
 def test_a_map_without_key_of_an_image_of_ks4(tan_wcs):
-    """FIELD1 counts, but for a map that is made of a whole stack, binned."""
+    """FIELD1 determines the frame, unless the map is that of a binned full stack."""
     grid = MapGrid.for_image((55, 55), (2200, 2200))
     binned = tan_wcs((2200, 2200), scale=4.0)
     cards = header(KS4NAX1=22000, KS4NAX2=22000)
@@ -463,7 +463,7 @@ def test_a_map_without_key_of_an_image_of_ks4(tan_wcs):
     ],
 )
 def test_another_field_or_band_is_refused(make_key, cards, words):
-    """Image and map name what they are of."""
+    """The message names field or band of image and map."""
     with pytest.raises(MapMismatchError, match=words):
         check_belongs(cards, make_key())
 
@@ -473,6 +473,6 @@ def test_another_field_or_band_is_refused(make_key, cards, words):
     [{}, {"FIELD1": "0403", "FILTER": "R"}, {"FIELD1": 403}, {"FIELD1": "0403.122-72"}],
 )
 def test_what_is_not_said_does_not_disagree(make_key, cards):
-    """A header that agrees or is silent passes, and so does a map without key."""
+    """Missing keywords and maps without a key are not compared."""
     assert check_belongs(cards, make_key()) is None
     assert check_belongs(cards | {"FILTER": "I"}, None) is None
