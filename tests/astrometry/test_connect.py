@@ -121,7 +121,7 @@ def test_write_read_write_is_the_identity(make_ccd, raw, offsets, tmp_path, kind
 
 @pytest.mark.parametrize("minerr", [0.0, 1e-3])
 def test_astropy_reads_the_same_positions(image, tmp_path, points, minerr):
-    """astropy reads the same positions, also if it ignores small corrections."""
+    """The same positions are read by astropy, also if it ignores small corrections."""
     image.write(tmp_path / "a.fits", format="ks4")
     wcs = astropys_wcs(tmp_path / "a.fits", minerr=minerr)
     np.testing.assert_allclose(
@@ -375,7 +375,7 @@ def test_overwriting_is_asked_for(image, tmp_path):
 
 
 def test_other_files_are_left_to_astropy(raw, tmp_path):
-    """astropy still guesses formats, and "ks4" is not guessed."""
+    """Formats are guessed as before by astropy, and "ks4" is not guessed."""
     raw.write(tmp_path / "a.fits")
     assert CCDData.read(tmp_path / "a.fits").header["FIELD1"] == "0403"
     (tmp_path / "a.ks4").write_bytes(b"something")

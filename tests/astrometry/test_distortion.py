@@ -47,7 +47,7 @@ def as_fits(distortion):
 
 
 def test_it_is_astropys_own_lookup(distortion):
-    """Everywhere on the image, its border and beyond."""
+    """The model equals astropy's lookup on the image, at its edges and beyond."""
     x, y = np.random.default_rng(1).uniform(-40, 260, (2, 20000))
     oracle = as_fits(distortion).pix2foc(x, y, 0)
     # The tables of FITS are float32.
@@ -58,7 +58,7 @@ def test_it_is_astropys_own_lookup(distortion):
 
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 def test_it_is_astropys_lookup_of_hubbles_tables():
-    """NPOL and D2IM of astropy's own test file, to 1e-8 pixels."""
+    """It equals astropy for NPOL and D2IM in astropy's test file, to 1e-8 pixels."""
     name = get_pkg_data_filename("tests/data/dist_lookup.fits.gz", "astropy.wcs")
     with fits.open(name) as hdus:
         wcs = WCS(hdus[1].header, hdus)
@@ -74,7 +74,7 @@ def test_it_is_astropys_lookup_of_hubbles_tables():
 
 
 def test_it_is_exact_at_nodes(distortion):
-    """A node's displacement, to the rounding of its coordinate."""
+    """At a node the displacement is exact, to the rounding of its coordinate."""
     rows, columns = distortion.dx.shape
     x, y = np.meshgrid(
         FIRST[0] + STEP[0] * np.arange(columns), FIRST[1] + STEP[1] * np.arange(rows)
@@ -92,7 +92,7 @@ def test_it_is_exact_at_nodes(distortion):
     columns=st.integers(1, 6),
 )
 def test_the_inverse_is_the_inverse(seed, amplitude, rows, columns):
-    """Wherever the tables are not too steep, on the image and beyond."""
+    """The inverse is exact where the gradient is below 1, on the image and beyond."""
     distortion = LookupDistortion(
         *tables((rows, columns), amplitude, seed), step=STEP, first=FIRST
     )
@@ -105,7 +105,7 @@ def test_the_inverse_is_the_inverse(seed, amplitude, rows, columns):
 
 
 def test_the_inverse_of_the_inverse_is_the_distortion(distortion):
-    """Both are models, and combine."""
+    """The inverse of the inverse is the model, and both can be combined."""
     again = distortion.inverse.inverse
     assert isinstance(again, LookupDistortion)
     assert again(3.0, 4.0) == distortion(3.0, 4.0)
@@ -114,7 +114,7 @@ def test_the_inverse_of_the_inverse_is_the_distortion(distortion):
 
 
 def test_points_without_an_inverse_hurt_nobody_else():
-    """They are NaN, with one warning that counts them."""
+    """Points without an inverse are NaN, with one warning that states their number."""
     # Between x = 100 and 110 the displacement rises by 3 pixels per pixel.
     dx = np.array([[0.0, 0.0, 30.0, 30.0]])
     distortion = LookupDistortion(dx, 0 * dx, step=(10, 10), first=(90, 0))
@@ -128,7 +128,7 @@ def test_points_without_an_inverse_hurt_nobody_else():
 
 
 def test_positions_that_are_not_finite_stay_so(distortion):
-    """Silently, in both directions."""
+    """Positions that are not finite remain so, without a warning."""
     x = np.array([1.0, np.nan, np.inf])
     y = np.array([2.0, 3.0, 4.0])
     for model in (distortion, distortion.inverse):
@@ -137,7 +137,7 @@ def test_positions_that_are_not_finite_stay_so(distortion):
 
 
 def test_all_kinds_of_positions(distortion):
-    """Numbers, arrays that broadcast, and quantities in pixels."""
+    """Positions may be numbers, arrays that broadcast, or quantities in pixels."""
     x, y = distortion(30.0, 40.0)
     assert np.ndim(x) == 0
     grid_x, grid_y = distortion(np.full((3, 1), 30.0), np.full(4, 40.0))
@@ -149,14 +149,14 @@ def test_all_kinds_of_positions(distortion):
 
 
 def test_chunks_join(distortion):
-    """More points than are worked on at a time."""
+    """More points than one chunk are displaced like single points."""
     x, y = np.random.default_rng(4).uniform(0, 220, (2, 10001))
     whole = distortion(x, y)
     np.testing.assert_array_equal(whole[0][-5:], distortion(x[-5:], y[-5:])[0])
 
 
 def test_copies_and_pickles_do_the_same(distortion):
-    """Also after they have been used."""
+    """Copies and pickles are equal, also after the first evaluation."""
     expected = distortion(30.0, 40.0)
     for other in (
         copy.deepcopy(distortion),
@@ -168,7 +168,7 @@ def test_copies_and_pickles_do_the_same(distortion):
 
 
 def test_the_tables_are_its_own(distortion):
-    """Copies, and read-only."""
+    """The tables are read-only copies."""
     dx, dy = tables()
     own = LookupDistortion(dx, dy, step=STEP, first=FIRST)
     dx[:] = 99
@@ -178,7 +178,7 @@ def test_the_tables_are_its_own(distortion):
 
 
 def test_the_largest_gradient():
-    """Of a plane it is the sum of the two slopes."""
+    """The largest gradient of a plane is the sum of its two slopes."""
     y, x = np.indices((5, 6)) * 10.0
     distortion = LookupDistortion(0.02 * x + 0.03 * y, 0.01 * x, step=10)
     assert distortion.largest_gradient == pytest.approx(0.05)
@@ -186,7 +186,7 @@ def test_the_largest_gradient():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nodes_that_are_not_finite_are_refused(bad):
-    """The first such node is named."""
+    """The message names the first node that is not finite."""
     dx, dy = tables()
     dy[2, 3] = bad
     with pytest.raises(MapFormatError, match=r"dy must be finite.*node \[2, 3\]"):
@@ -209,13 +209,13 @@ def test_nodes_that_are_not_finite_are_refused(bad):
     ],
 )
 def test_nonsense_is_refused(arguments, options, words):
-    """Shapes and numbers are checked."""
+    """Wrong shapes and numbers are refused."""
     with pytest.raises(GeometryError, match=words):
         LookupDistortion(*arguments, **options)
 
 
 def test_a_wcs_without_tables_is_refused(distortion):
-    """And one whose tables have different nodes."""
+    """A WCS without tables, or with tables of different nodes, is refused."""
     with pytest.raises(GeometryError, match="no lookup tables cpdis1"):
         LookupDistortion.from_wcs(WCS(naxis=2))
     wcs = as_fits(distortion)

@@ -43,7 +43,7 @@ def test_a_whole_stack_begins_at_its_corner(tan_wcs):
 @pytest.mark.parametrize("origin", [(0, 0), (321, 15000), (21000, 21200)])
 @pytest.mark.parametrize("field", ["0000", "0403", "0345", "0695"])
 def test_the_wcs_of_a_slice_gives_the_origin(tan_wcs, origin, field):
-    """The origin follows from the WCS in any field, also at the pole and across RA 0."""
+    """The WCS determines the origin in any field, also at the pole and across RA 0."""
     x, y = origin
     wcs = tan_wcs(WHOLE, field=field)[y : y + 800, x : x + 1000]
     assert find_origin({}, wcs, (800, 1000), GRID, field=field) == origin

@@ -57,7 +57,7 @@ def fits_wcs(dec, projection="TAN", size=SIZE, ra=359.9, scale=0.4):
 
 
 def all_over(size, count=60):
-    """Return positions on an image and along its border, half a pixel out."""
+    """Return positions on an image and along its edge, half a pixel outside."""
     edge = np.linspace(-0.5, size - 0.5, count)
     return np.meshgrid(edge, edge)
 
@@ -85,7 +85,7 @@ def assert_inverted(corrected, x, y, boxed=True):
 @pytest.mark.parametrize("projection", ["TAN", "SIP", "TPV"])
 @pytest.mark.parametrize("dec", DECLINATIONS)
 def test_every_pixel_of_a_stack_is_inverted(dec, projection):
-    """Edges beyond the RA and Dec of the corners, and the pole, included."""
+    """Pixels beyond the RA and Dec of the corners, and at the pole, are inverted."""
     wcs = fits_wcs(dec, projection)
     corrected = apply_offsets(wcs, offsets_of((SIZE, SIZE)))
     x, y = all_over(SIZE)
@@ -96,7 +96,7 @@ def test_every_pixel_of_a_stack_is_inverted(dec, projection):
 
 
 def test_the_pole_itself_is_inverted():
-    """At the centre of an image, where RA has no meaning."""
+    """A pole at the centre of an image, where RA is undefined, is inverted."""
     corrected = apply_offsets(fits_wcs(-90), offsets_of((SIZE, SIZE)))
     pole = SkyCoord([0, 77, 300], -90, unit="deg")
     x, y = corrected.world_to_pixel(pole)
@@ -106,7 +106,7 @@ def test_the_pole_itself_is_inverted():
 
 @pytest.mark.parametrize("dec", [-62, -89.5])
 def test_the_inverse_survives_a_file(dec):
-    """ASDF keeps what the inverse needs, and the shape of the image."""
+    """A gWCS read from ASDF has its inverse and the shape of the image."""
     corrected = apply_offsets(fits_wcs(dec, "SIP"), offsets_of((SIZE, SIZE)))
     back = through_asdf(corrected)
     assert back.array_shape == (SIZE, SIZE)
@@ -115,7 +115,7 @@ def test_the_inverse_survives_a_file(dec):
 
 @pytest.mark.parametrize("projection", ["TAN", "SIP", "TPV"])
 def test_the_rest_of_the_sky_is_not_on_the_image(projection):
-    """A position far off has no pixel, or one that maps to it; no warning."""
+    """Positions far from the image have no pixel, or one that maps back to them."""
     corrected = apply_offsets(fits_wcs(-72, projection), offsets_of((SIZE, SIZE)))
     lon, lat = np.meshgrid(np.linspace(0, 359, 60), np.linspace(-90, 90, 60))
     x, y = corrected.invert(lon, lat)
@@ -128,7 +128,7 @@ def test_the_rest_of_the_sky_is_not_on_the_image(projection):
 
 @pytest.mark.parametrize("dec", [-72, -89.5])
 def test_reprojection_leaves_no_strip_empty(dec):
-    """Every pixel of the image has a value, along curved edges, too."""
+    """After reprojection no pixel of the image is empty, along curved edges, too."""
     reproject = pytest.importorskip("reproject")
     shape = 100, 100
     grid = MapGrid.for_image((2, 2), shape)
@@ -144,7 +144,7 @@ def test_reprojection_leaves_no_strip_empty(dec):
 
 
 def test_tables_of_the_detector_are_inverted():
-    """HST's D2IM tables are a distortion like SIP."""
+    """D2IM tables of HST are inverted like SIP."""
     wcs = fits_wcs(-62, size=100)
     tables = np.random.default_rng(3).normal(0, 0.3, (2, 5, 5)).astype(np.float32)
     wcs.det2im1, wcs.det2im2 = (
@@ -157,7 +157,7 @@ def test_tables_of_the_detector_are_inverted():
 @pytest.mark.parametrize("projection", ["CAR", "ZEA", "SIN", "ARC", "STG"])
 @pytest.mark.parametrize("rotation", [0, 40])
 def test_other_projections(projection, rotation):
-    """With a LONPOLE of their own, both forms of the correction agree."""
+    """Both forms of the correction agree for projections with other LONPOLE."""
     wcs = fits_wcs(-62 if projection != "CAR" else 0, projection, size=100)
     wcs.wcs.lonpole = 180 - rotation
     corrected = apply_offsets(wcs, offsets_of((100, 100), cells=5))
@@ -217,7 +217,7 @@ def affine():
 @pytest.mark.parametrize("boxed", [True, False])
 @pytest.mark.parametrize("kind", ["plain", "multiply", "affine"])
 def test_a_gwcs_with_units_is_the_one_without(kind, boxed):
-    """Numbers and quantities, before and after a file, in both directions."""
+    """Models of quantities give the same positions, also after reading from a file."""
     offsets = offsets_of((100, 100), cells=5)
     x, y = all_over(100, 12)
     expected = apply_offsets(fits_wcs(-62, size=100, ra=30), offsets)(x, y)
@@ -238,7 +238,7 @@ def test_a_gwcs_with_units_is_the_one_without(kind, boxed):
 
 
 def test_a_gwcs_with_a_bounding_box_is_inverted_at_its_edges():
-    """Its own box would blank them; it is left as it was."""
+    """The bounding box is removed, because it excludes pixels at the edges."""
     wcs = make_gwcs(size=SIZE, dec=-72.0)
     corrected = apply_offsets(wcs, offsets_of((SIZE, SIZE)))
     assert_inverted(corrected, *all_over(SIZE, 30))
@@ -246,7 +246,7 @@ def test_a_gwcs_with_a_bounding_box_is_inverted_at_its_edges():
 
 
 def test_the_bounding_box_of_a_gwcs_is_the_shape_of_its_image():
-    """Where it has no shape: a cut-out is not taken for the whole stack."""
+    """Without a shape, the bounding box is the shape of the image."""
     wcs = make_gwcs(size=100)
     wcs.pixel_shape = None
     offsets = offsets_of((200, 200), cells=10)
@@ -266,7 +266,7 @@ def test_the_bounding_box_of_a_gwcs_is_the_shape_of_its_image():
     ids=["Dec first", "galactic", "FK5 of date", "FK4"],
 )
 def test_offsets_are_along_the_axes_of_icrs(frame):
-    """Whatever the frame of the gWCS: Gaia's positions are in ICRS."""
+    """Offsets are along the axes of ICRS in any frame of the gWCS."""
     flat = np.ones((5, 5))
     offsets = OffsetMap(0.3 * flat, -0.2 * flat, grid=MapGrid((5, 5), 20))
     wcs = make_gwcs(**frame)
@@ -279,7 +279,7 @@ def test_offsets_are_along_the_axes_of_icrs(frame):
 @pytest.mark.parametrize("correct", [apply_offsets, add_lookup_tables])
 @pytest.mark.parametrize("frame", [("FK5", 2021.7), ("FK4", 1950.0)])
 def test_a_fits_wcs_of_another_equinox(frame, correct):
-    """Near the pole, where its north is degrees from that of ICRS."""
+    """So they are near the pole, where north differs by degrees between equinoxes."""
     wcs = fits_wcs(-89, size=100, ra=30)
     wcs.wcs.radesys, wcs.wcs.equinox = frame
     flat = np.ones((5, 5))
@@ -291,7 +291,7 @@ def test_a_fits_wcs_of_another_equinox(frame, correct):
 
 
 def test_a_frame_of_nobody_is_refused():
-    """A RADESYS that astropy does not have."""
+    """A RADESYS that astropy does not have is refused."""
     wcs = fits_wcs(-62, size=100)
     wcs.wcs.radesys = "GAPPT"
     with pytest.raises(GeometryError, match="RADESYS = 'GAPPT'"):
@@ -309,7 +309,7 @@ def without_inverse(**options):
 
 
 def test_a_gwcs_without_an_inverse_warns():
-    """Then gwcs's own numerical inverse is used, where it works."""
+    """The numerical inverse of gwcs is used with a warning."""
     with pytest.warns(KS4Warning, match="transform without an inverse"):
         corrected = apply_offsets(
             without_inverse(), offsets_of((100, 100)), image_shape=(100, 100)
@@ -319,7 +319,7 @@ def test_a_gwcs_without_an_inverse_warns():
 
 
 def test_a_gwcs_whose_inverse_fails_is_refused():
-    """The numerical inverse near a pole, or a wrong one that the user set."""
+    """A numerical inverse near a pole, or a wrong inverse of the user, is refused."""
     offsets = offsets_of((100, 100))
     with pytest.raises(GeometryError, match="set the inverse of its transforms"):
         apply_offsets(without_inverse(dec=-89.5), offsets, image_shape=(100, 100))
@@ -330,7 +330,7 @@ def test_a_gwcs_whose_inverse_fails_is_refused():
 
 
 def test_units_that_do_not_fit_are_refused():
-    """By what cannot be evaluated, before anything is returned."""
+    """A gWCS that cannot be evaluated is refused, with the reason."""
     shift = models.Shift(3 * u.s) & models.Shift(3 * u.s)
     steps = shift | models.Pix2Sky_TAN() | models.RotateNative2Celestial(30, -62, 180)
     sky = frames.CelestialFrame(reference_frame=ICRS(), name="sky")

@@ -93,7 +93,7 @@ def test_a_correction_lost_by_astropys_format_is_repeated(
 
 
 def test_format_ks4_leaves_out_a_lost_record(image, offsets, tmp_path):
-    """Then nothing says that positions are corrected, and nothing warns again."""
+    """A lost correction is not recorded any more, and there is no second warning."""
     image.write(tmp_path / "a.fits", format="fits")
     with pytest.warns(KS4Warning, match=rf"a\.fits: .*{LOST}"):
         lost = CCDData.read(tmp_path / "a.fits", format="ks4")
@@ -102,7 +102,7 @@ def test_format_ks4_leaves_out_a_lost_record(image, offsets, tmp_path):
 
 
 def test_the_name_of_the_wcs(raw, image, offsets, tmp_path):
-    """Its own stays in front, and is there once however often it is corrected."""
+    """The own name of the WCS is kept, and the checksum is appended once."""
     name = image.wcs.wcs.name
     assert name.startswith("SCAMP ks4_ccd offsets ")
     image.write(tmp_path / "a.fits")
@@ -148,7 +148,7 @@ def test_a_resampled_image_is_not_corrected_twice(
 
 
 def test_an_image_resampled_before_it_was_corrected(raw, offsets, tmp_path):
-    """The cards of ccdproc do not matter then."""
+    """Cards of ccdproc before the record of the correction have no effect."""
     image = correct_wcs(ccdproc.wcs_project(raw, raw.wcs), offsets)
     image.write(tmp_path / "a.fits")
     with pytest.warns(KS4Warning, match=LOST):
@@ -157,7 +157,7 @@ def test_an_image_resampled_before_it_was_corrected(raw, offsets, tmp_path):
 
 
 def test_resampling_by_hand_is_noticed_by_the_name(raw, image, offsets):
-    """No card tells of it, but the WCS is not the one that was corrected."""
+    """The WCS of a resampled image is not the corrected one, even without a card."""
     by_hand = CCDData(image.data, unit="adu", meta=image.header, wcs=raw.wcs)
     with pytest.raises(AlreadyCalibratedError, match="delete KS4OFMAP"):
         correct_wcs(by_hand, offsets)
@@ -166,7 +166,7 @@ def test_resampling_by_hand_is_noticed_by_the_name(raw, image, offsets):
 
 
 def test_a_wcs_that_was_fitted_anew(image, offsets, tmp_path):
-    """Its numbers are not those that were corrected, though its name stayed."""
+    """A new solution has other numbers, even with the same name."""
     image.write(tmp_path / "a.fits")
     fits.setval(tmp_path / "a.fits", "CRVAL1", value=122.03390)
     with pytest.raises(AlreadyCalibratedError, match="its WCS was replaced"):
@@ -174,7 +174,7 @@ def test_a_wcs_that_was_fitted_anew(image, offsets, tmp_path):
 
 
 def test_files_that_lost_the_correction(raw, image, offsets, tmp_path):
-    """calibrate_file corrects them again, and names the WCS of what it writes."""
+    """calibrate_file corrects such files again, and names the WCS that it writes."""
     flat = ZeroPointMap(np.full((5, 4), 30.0), grid=offsets.grid)
     raw.write(tmp_path / "raw.fits")
     names = [tmp_path / f"{name}.fits" for name in "abc"]
@@ -190,7 +190,7 @@ def test_files_that_lost_the_correction(raw, image, offsets, tmp_path):
 
 
 def test_catalogs_of_images_that_lost_the_correction(image, offsets, tmp_path):
-    """Their positions are corrected, once, if their meta has the header."""
+    """The positions of their catalogs are corrected once if the meta has the header."""
     image.write(tmp_path / "a.fits")
     header = fits.getheader(tmp_path / "a.fits")
     x, y = np.array([30.0, 60.0]), np.array([20.0, 50.0])
@@ -218,7 +218,7 @@ def test_catalogs_of_images_that_lost_the_correction(image, offsets, tmp_path):
 
 
 def test_a_file_of_format_ks4_read_by_astropys(image, offsets, tmp_path):
-    """It has no WCS then: the message names the format that keeps it."""
+    """Such an image has no WCS: the message names the format that keeps it."""
     image.write(tmp_path / "a.fits", format="ks4")
     ccd = CCDData.read(tmp_path / "a.fits")
     assert ccd.wcs is None
@@ -227,7 +227,7 @@ def test_a_file_of_format_ks4_read_by_astropys(image, offsets, tmp_path):
 
 
 def test_combined_files(image, tmp_path):
-    """ccdproc.combine hands the format on; what it returns is written by it."""
+    """ccdproc.combine passes the format on, and its result can be written."""
     paths = [str(tmp_path / f"{name}.fits") for name in "ab"]
     for path in paths:
         image.write(path, format="ks4")
@@ -240,7 +240,7 @@ def test_combined_files(image, tmp_path):
 
 
 def test_collections_of_files_without_tables(raw, image, offsets, tmp_path):
-    """A collection finds the files; their positions are corrected after reading."""
+    """Files of a collection are corrected after they were read."""
     for name in "ab":
         raw.write(tmp_path / f"{name}.fits", format="ks4")
     collection = ccdproc.ImageFileCollection(tmp_path)

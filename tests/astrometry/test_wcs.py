@@ -102,7 +102,7 @@ def separation(one, other):
 @pytest.mark.parametrize("rotation", [0, 30, 45, 90, 180])
 @pytest.mark.parametrize("dec", [-62, -85, -89.5])
 def test_both_agree_and_invert(offsets, dec, rotation, parity):
-    """A gWCS and a FITS WCS to 1e-6 arcsec, the inverse to 1e-9 pixels."""
+    """A gWCS and a FITS WCS agree to 1e-6 arcsec, their inverses to 1e-9 pixels."""
     wcs = make_wcs(dec, rotation, parity)
     x, y = places()
     corrected = apply_offsets(wcs, offsets)
@@ -115,7 +115,7 @@ def test_both_agree_and_invert(offsets, dec, rotation, parity):
 
 @pytest.mark.parametrize("distort", [with_sip, with_tpv])
 def test_distorted_wcs_stay_what_they_are(offsets, distort):
-    """SIP and TPV: the same agreement, the same inverse."""
+    """So do WCS with SIP and TPV."""
     wcs = distort(make_wcs(rotation=30))
     x, y = places()
     corrected = apply_offsets(wcs, offsets)
@@ -129,7 +129,7 @@ def test_distorted_wcs_stay_what_they_are(offsets, distort):
 @pytest.mark.parametrize("rotation", [0, 77])
 @pytest.mark.parametrize("dec", [-62, -89.9])
 def test_a_position_moves_by_the_offset(offsets, dec, rotation):
-    """At the centre of a cell, along RA cos(dec) and Dec."""
+    """At the centre of a cell a position moves by the offset along RA cos(dec), Dec."""
     wcs = make_wcs(dec, rotation)
     x, y = np.meshgrid(*GRID.centers())
     before = wcs.pixel_to_world(x, y)
@@ -142,7 +142,7 @@ def test_a_position_moves_by_the_offset(offsets, dec, rotation):
 
 
 def test_it_is_a_complete_gwcs(offsets):
-    """Frames, shape, footprint, and the high-level calls, on and off the image."""
+    """Frames, shape, footprint and high-level calls work on and off the image."""
     wcs = make_wcs()
     corrected = apply_offsets(wcs, offsets)
     assert corrected.available_frames == ["detector", "aligned", "icrs"]
@@ -159,7 +159,7 @@ def test_it_is_a_complete_gwcs(offsets):
 
 
 def test_the_input_is_untouched(offsets):
-    """And nothing is shared with the result."""
+    """The input is not changed, and shares nothing with the result."""
     wcs = with_sip(make_wcs())
     before = copy.deepcopy(wcs)
     corrected = add_lookup_tables(wcs, offsets)
@@ -170,7 +170,7 @@ def test_the_input_is_untouched(offsets):
 
 
 def test_a_gwcs_takes_the_step_behind_its_detector(offsets):
-    """The rest of its pipeline stays, but for its bounding box."""
+    """The rest of the pipeline is unchanged, except for its bounding box."""
     wcs = make_wcs()
     flat = OffsetMap(
         np.zeros((10, 8)), np.zeros((10, 8)), grid=GRID, count=np.ones((10, 8))
@@ -196,7 +196,7 @@ def part_of(wcs, rows, columns):
 
 
 def test_the_tables_follow_cut_outs(offsets):
-    """By origin, by slicing what is corrected, and by a Cutout2D."""
+    """Tables follow an origin, a slice of the corrected WCS, and a Cutout2D."""
     wcs = make_wcs()
     rows, columns = slice(200, 500), slice(50, 450)
     corrected = add_lookup_tables(wcs, offsets)
@@ -217,7 +217,7 @@ def test_the_tables_follow_cut_outs(offsets):
 
 
 def test_a_corrected_wcs_survives_what_is_done_to_it(offsets):
-    """Cut-outs of cut-outs and slices of them, copies and pickles."""
+    """Tables follow slices of cut-outs, copies and pickles."""
     corrected = add_lookup_tables(make_wcs(), offsets)
     x, y = np.random.default_rng(3).uniform(0, 99, (2, 500))
     expected = corrected.all_pix2world(x + 90, y + 270, 0)
@@ -236,7 +236,7 @@ def test_a_corrected_wcs_survives_what_is_done_to_it(offsets):
 
 
 def test_the_tables_follow_binned_images(offsets):
-    """A pixel of a 2 x 2 binned image lies between four of the stack's."""
+    """A pixel of a 2 x 2 binned image is between four pixels of the stack."""
     # astropy bins CDELT, and does not if there is a CD matrix.
     wcs = WCS(make_wcs().to_header())
     wcs.array_shape = SHAPE
@@ -252,7 +252,7 @@ def test_the_tables_follow_binned_images(offsets):
 
 
 def test_reprojection_moves_stars_to_their_true_pixels():
-    """reproject_interp onto a plain TAN, where the star is off by two pixels."""
+    """reproject_interp onto a plain TAN moves a star by two pixels to its true one."""
     reproject = pytest.importorskip("reproject")
     shape, grid = (100, 120), MapGrid.for_image((3, 2), (100, 120))
     wcs = make_wcs(shape=shape)
@@ -271,7 +271,7 @@ def test_reprojection_moves_stars_to_their_true_pixels():
 
 @pytest.mark.parametrize("correct", [apply_offsets, add_lookup_tables])
 def test_misalignments_have_no_direction(correct):
-    """The released astrometry maps cannot correct positions."""
+    """The astrometric maps of DR1 cannot correct positions."""
     misalignment = MisalignmentMap(np.ones(GRID.shape), grid=GRID)
     with pytest.raises(DirectionlessMapError):
         correct(make_wcs(), misalignment)
@@ -306,13 +306,13 @@ def bad_wcs(kind):
     ["linear", "1-D", "3-D", "NaN", "no position", "singular", "galactic", "TAB"],
 )
 def test_wrong_wcs_are_refused(offsets, correct, kind):
-    """Only a celestial, regular WCS of two axes can be corrected."""
+    """Only a celestial, regular WCS with two axes can be corrected."""
     with pytest.raises(GeometryError):
         correct(bad_wcs(kind), offsets)
 
 
 def test_a_wrong_gwcs_is_refused(offsets):
-    """One that is not celestial, and anything that is no WCS."""
+    """A gWCS that is not celestial is refused, and other classes."""
     frame = gwcs.coordinate_frames.Frame2D(name="detector")
     other = gwcs.coordinate_frames.Frame2D(name="plane")
     linear = gwcs.WCS([(frame, Identity(2)), (other, None)])
@@ -325,7 +325,7 @@ def test_a_wrong_gwcs_is_refused(offsets):
 
 
 def test_a_second_correction_is_refused(offsets):
-    """Positions are corrected once."""
+    """A second correction of positions is refused."""
     wcs = make_wcs()
     tables, corrected = add_lookup_tables(wcs, offsets), apply_offsets(wcs, offsets)
     for again, correct in (
@@ -338,7 +338,7 @@ def test_a_second_correction_is_refused(offsets):
 
 
 def test_offsets_that_cannot_be_inverted_are_refused():
-    """The largest gradient is named."""
+    """The message names the largest gradient."""
     steep = OffsetMap(
         np.where(np.indices(GRID.shape)[0] % 2, 60.0, -60.0),
         np.zeros(GRID.shape),
@@ -349,7 +349,7 @@ def test_offsets_that_cannot_be_inverted_are_refused():
 
 
 def test_a_grid_that_does_not_cover_the_image_is_refused(offsets):
-    """And one whose place is not known."""
+    """So is a grid at an unknown position."""
     with pytest.raises(GeometryError, match="not part of the stack"):
         apply_offsets(make_wcs(), offsets, origin=(300, 0))
     with pytest.raises(GeometryError, match="which part of it the image is"):
@@ -357,7 +357,7 @@ def test_a_grid_that_does_not_cover_the_image_is_refused(offsets):
 
 
 def test_the_position_residual_on_real_stars(ks4_data):
-    """Medians of the matched stars in 1000-px windows: 83 mas become at most 10."""
+    """For matched stars in 1000-pixel windows, 83 mas are reduced to at most 10."""
     stars = Table.read(ks4_data / "catalogs" / "matched.0000.R.single.fits")
     measured = SkyCoord(stars["ALPHA_J2000"], stars["DELTA_J2000"], unit="deg")
     reference = SkyCoord(stars["RAJ2000"], stars["DEJ2000"], unit="deg")
