@@ -53,13 +53,13 @@ WITHOUT_DY = OLD_FILE.replace("  dy: {dy}\n", "").format(**GOOD)
 
 
 def edited(**parts):
-    """Return the text of a file of 1.0.0, with parts of it changed."""
+    """Return the text of a file of version 1.0.0 with replaced parts."""
     return OLD_FILE.format(**GOOD | parts)
 
 
 @pytest.fixture(autouse=True)
 def _extension():
-    """Do what the entry points do, where the package is not installed."""
+    """Register the extensions as the entry points of an installed package do."""
     with asdf.config_context() as config:
         if not entry_points(group="asdf.extensions", name="ks4_ccd"):
             for mapping in integration.get_resource_mappings():
@@ -71,14 +71,14 @@ def _extension():
 
 @pytest.fixture
 def distortion():
-    """Random tables of 4 rows and 5 columns."""
+    """Return random tables of 4 rows and 5 columns."""
     tables = np.random.default_rng(1).normal(0, 0.1, (2, 4, 5))
     return LookupDistortion(*tables, step=(20, 30.5), first=(9.5, 1 / 3), name="d")
 
 
 @pytest.fixture
 def fits_wcs():
-    """A WCS of numbers that no FITS card holds to the last bit."""
+    """Return a WCS whose numbers are not exact in FITS cards."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crval = 100 / 3, -62 - 1 / 7
@@ -91,27 +91,27 @@ def fits_wcs():
 
 @pytest.fixture
 def points():
-    """Positions on the image, and off it by a little."""
+    """Return positions on the image and slightly outside."""
     rng = np.random.default_rng(2)
     return rng.uniform(0, 99, 200), rng.uniform(0, 79, 200)
 
 
 def write(model, **options):
-    """Return the bytes of a file with a model in it."""
+    """Return the bytes of a file that contains a model."""
     file = io.BytesIO()
     asdf.AsdfFile({"model": model}).write_to(file, **options)
     return file.getvalue()
 
 
 def through_file(model, **options):
-    """Return what a file gives back."""
+    """Return a model written to a file and read again."""
     with asdf.open(io.BytesIO(write(model, **options))) as file:
         return file["model"]
 
 
 @pytest.mark.parametrize("direction", [lambda d: d, lambda d: d.inverse])
 def test_both_directions_are_written(distortion, direction, points):
-    """Class, tables, steps and results are the same, to the last bit."""
+    """Class, tables, steps and results are equal to the last bit."""
     model = direction(distortion)
     back = through_file(model)
     assert type(back) is type(model)
@@ -122,14 +122,14 @@ def test_both_directions_are_written(distortion, direction, points):
 
 
 def test_a_bounding_box_is_kept(distortion):
-    """In the order that it had."""
+    """The order of a bounding box is kept."""
     distortion.bounding_box = (-0.5, 79.5), (-0.5, 99.5)
     back = through_file(distortion)
     assert back.bounding_box == distortion.bounding_box
 
 
 def test_a_compound_model(distortion, points):
-    """Shifts before and after."""
+    """A distortion between two shifts is written and read."""
     model = Shift(1) & Shift(2) | distortion | Shift(0.1) & Shift(0.2)
     back = through_file(model)
     np.testing.assert_array_equal(back(*points), model(*points))
@@ -137,7 +137,7 @@ def test_a_compound_model(distortion, points):
 
 
 def test_an_inverse_that_the_user_set(distortion, points):
-    """It is another model than the one that would be made."""
+    """An inverse that the user set is kept, instead of the default inverse."""
     distortion.inverse = Shift(1) & Shift(2)
     back = through_file(distortion)
     np.testing.assert_array_equal(back.inverse(*points), distortion.inverse(*points))
@@ -145,7 +145,7 @@ def test_an_inverse_that_the_user_set(distortion, points):
 
 @pytest.mark.parametrize("inverse", [False, True])
 def test_a_fits_wcs_as_a_model(fits_wcs, points, inverse):
-    """With SIP: no digit is lost, though FITS cards have 14."""
+    """A FITS WCS with SIP is exact, although FITS cards have 14 digits."""
     fits_wcs.wcs.ctype = "RA---TAN-SIP", "DEC--TAN-SIP"
     a, b = np.zeros((2, 3, 3))
     a[2, 0], b[0, 2] = 1e-7 / 3, 2e-7 / 3
@@ -158,7 +158,7 @@ def test_a_fits_wcs_as_a_model(fits_wcs, points, inverse):
 
 
 def test_projection_parameters_are_kept(fits_wcs, points):
-    """TPV: its coefficients are numbers of a card, too."""
+    """The coefficients of TPV, which are numbers of cards, are kept."""
     fits_wcs.wcs.ctype = "RA---TPV", "DEC--TPV"
     fits_wcs.wcs.set_pv([(1, 1, 1 + 1e-5 / 3), (2, 1, 1.0), (1, 4, 1e-4 / 7)])
     fits_wcs.wcs.set()
@@ -168,14 +168,14 @@ def test_projection_parameters_are_kept(fits_wcs, points):
 
 @pytest.fixture
 def corrected(fits_wcs):
-    """A gWCS with an offset map in it."""
+    """Return a gWCS with an offset map."""
     dra, ddec = np.random.default_rng(3).normal(0, 0.05, (2, 5, 4))
     offsets = OffsetMap(dra, ddec, grid=MapGrid((5, 4), 20))
     return apply_offsets(fits_wcs, offsets)
 
 
 def test_a_corrected_gwcs(corrected, points):
-    """Frames, bounding box, shape, and positions in both directions."""
+    """Frames, bounding box, shape and positions in both directions are kept."""
     back = through_file(corrected)
     assert back.available_frames == corrected.available_frames
     assert back.bounding_box == corrected.bounding_box
@@ -186,7 +186,7 @@ def test_a_corrected_gwcs(corrected, points):
 
 
 def test_an_edited_file_keeps_its_tables(corrected, tmp_path, points):
-    """After an update in place, too."""
+    """Tables are kept after an update in place, too."""
     path = tmp_path / "image.asdf"
     path.write_bytes(write(corrected))
     with asdf.open(path, mode="rw") as file:
@@ -198,8 +198,8 @@ def test_an_edited_file_keeps_its_tables(corrected, tmp_path, points):
 
 
 @pytest.mark.parametrize("setting", ["array_inline_threshold", "all_array_storage"])
-def test_tables_are_blocks_whatever_asdf_is_told(distortion, setting):
-    """Decimal numbers in YAML are never what a table is written as."""
+def test_tables_are_blocks_for_any_configuration(distortion, setting):
+    """Tables are never written as decimal numbers in YAML."""
     with asdf.config_context() as config:
         setattr(config, setting, {"all_array_storage": "inline"}.get(setting, 10**6))
         content = write(distortion)
@@ -209,20 +209,20 @@ def test_tables_are_blocks_whatever_asdf_is_told(distortion, setting):
 
 
 def test_the_tables_of_a_closed_file_stay(distortion):
-    """They are copies, not views of a file."""
+    """Tables are copies, not views of a file."""
     back = through_file(distortion)
     np.testing.assert_array_equal(back.dx + 0, distortion.dx)
     assert not back.dx.flags.writeable
 
 
 def open_text(**parts):
-    """Return what is read from such a text."""
+    """Return the model in such a text."""
     with asdf.open(io.BytesIO(edited(**parts).encode())) as file:
         return file["distortion"]
 
 
 def test_a_file_of_manifest_1_0_0_is_read():
-    """With tables written by hand."""
+    """A file with tables written by hand is read."""
     assert "ks4_ccd-1.0.0" in integration.MANIFESTS
     distortion = open_text()
     assert distortion.step == (20, 40)
@@ -231,7 +231,7 @@ def test_a_file_of_manifest_1_0_0_is_read():
 
 @pytest.fixture
 def validated():
-    """Reading compares a file with the schemas: the default until asdf 6."""
+    """Validate files on reading, the default before asdf 6."""
     with asdf.config_context() as config:
         config.validate_on_read = True
         yield
@@ -250,14 +250,14 @@ def validated():
     ],
 )
 def test_the_schema_refuses_a_wrong_edit(parts, words):
-    """Tables that are lists or of other dimensions, steps that lead nowhere."""
+    """Lists, tables of other dimensions and invalid steps are refused."""
     with pytest.raises(ValidationError, match=words):
         open_text(**parts)
 
 
 @pytest.mark.usefixtures("validated")
-def test_the_schema_wants_both_tables():
-    """A property taken out is named."""
+def test_the_schema_requires_both_tables():
+    """A missing property is named."""
     with pytest.raises(ValidationError, match="'dy' is a required property"):
         asdf.open(io.BytesIO(WITHOUT_DY.encode()))
 
@@ -274,7 +274,7 @@ WRONG_TEXTS = [
 
 @pytest.fixture
 def unvalidated():
-    """Reading goes without the schemas: the default since asdf 6."""
+    """Do not validate files on reading, the default since asdf 6."""
     with asdf.config_context() as config:
         config.validate_on_read = False
         yield config
@@ -282,7 +282,7 @@ def unvalidated():
 
 @pytest.mark.parametrize(("text", "words"), WRONG_TEXTS)
 def test_wrong_tables_are_refused(unvalidated, text, words):
-    """Without a schema, too: the message names the node and what is wrong."""
+    """Without a schema, too, the message names the node and its error."""
     if hasattr(unvalidated, "warn_on_failed_conversion"):
         # asdf 6 makes a warning of any error by default.
         unvalidated.warn_on_failed_conversion = False
@@ -293,13 +293,13 @@ def test_wrong_tables_are_refused(unvalidated, text, words):
 @pytest.mark.usefixtures("unvalidated")
 @pytest.mark.parametrize(("text", "words"), WRONG_TEXTS)
 def test_wrong_tables_never_pass_for_a_distortion(text, words):
-    """Where asdf makes a warning of the error, it has our words."""
+    """If asdf issues a warning instead of the error, it has the same text."""
     with pytest.raises((MapFormatError, AsdfConversionWarning), match=words):
         asdf.open(io.BytesIO(text.encode()))
 
 
 def test_manifests_and_schemas_agree():
-    """Every tag of every manifest has its schema, and a converter."""
+    """Each tag of each manifest has a schema and a converter."""
     resources = {
         uri: content
         for mapping in integration.get_resource_mappings()
@@ -320,7 +320,7 @@ def test_manifests_and_schemas_agree():
 
 @pytest.mark.parametrize("group", ["asdf.extensions", "asdf.resource_mappings"])
 def test_asdf_finds_the_package(group):
-    """What an installation tells asdf to call is there, and gives a list."""
+    """The entry points of the package exist and return lists."""
     project = Path(__file__).parents[2] / "pyproject.toml"
     if not project.exists():
         pytest.skip("the tests are not where the project is")

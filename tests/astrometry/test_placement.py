@@ -34,7 +34,7 @@ LARGEST, MEDIAN = 3.3e-3, 3 * 2.4e-3
 
 @pytest.fixture(scope="module")
 def zpmap():
-    """A map whose zero point shows where a pixel is."""
+    """Return a map whose zero point is different in each pixel."""
     x, y = np.indices(GRID.shape)
     key = MapKey("zp", "0403", "R", "single", "APER5")
     values = 29.5 + 0.015 * x + 0.0008 * y**2
@@ -42,7 +42,7 @@ def zpmap():
 
 
 def changed(wcs, change):
-    """Return the WCS of an image that was made from one with another WCS."""
+    """Return the WCS of an image that was computed from one with another WCS."""
     angle = np.radians({"rotated": 90, "turned": 180, "tilted": 3}.get(change, 0))
     turn = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     flip = np.diag([-1, 1]) if change == "mirrored" else np.eye(2)
@@ -56,7 +56,7 @@ def changed(wcs, change):
 
 
 def distorted(wcs, form):
-    """Return a WCS with terms of second order, of four pixels at the edge."""
+    """Return a WCS with second-order terms of four pixels at the edge."""
     size = 4 / 75**2
     if form == "SIP":
         wcs.wcs.ctype = "RA---TAN-SIP", "DEC--TAN-SIP"
@@ -73,7 +73,7 @@ def distorted(wcs, form):
 
 
 def zeropoint_there(wcs, x, y, zpmap, stack):
-    """Return the zero points where astropy's WCS puts pixels, NaN off the stack."""
+    """Return the zero points at the positions of astropy's WCS, NaN off the stack."""
     lon, lat = wcs.all_pix2world(x, y, 0)
     there = stack.wcs_world2pix(lon, lat, 0)
     on = np.ones(np.shape(x), bool)
@@ -85,13 +85,13 @@ def zeropoint_there(wcs, x, y, zpmap, stack):
 
 
 def in_memory(ccd, zpmap, tmp_path, options):
-    """Return the zero points that an image was calibrated with."""
+    """Return the zero points that were applied to an image."""
     data = apply_zeropoint(ccd, zpmap, uncalibrated="fill", **options).data
     return 30 - 2.5 * np.log10(data / ccd.data)
 
 
 def from_file_to_file(ccd, zpmap, tmp_path, options):
-    """Return the same, by `calibrate_file`."""
+    """Return the zero points that `calibrate_file` applied."""
     ccd.write(tmp_path / "raw.fits", overwrite=True)
     target = tmp_path / "cal.fits"
     options = {"uncalibrated": "fill", "overwrite": True} | options
@@ -100,7 +100,7 @@ def from_file_to_file(ccd, zpmap, tmp_path, options):
 
 
 def by_command(ccd, zpmap, tmp_path, options):
-    """Return the same, by the command."""
+    """Return the zero points that the command applied."""
     ccd.write(tmp_path / "raw.fits", overwrite=True)
     zpmap.save(tmp_path / "maps")
     target = tmp_path / "cal.fits"
@@ -142,7 +142,7 @@ CHANGES += ["mirrored", "coarser", "finer"]
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("change", CHANGES)
 def test_right_or_refused(tan_wcs, zpmap, tmp_path, change, route):
-    """Whole stacks and cut-outs, three kinds of WCS, whatever gives the placement."""
+    """All functions place full stacks and cut-outs alike, for three kinds of WCS."""
     stack = tan_wcs(STACK, field="0403")
     refused = set()
     for shape in (STACK, PART):
