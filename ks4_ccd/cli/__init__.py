@@ -20,11 +20,11 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0, or 1 if something could not be done; 128 and the number of the signal
-        if one ended the command. Wrong usage exits with 2.
+        0 on success, 1 after an error; 128 plus the number of the signal that
+        ended the command. Wrong usage exits with 2.
     """
     with Signals() as signals:
-        # The import takes a second or two; nothing has to be cleaned up meanwhile.
+        # The import takes a second or two, during which nothing needs cleaning up.
         from ks4_ccd.cli._command import run_command
 
         try:

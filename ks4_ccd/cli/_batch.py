@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _images_in(word: str) -> list[str]:
-    """Return the images that a word of the command stands for."""
+    """Return the images given by one argument: a file, or a list of files."""
     if not word.startswith("@"):
         return [word]
     try:
@@ -60,7 +60,7 @@ def _client_of(scheduler: str) -> Iterator[AbstractContextManager]:
     try:
         from distributed import Client
     except ImportError as error:
-        msg = f"--scheduler needs dask: pip install 'ks4_ccd[survey]' ({error})"
+        msg = f"--scheduler requires dask: pip install 'ks4_ccd[survey]' ({error})"
         raise KS4Error(msg) from error
     is_file = scheduler.endswith(".json")
     address = {"scheduler_file" if is_file else "address": scheduler}

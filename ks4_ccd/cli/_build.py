@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> None:
     }
     misalignment = None
     if arguments.single is not None:
-        # The map is that of mode single, the name of its file is that of the mode.
+        # The map of mode single is written under the name of the given mode.
         misalignment = build_misalignment_map(
             _matched(arguments.single, arguments),
             (rows, columns),

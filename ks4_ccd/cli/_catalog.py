@@ -35,7 +35,7 @@ from ks4_ccd.files.tables import read_table, write_table
 __all__ = ["VERB"]
 
 _COMPRESSED = (".gz", ".fz", ".bz2", ".xz", ".z", ".zip")
-# Formats that are read, and written by nobody but SExtractor.
+# Formats that are read, but written only by SExtractor.
 _READ_ONLY = (".cat", ".ldac", ".sex", ".txt", ".dat", "")
 
 
@@ -102,8 +102,8 @@ VERB = Verb(
         IMAGE_SIZE,
         RECALIBRATE.but(
             help="calibrate a catalog of an image that was calibrated before, or its "
-            "fluxes once more; magnitudes that contain zero points (ZP_ columns) never "
-            "get a second one"
+            "fluxes again; magnitudes that contain zero points (ZP_ columns) are "
+            "always refused"
         ),
         OVERWRITE,
         OUT.but(

@@ -58,10 +58,10 @@ def run_command(argv: list[str]) -> int:
     Returns
     -------
     status : int
-        0, or 1 if something could not be done. Wrong usage exits with 2.
+        0 on success, 1 after an error. Wrong usage exits with 2.
     """
     if argv[:1] == ["field"] and not {"-h", "--help", "--"} & set(argv):
-        # A declination of -62:30:00 is not an option.
+        # A declination such as -62:30:00 must not be parsed as an option.
         argv = [argv[0], "--", *argv[1:]]
     arguments = _parser().parse_args(argv)
     with warnings.catch_warnings():

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The verb `demo`: simulate a field, calibrate it, compare with the truth."""
+"""The verb `demo`: simulate and calibrate a field, and compare with the truth."""
 
 import argparse
 
@@ -17,9 +17,9 @@ VERB = Verb(
     "demo",
     _run,
     "simulate a field, calibrate it and compare with the truth",
-    "Simulate a KS4 field with its maps, calibrate its image through the archives as "
-    "with real ones, and print the residuals of the zero point before and after. Needs "
-    "no data and takes well under half a minute.",
+    "Simulate a KS4 field with its maps, calibrate its image with maps from archives, "
+    "as for real data, and print the residuals of the zero point before and after. "
+    "Requires no data and takes less than half a minute.",
     "demo --out demo",
     (
         Option("--out", **OUT.settings | {"dest": "out", "default": "ks4-demo"}),

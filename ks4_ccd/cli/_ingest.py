@@ -13,10 +13,10 @@ def _run(arguments: argparse.Namespace) -> int:
     report = ingest(arguments.archives, arguments.out, on_error=arguments.on_error)
     for row in report.archives:
         if row["state"] == "there":
-            print(f"{row['archive']}: all of it is in the store already")
+            print(f"{row['archive']}: already in the store")
             continue
         words = [f"{row['written']} maps written"]
-        words += [f"{row['known']} in the store already"] if row["known"] else []
+        words += [f"{row['known']} already in the store"] if row["known"] else []
         words += [f"{row['other']} other files"] if row["other"] else []
         print(f"{row['archive']}: {', '.join(words)}")
     for row in report.problems:
@@ -24,7 +24,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if len(report.problems):
         return complain(
             f"{len(report.problems)} problems: download these archives again, and "
-            "repeat the command to add what is missing"
+            "repeat the command to add the missing maps"
         )
     print(f"{arguments.out}: complete; use it as --maps {arguments.out}")
     return 0
@@ -35,8 +35,8 @@ VERB = Verb(
     _run,
     "write the maps in archives to one file",
     "Scan archives of maps once, check every map, and write a store: one file, for "
-    "--maps, from which any map loads at once. Maps are added to an existing store. "
-    "The same command resumes after an interruption.",
+    "--maps, from which any map loads immediately. Maps are added to an existing "
+    "store. The same command resumes after an interruption.",
     "ingest dr1/KS4_DR1_*.tar.gz -o dr1.ks4maps",
     (
         Option(

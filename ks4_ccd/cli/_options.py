@@ -87,7 +87,7 @@ class Verb:
     ----------
     name : str
     run : callable
-        Takes the parsed arguments; returns the exit status, or `None` for 0.
+        Called with the parsed arguments; returns the exit status, or `None` for 0.
     summary : str
         A line for the list of verbs.
     description : str
@@ -138,7 +138,7 @@ MAPS = Option(
     required=True,
     help="folders, archives (.tar, .tar.gz) or stores (.ks4maps) of maps",
 )
-# The same, for the verbs about nothing but maps.
+# The same as a positional argument, for verbs that only need maps.
 MAP_PATHS = Option("maps", metavar="PATH", nargs="+", help=MAPS.settings["help"])
 OFFSETS = Option(
     "--offsets",
@@ -173,7 +173,7 @@ IMAGE_SIZE = Option(
     help="width and height in pixels of the whole image that the maps cover",
 )
 
-# How it is applied
+# Options of the calibration
 
 SMOOTH = Option(
     "--smooth",
@@ -230,12 +230,12 @@ ORIGIN = Option(
 RECALIBRATE = Option(
     "--recalibrate",
     action="store_true",
-    help="calibrate even what was calibrated before",
+    help="calibrate images even if they were calibrated before",
 )
 OVERWRITE = Option("--overwrite", action="store_true", help="replace existing files")
 OUT = Option("-o", dest="out", type=file_name, metavar="DIR", help="output folder")
 
-# The options that any number of images have in common.
+# Options that apply to any number of images.
 CALIBRATION = (
     MAPS,
     APERTURE,
@@ -250,8 +250,8 @@ CALIBRATION = (
         "--gain",
         type=float,
         help="for images in electrons (BUNIT): the gain of the detector in electron / "
-        "adu, such as 4.8, by which they are converted to adu, the unit of the maps; "
-        "an image in adu needs none",
+        "adu, such as 4.8, with which they are converted to adu, the unit of the maps; "
+        "not used for images in adu",
     ),
     ZP_ERROR,
     ERROR_KIND,
@@ -298,7 +298,7 @@ COLUMNS = Option(
     "--columns",
     choices=tuple(PRESETS),
     default="sextractor",
-    help="program whose names the columns have",
+    help="program that wrote the catalog, which defines the names of the columns",
 )
 APERTURES = Option(
     "--apertures",
@@ -319,8 +319,8 @@ RECIPE = Option(
     "--recipe",
     choices=RECIPES,
     default="default",
-    help="how maps are made: from surfaces fitted to all stars, or cell by cell as in "
-    "DR1, without a correction of positions",
+    help="recipe of the maps: surfaces fitted to all stars, or statistics of each cell "
+    "as in DR1, without a correction of positions",
 )
 CELLS = Option(
     "--cells",

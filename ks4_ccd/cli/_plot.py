@@ -32,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> None:
             drawn = getattr(library, arguments.kind)(*key)
     if arguments.smooth is not None:
         drawn = drawn.smoothed(arguments.smooth)
-    # No window is opened, whatever the backend of pyplot is.
+    # No window is opened with any backend of pyplot.
     figure = new_figure((6.4, 5.6))
     drawn.plot(figure.subplots(), part=arguments.part)
     try:

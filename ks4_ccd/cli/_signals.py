@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Signals that end the command: one line, no traceback, no partial file."""
+"""Handle signals that end the command, without a traceback or partial files."""
 
 import signal
 import sys

@@ -137,7 +137,7 @@ def test_a_compressed_target_is_refused(folder, capsys):
     """And not taken for a folder."""
     command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
     assert run(*command, "-o", folder / "x.fits.gz") == 1
-    assert "not compressed" in capsys.readouterr().err
+    assert "expected an uncompressed file" in capsys.readouterr().err
     assert not (folder / "x.fits.gz").exists()
 
 
@@ -148,7 +148,7 @@ def test_two_images_need_two_targets(folder, capsys):
     assert run("calibrate", *images, *maps, "-o", folder / "x.fits") == 1
     assert "2 images" in capsys.readouterr().err
     assert run("calibrate", images[0], images[0], *maps, "-o", folder / "out") == 1
-    assert "expected images of different names" in capsys.readouterr().err
+    assert "expected images with different names" in capsys.readouterr().err
 
 
 def test_warnings_are_one_line(tmp_path, make_map, make_key, make_ccd, capsys):
