@@ -231,7 +231,7 @@ def test_a_map_for_electrons_is_not_saved_as_one_of_the_release(make_map, make_k
     zpmap = ZeroPointMap(
         plain.values, grid=plain.grid, key=make_key(), image_unit="electron"
     )
-    with pytest.raises(KS4Error, match="they hold for adu"):
+    with pytest.raises(KS4Error, match="they apply to images in adu"):
         zpmap.save("maps")
     for unit in ("nJy", "mag", "", "what"):
         with pytest.raises(KS4Error, match="image_unit must be a unit"):
