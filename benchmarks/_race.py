@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""How the benchmarks measure and report: best times, taken in turns."""
+"""Measure and report best times of alternating runs."""
 
 import time
 
@@ -9,7 +9,7 @@ __all__ = ["race", "report"]
 
 
 def race(repeats, *functions):
-    """Return the best time of each function, the functions taking turns."""
+    """Return the best time of each function, in alternating runs."""
     best = [np.inf] * len(functions)
     for _ in range(repeats):
         for k, function in enumerate(functions):
@@ -21,7 +21,7 @@ def race(repeats, *functions):
 
 
 def report(what, ratio, bound, most=True):
-    """Print a ratio beside its bound."""
+    """Print a ratio and its limit."""
     good = ratio <= bound if most else ratio >= bound
     sign = "<=" if most else ">="
     print(

@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-How fast offset maps are applied, as ratios to astropy's own transformations.
+Compare the time to apply offset maps with that of transformations in astropy.
 
 Run as ``python benchmarks/astrometry.py [--points 4000000] [--repeats 5]``.
-Each ratio is of the best of several runs that take turns.
+Each ratio is that of the best times of several alternating runs.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def make_offsets(rng):
 
 
 def lookup(tables, x, y, repeats):
-    """Compare the lookup alone with astropy's C code and its Tabular2D."""
+    """Compare the lookup alone with C code of astropy and with Tabular2D."""
     distortion = LookupDistortion.from_wcs(tables)
     grid = zip(distortion.first, distortion.step, strict=True)
     nodes = [first + step * np.arange(CELLS) for first, step in grid]
@@ -72,7 +72,7 @@ def lookup(tables, x, y, repeats):
 
 
 def inverse(wcs, tables, offsets, x, y, repeats):
-    """Compare the ways back with all_world2pix, and the way there without us."""
+    """Compare inverses with all_world2pix, and the gWCS with one without the step."""
     distortion = LookupDistortion.from_wcs(tables)
     moved = distortion(x, y)
     corrected = apply_offsets(wcs, offsets)
@@ -83,7 +83,7 @@ def inverse(wcs, tables, offsets, x, y, repeats):
         ]
     )
     boxed = copy.deepcopy(corrected)
-    # The same work on both sides: a bounding box costs as much as the step.
+    # Both have a bounding box, which takes as much time as the step.
     for one in (plain, boxed):
         one.bounding_box = (-0.5, SIZE - 0.5), (-0.5, SIZE - 0.5)
     sky = corrected(x, y)
@@ -96,7 +96,7 @@ def inverse(wcs, tables, offsets, x, y, repeats):
     report("inverse of LookupDistortion / all_world2pix", back / fits, 0.5)
     report("gWCS.invert / all_world2pix", whole / fits, 1.5)
     there, without = race(repeats, lambda: boxed(x, y), lambda: plain(x, y))
-    report("gWCS / the same without the step", there / without, 1.25)
+    report("gWCS / gWCS without the step", there / without, 1.25)
 
 
 def main():

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-How a batch of images gains from more workers, and what a worker needs.
+Measure the throughput of batches on one and two workers, and their memory.
 
-Run as ``python benchmarks/batch.py [--repeats 3] [--skip-stack]``. Needs two
-cores, 2.2 GB of disk in the current folder, and 4 GB with the full stack.
+Run as ``python benchmarks/batch.py [--repeats 3] [--skip-stack]``. It requires two
+cores and 2.2 GB of disk in the current folder, or 4 GB with the full stack.
 
-The workers run before the clock does: starting them takes a second or two,
-once a batch. Everything else counts: checksums, manifest, scheduling.
+The start of the workers, a second or two per batch, is not included. Checksums,
+manifest and scheduling are included.
 """
 
 import argparse
@@ -38,7 +38,7 @@ HEADER = fits.Header({"FIELD1": "0403", "FILTER": "R"})
 
 
 def write_maps(folder, size, rng):
-    """Write a map as files of the release, and return the library of it."""
+    """Write a map as files of DR1, and return a library of them."""
     count = rng.poisson(1.6, (CELLS, CELLS))
     values = np.where(count > 0, 30 + rng.normal(0, 0.03, count.shape), 30)
     error = np.where(count > 1, rng.uniform(0.01, 0.03, count.shape), 0)
@@ -60,7 +60,7 @@ def write_image(path, size, rng):
 
 
 def calibrate(images, library, out, client):
-    """Calibrate images from the beginning."""
+    """Calibrate images into an empty folder."""
     shutil.rmtree(out, ignore_errors=True)
     table = calibrate_many(images, library, out, client=client, progress=False)
     assert set(table["outcome"]) == {"done"}
@@ -85,12 +85,12 @@ def scaling(folder, repeats, rng):
         skipping = partial(calibrate_many, images, library, out, client=clients[1])
         (again,) = race(repeats, skipping)
     print(f"  ({IMAGES} images of {SIZE} x {SIZE}: {one:.2f} s on 1, {two:.2f} s on 2)")
-    print(f"  ({IMAGES * 3600 / two:.0f} such images an hour on 2 workers)")
-    print(f"  (a second run: {again / IMAGES * 1000:.1f} ms for an image to skip)")
+    print(f"  ({IMAGES * 3600 / two:.0f} such images per hour on 2 workers)")
+    print(f"  (a second run: {again / IMAGES * 1000:.1f} ms per skipped image)")
     report("1 worker / 2 workers", one / two, 1.6, most=False)
 
 
-def whole_stack(folder, rng):
+def full_stack(folder, rng):
     """Calibrate a full stack on one worker."""
     library = write_maps(folder / "maps", STACK, rng)
     image = write_image(folder / "stack.fits", STACK, rng)
@@ -99,7 +99,7 @@ def whole_stack(folder, rng):
         (row,) = calibrate([image], library, folder / "out", client)
     seconds = row["seconds"]
     print(f"  (a stack of {STACK} x {STACK}: {seconds:.1f} s on 1 worker, ", end="")
-    print(f"{3600 / seconds:.0f} an hour and worker)")
+    print(f"{3600 / seconds:.0f} per hour and worker)")
     report("resident memory of a worker, full stack [MB]", row["memory"], 500)
 
 
@@ -107,16 +107,14 @@ def main():
     """Run all benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--repeats", type=int, default=3, help="runs of each")
-    parser.add_argument(
-        "--skip-stack", action="store_true", help="leave out the full stack"
-    )
+    parser.add_argument("--skip-stack", action="store_true", help="omit the full stack")
     arguments = parser.parse_args()
     rng = np.random.default_rng(7)
     with tempfile.TemporaryDirectory(dir=".") as name:
         scaling(Path(name), arguments.repeats, rng)
     if not arguments.skip_stack:
         with tempfile.TemporaryDirectory(dir=".") as name:
-            whole_stack(Path(name), rng)
+            full_stack(Path(name), rng)
 
 
 if __name__ == "__main__":

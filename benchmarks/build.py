@@ -1,15 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-How fast maps are made, and catalogs calibrated, as ratios.
+Measure the time to build maps and to calibrate catalogs, as ratios.
 
-Run with ``python benchmarks/build.py``; it takes a minute or two.
+Run as ``python benchmarks/build.py``; it takes a minute or two.
 
-- All maps of a field, band and mode by the recipe of the release, three
+- All maps of a field, band and mode with the recipe of DR1, three
   astrometric and five times three photometric arrays from 30,000 matched stars,
-  against a literal loop over the cells.
-- The same from a million stars, against a hundred thousand.
-- A catalog of a million rows with five apertures, against the bare indexing
-  and adding (``benchmarks/catalog.py``).
+  compared with a literal loop over the cells.
+- The same from a million stars, compared with a hundred thousand.
+- A catalog of a million rows with five apertures, compared with plain indexing
+  and addition (``benchmarks/catalog.py``).
 """
 
 import argparse
@@ -44,7 +44,7 @@ def make_stars(n, rng):
 
 
 def literal_loop(table):
-    """Make the maps cell by cell, as the pipeline of the survey does."""
+    """Compute the maps cell by cell, as the pipeline of the survey does."""
     x, y, sep = (np.array(table[name]) for name in ("X_IMAGE", "Y_IMAGE", "sep"))
     n, size, padding = 2 * CELLS, SIZE // (2 * CELLS), 400
     align, alerr, astar = np.zeros((3, n, n))
@@ -77,7 +77,7 @@ def literal_loop(table):
 
 
 def check_equal(ours, literal):
-    """Stop if the race would be between different things."""
+    """Raise an error if the results differ."""
     arrays = [part for m in ours for part in (m.values, m.error, m.count)]
     for ours_array, array in zip(arrays, literal, strict=True):
         np.testing.assert_allclose(ours_array, array, rtol=0, atol=1e-12)

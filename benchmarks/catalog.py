@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-How fast catalogs are calibrated, as ratios to the indexing and adding alone.
+Compare the time to calibrate catalogs with that of indexing and addition alone.
 
-Run as ``python benchmarks/catalog.py [--rows 1000000] [--repeats 5]``. The bare
-side finds the cells of all sources once, and for five apertures takes zero
-point and error from arrays, adds the one and combines the other; then the
-misalignment, its error and the star counts. It reads no table, makes none, and
-knows of no missing value. Both sides take turns.
+Run as ``python benchmarks/catalog.py [--rows 1000000] [--repeats 5]``. The
+reference computes the cells of all sources once, looks up zero point and error in
+arrays for five apertures, adds the former and combines the latter in quadrature;
+then it looks up the misalignment, its error and the numbers of stars. It reads
+and creates no table, and does not treat missing values. Runs alternate.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CELLS = 55
 
 
 def make_maps(rng):
-    """Return the maps of a field like those of the release: a fifth is empty."""
+    """Return the maps of a field like those of DR1: a fifth of the cells is empty."""
     count = rng.poisson(1.6, (CELLS, CELLS))
     grid = MapGrid.for_image(count.shape, (SIZE, SIZE))
     maps = []
@@ -79,7 +79,7 @@ def make_table(rows, rng):
 
 
 def bare_indexing(table, maps):
-    """Return a function that does the least that any calibration has to do."""
+    """Return a function with the minimum of operations of any calibration."""
     *zeropoints, misalignment = maps
     x, y = np.array(table["X_IMAGE"]), np.array(table["Y_IMAGE"])
     vectors = (np.asarray(table[f"{name}_APER"]) for name in ("MAG", "MAGERR"))
@@ -115,7 +115,7 @@ def main():
 
 
 def run(rows, repeats):
-    """Race ourselves against bare indexing."""
+    """Compare calibrate_catalog with plain indexing."""
     rng = np.random.default_rng(7)
     maps, table = make_maps(rng), make_table(rows, rng)
     options = {
@@ -126,9 +126,9 @@ def run(rows, repeats):
     }
     calls = [lambda o=o: calibrate_catalog(table, maps, **o) for o in options.values()]
     bare, *ours = race(repeats, bare_indexing(table, maps), *calls)
-    print(f"  ({rows} rows, 5 apertures; bare indexing {bare:.3f} s)")
+    print(f"  ({rows} rows, 5 apertures; plain indexing {bare:.3f} s)")
     for name, seconds in zip(options, ours, strict=True):
-        report(f"calibrate_catalog ({name}) / bare", seconds / bare, 3)
+        report(f"calibrate_catalog ({name}) / plain indexing", seconds / bare, 3)
 
 
 if __name__ == "__main__":

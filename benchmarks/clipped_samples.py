@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Print the table of `ks4_ccd.maps._clipped_samples`, by Monte Carlo.
+Print the table of `ks4_ccd.maps._clipped_samples` from a Monte Carlo simulation.
 
-Run as ``python benchmarks/clipped_samples.py [--stars 4e6]``: that many normal
-stars for each number of stars before clipping, which takes minutes.
+Run as ``python benchmarks/clipped_samples.py [--stars 4e6]``, with the number of
+normal stars for each number of stars before clipping. It takes minutes.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def statistics(sums, left):
 
 
 def main():
-    """Print a row for each number of stars left."""
+    """Print a row for each number of stars after clipping."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--stars", type=float, default=4e6)
     total = moments(parser.parse_args().stars, np.random.default_rng(0))

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What an import of the package costs, over that of its dependencies alone."""
+"""Compare the import time of the package with that of its dependencies."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ _BOUND = 1.3
 def _import(names):
     """Return a function that imports modules in a new process."""
     command = [sys.executable, "-c", f"import {names}"]
-    # An installed package has been compiled, as its dependencies have.
+    # Write bytecode, which installed packages have.
     environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     return lambda: subprocess.run(command, check=True, env=environ)
 

@@ -1,10 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-How fast a store is filled, opened and read, beside what is asked of it.
+Measure the time to fill, open and read a store.
 
-Run as ``python benchmarks/store.py [--maps 20400] [--repeats 3]``. Makes a
-synthetic release in six archives, in the current folder, of about 1 GB for a
-while.
+Run as ``python benchmarks/store.py [--maps 20400] [--repeats 3]``. It writes
+six archives of synthetic maps to the current folder, about 1 GB, and removes
+them.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def astrometric(rng):
 
 
 def write_archives(folder, fields, rng):
-    """Write the release as `tar czf` does."""
+    """Write archives like those of DR1, as `tar czf` does."""
     for families, make, apertures in (
         (PHOTOMETRIC, photometric, [f"_{aperture}" for aperture in APERTURES]),
         (ASTROMETRIC, astrometric, [""]),
@@ -67,8 +67,8 @@ def write_archives(folder, fields, rng):
                 opened.enter_context(tarfile.open(path, "w:gz", compresslevel=6))
                 for path in paths
             ]
-            for place in product(range(fields), BANDS, MODES, apertures):
-                field, band, mode, aperture = place
+            for names in product(range(fields), BANDS, MODES, apertures):
+                field, band, mode, aperture = names
                 tail = f"map_{field:04d}_{band}_{mode}{aperture}.npy"
                 for archive, family, array in zip(
                     archives, families, make(rng), strict=True
@@ -100,7 +100,7 @@ def fill(archives, store):
     ingest(archives, store, on_error="raise", progress=False)
 
 
-def random_place(rng, fields):
+def random_map(rng, fields):
     field = f"{rng.randrange(fields):04d}"
     return field, rng.choice(BANDS), rng.choice(MODES), rng.choice(APERTURES)
 
@@ -111,15 +111,15 @@ def latency(store, fields, number=2000):
     times = []
     with MapLibrary(store) as library:
         for _ in range(number):
-            place = random_place(rng, fields)
+            names = random_map(rng, fields)
             start = time.perf_counter()
-            library.zeropoint(*place)
+            library.zeropoint(*names)
             times.append(time.perf_counter() - start)
     return np.median(times[number // 10 :])
 
 
 def read_on(store, fields, seed, ready, done, results):
-    """Read random maps until told to stop; count maps, slow ones and errors."""
+    """Read random maps until an event; count maps and errors, time the slowest."""
     rng = random.Random(seed)
     maps, errors, longest = 0, [], 0.0
     with MapLibrary(store) as library:
@@ -127,7 +127,7 @@ def read_on(store, fields, seed, ready, done, results):
         while not done.is_set():
             start = time.perf_counter()
             try:
-                library.zeropoint(*random_place(rng, fields))
+                library.zeropoint(*random_map(rng, fields))
             except Exception as error:
                 errors.append(repr(error))
             maps += 1
@@ -158,16 +158,18 @@ def while_ingesting(archives, store, fields):
     for reader in readers:
         reader.join()
     errors = list(chain(*errors))
-    print(f"  ({sum(maps)} maps read, the longest wait {max(longest):.2f} s)")
+    print(f"  ({sum(maps)} maps read, longest wait {max(longest):.2f} s)")
     print(*(f"  {error}" for error in errors[:5]), sep="\n", end="")
     report(f"errors of {READERS} readers while an ingest runs", len(errors), 0)
-    report("problems that verify finds afterwards", len(verify(store)), 0)
+    report("problems listed by verify afterwards", len(verify(store)), 0)
 
 
 def main():
     """Run all benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--maps", type=int, default=20400, help="arrays in all")
+    parser.add_argument(
+        "--maps", type=int, default=20400, help="total number of arrays"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="runs of each")
     arguments = parser.parse_args()
     fields = -(-arguments.maps // MAPS_OF_A_FIELD)

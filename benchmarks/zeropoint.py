@@ -1,11 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-How fast zero-point maps are applied, as ratios to what bounds them.
+Compare the time to apply zero-point maps with that of minimal operations.
 
-Run as ``python benchmarks/zeropoint.py [--size 22000] [--repeats 3]``. Needs
-about 12 GB of memory and 6 GB of disk at the full size. Each ratio is of the
-best of several runs that take turns, so that what else the machine does
-weighs on both sides.
+Run as ``python benchmarks/zeropoint.py [--size 22000] [--repeats 3]``. It
+requires about 12 GB of memory and 6 GB of disk at the full size. Each ratio is that
+of the best times of several alternating runs, so that other load on the machine
+affects both.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SCALE = 0.4 * np.log(10)
 
 
 def make_map(size, rng):
-    """Return a map like those of the release: a fifth of its cells are empty."""
+    """Return a map like those of DR1: a fifth of its cells is empty."""
     count = rng.poisson(1.6, (CELLS, CELLS))
     values = np.where(count > 0, 30 + rng.normal(0, 0.03, count.shape), 30)
     error = np.where(count > 1, rng.uniform(0.01, 0.03, count.shape), 0)
@@ -38,7 +38,7 @@ def make_map(size, rng):
 
 
 def make_ccd(size, rng, uncertainty):
-    """Return a float32 image, with an uncertainty and a mask if wanted."""
+    """Return a float32 image, optionally with an uncertainty and a mask."""
     data = rng.standard_normal((size, size), dtype=np.float32)
     if not uncertainty:
         return CCDData(data, unit="adu")
@@ -49,7 +49,7 @@ def make_ccd(size, rng, uncertainty):
 
 
 def in_memory(size, repeats, rng):
-    """Apply a map to a full stack: against multiplying its planes by a number."""
+    """Compare the calibration of a full stack with a product by a number."""
     zpmap = make_map(size, rng)
     ccd = make_ccd(size, rng, uncertainty=True)
     data, sigma = ccd.data, ccd.uncertainty.array
@@ -78,7 +78,7 @@ def in_memory(size, repeats, rng):
 
 
 def against_astropy(size, repeats, rng):
-    """Apply a map against astropy's multiplication by an image of factors."""
+    """Compare the calibration with a product by an image of factors in astropy."""
     size = size // CELLS * CELLS
     zpmap = make_map(size, rng)
     ccd = make_ccd(size, rng, uncertainty=True)
@@ -98,9 +98,13 @@ def against_astropy(size, repeats, rng):
         lambda: ccd.multiply(factor),
         lambda: ccd.multiply(make_factor()),
     )
-    print(f"  ({size} px: {ours:.2f} s, multiply {ready:.2f} s, zoom too {made:.2f} s)")
-    report("ccd.multiply(factor) / ours", ready / ours, 2, most=False)
-    report("zoom and ccd.multiply(factor) / ours", made / ours, 8, most=False)
+    print(
+        f"  ({size} px: {ours:.2f} s, multiply {ready:.2f} s, with zoom {made:.2f} s)"
+    )
+    report("ccd.multiply(factor) / apply_zeropoint", ready / ours, 2, most=False)
+    report(
+        "zoom and ccd.multiply(factor) / apply_zeropoint", made / ours, 8, most=False
+    )
 
 
 _CHILD = """
@@ -116,7 +120,7 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 
 
 def from_file_to_file(size, gzip_size, repeats, rng):
-    """Calibrate a file against copying it, and a compressed one against zcat."""
+    """Compare the calibration of a file with a copy, and of a gzipped one with zcat."""
     with tempfile.TemporaryDirectory(dir=".") as name:
         folder = Path(name)
         source, copy = folder / "raw.fits", folder / "copy.fits"
@@ -131,9 +135,9 @@ def from_file_to_file(size, gzip_size, repeats, rng):
         source = folder / "raw.fits.gz"
         copying = f"zcat {source} > {copy} && sync {copy}"
         ours, plain, memory = race_of_files(source, gzip_size, copying, repeats, rng)
-        print(f"  (of .fits.gz {ours:.2f} s, zcat and sync {plain:.2f} s)")
+        print(f"  (from .fits.gz {ours:.2f} s, zcat and sync {plain:.2f} s)")
         report("calibrate_file of .fits.gz / zcat and sync", ours / plain, 2)
-        report("its resident memory [MB]", memory, 300)
+        report("resident memory from .fits.gz [MB]", memory, 300)
 
 
 def write_stack(path, size, rng):
@@ -149,7 +153,7 @@ def write_stack(path, size, rng):
 
 
 def race_of_files(source, size, copying, repeats, rng):
-    """Return the times of calibrating and of copying, and the memory of the former."""
+    """Return the times of calibration and copy, and the memory of the calibration."""
     target, maps = source.with_name("cal.fits"), source.with_name("maps")
     make_map_files(maps, size, rng)
     command = [sys.executable, "-c", _CHILD, source, target, maps, str(size)]
@@ -167,7 +171,7 @@ def race_of_files(source, size, copying, repeats, rng):
 
 
 def make_map_files(folder, size, rng):
-    """Write a map as files of the release."""
+    """Write a map as files of DR1."""
     from ks4_ccd import MapKey
 
     plain = make_map(size, rng)

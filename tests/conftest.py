@@ -25,7 +25,7 @@ UNCERTAINTIES = {
 
 @pytest.fixture(scope="session")
 def ks4_data():
-    """The folder of the acceptance data."""
+    """Return the folder of the acceptance data."""
     folder = os.environ.get("KS4_CCD_DATA")
     if not folder:
         pytest.skip("KS4_CCD_DATA is not set: it names the acceptance data's folder")
@@ -34,7 +34,7 @@ def ks4_data():
 
 @pytest.fixture
 def make_map():
-    """A factory of zero-point maps: some cells are empty, some have one star."""
+    """Return a factory of zero-point maps with empty cells and cells of one star."""
 
     def make(shape=(5, 4), cell_size=20, *, seed=1, empty=0.2, **options):
         rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def make_map():
 
 @pytest.fixture
 def make_key():
-    """A factory of keys of zero-point maps."""
+    """Return a factory of keys of zero-point maps."""
 
     def make(field="0403", band="R", mode="single", aperture="APER5"):
         return MapKey("zp", field, band, mode, aperture)
@@ -60,7 +60,7 @@ def make_key():
 
 @pytest.fixture
 def make_ccd():
-    """A factory of images, with an uncertainty of a kind if wanted."""
+    """Return a factory of images, optionally with an uncertainty."""
 
     def make(shape=(80, 100), dtype=np.float32, kind=None, *, seed=2, **options):
         rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def make_ccd():
 
 @pytest.fixture
 def tan_wcs():
-    """A factory of a stack's WCS: its field's centre at its own, 0.4 arcsec."""
+    """Return a factory of the WCS of a stack: TAN at the field centre, 0.4 arcsec."""
 
     def make(image_shape, center=None, scale=0.4, *, field="0000"):
         if center is None:
@@ -95,7 +95,7 @@ def tan_wcs():
 
 @pytest.fixture
 def pixels():
-    """The 0-based pixel coordinates x, y of an image of a shape."""
+    """Return a function that returns the 0-based coordinates x, y of all pixels."""
 
     def make(shape):
         y, x = np.indices(shape)

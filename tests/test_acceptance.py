@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The main job on real stars with a known truth: the acceptance data."""
+"""Calibration of real stars with a known true zero point: the acceptance data."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ STACK = (22000, 22000)
 
 @pytest.fixture(scope="module")
 def library(ks4_data):
-    """The six archives."""
+    """Open a library of the six archives."""
     with MapLibrary(ks4_data / "archives") as opened:
         yield opened
 
@@ -30,7 +30,7 @@ def truth(ks4_data, band):
 
 @pytest.mark.parametrize("aperture", ["APER10", "APER5", "AUTO"])
 def test_the_residual_zero_point(ks4_data, library, aperture):
-    """Where there are stars, a constant taken out, and better than published."""
+    """In cells with stars, the residual is below that of the published method."""
     x, y, true = truth(ks4_data, "R")
     zpmap = library.zeropoint("0000", "R", aperture=aperture)
     starry = zpmap.valid[zpmap.grid.cell_of(x, y)]
@@ -47,8 +47,8 @@ def test_the_residual_zero_point(ks4_data, library, aperture):
 
 
 @pytest.mark.parametrize("smooth", [[], ["--smooth"]])
-def test_the_command_on_the_cut_out(ks4_data, tmp_path, smooth):
-    """Image in, image out: what its pixels were multiplied by, against the truth."""
+def test_the_command_calibrates_a_cut_out(ks4_data, tmp_path, smooth):
+    """The factor that the command applies to pixels agrees with the true zero point."""
     raw = ks4_data / "images" / "cutout_0000_R.fits"
     target = tmp_path / "calibrated.fits"
     archives = str(ks4_data / "archives")
@@ -64,16 +64,16 @@ def test_the_command_on_the_cut_out(ks4_data, tmp_path, smooth):
     assert np.std(applied - true[inside]) < np.std(true[inside]) / 2
 
 
-def test_the_companion_mask_goes_along(ks4_data, library):
-    """A mask given as an array is kept."""
+def test_a_mask_file_beside_the_image_is_kept(ks4_data, library):
+    """A mask that is given as an array is kept."""
     ccd = CCDData.read(ks4_data / "images" / "cutout_0000_R.fits", unit="adu")
     ccd.mask = fits.getdata(ks4_data / "images" / "cutout_0000_R.mask.fits.gz") > 0
     result = apply_zeropoint(ccd, library.for_header(ccd.header))
     np.testing.assert_array_equal(result.mask, ccd.mask)
 
 
-def test_dr1_on_a_whole_stack_is_the_published_function(library):
-    """Bit for bit but for ties, fewer than one pixel in ten million."""
+def test_dr1_on_a_full_stack_is_the_published_function(library):
+    """All pixels are bit-identical, except ties in fewer than one of ten million."""
     zpmap = library.zeropoint("0000", "R")
     factor = 10 ** (0.4 * (30 - zpmap.values))
     big = zoom(factor, STACK[0] // factor.shape[0], order=1)

@@ -14,7 +14,7 @@ NAMES = sorted(set(ks4_ccd.__all__) - {"__version__"})
 
 
 def functions_of(name):
-    """Yield the functions behind a public name: its own, or those of a class."""
+    """Yield the functions behind a public name: a function, or methods of a class."""
     public = getattr(ks4_ccd, name)
     if inspect.isfunction(public):
         yield name, public
@@ -34,7 +34,7 @@ def functions_of(name):
 
 
 def unannotated(name, function):
-    """Return the parameters without a type, and "return"; those of Any as well."""
+    """Return parameters and results without a type, or with the type Any."""
     hints = typing.get_type_hints(function)
     signature = inspect.signature(function)
     wanted = [*signature.parameters, "return"]
@@ -45,13 +45,13 @@ def unannotated(name, function):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_parameters_and_results_have_types(name):
-    """They resolve at run time, and none is a bare Any."""
+    """Annotations resolve at run time, and none is a bare Any."""
     for own_name, function in functions_of(name):
         assert unannotated(own_name, function) == [], own_name
 
 
 def test_missing_types_are_found():
-    """The test above would notice."""
+    """The check reports missing annotations and bare Any."""
 
     def annotated(x: int, *, y: "str") -> None:
         pass
@@ -64,7 +64,7 @@ def test_missing_types_are_found():
 
 
 def test_editors_complete_the_names():
-    """A static analysis finds all public names."""
+    """Static analysis completes all public names."""
     jedi = pytest.importorskip("jedi")
     script = jedi.Script("import ks4_ccd\nks4_ccd.")
     assert set(NAMES) <= {completion.name for completion in script.complete(2, 8)}
@@ -72,7 +72,7 @@ def test_editors_complete_the_names():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_editors_show_signatures(name):
-    """With the names of the parameters."""
+    """Static analysis returns the names of the parameters."""
     jedi = pytest.importorskip("jedi")
     public = getattr(ks4_ccd, name)
     code = f"import ks4_ccd\nks4_ccd.{name}("
@@ -85,5 +85,5 @@ def test_editors_show_signatures(name):
 
 
 def test_types_are_shipped():
-    """Type checkers use the annotations of a package with this file."""
+    """The package contains py.typed, which type checkers require."""
     assert (Path(ks4_ccd.__file__).parent / "py.typed").exists()

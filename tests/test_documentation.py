@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What README and the documentation promise about the command and the API."""
+"""Commands and names in README and in the documentation exist and work."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ PAGES = ("README.rst", "docs/command_line.rst")
 
 @pytest.fixture
 def field(tmp_path, monkeypatch):
-    """A folder with the field that the documentation uses, as the current one."""
+    """Return a folder with the documented field, and make it the current one."""
     monkeypatch.chdir(tmp_path)
     simulated = ks4_ccd.simulate_field(
         (660, 660), map_shape=(33, 33), field="0403", seed=1
@@ -30,7 +30,7 @@ def field(tmp_path, monkeypatch):
 
 
 def documented_commands(page):
-    """Return the calls of `ks4-ccd` that a page shows, but for the demo."""
+    """Return the calls of `ks4-ccd` on a page, except the demo."""
     lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
     shown = (re.fullmatch(r" +(?:\$ )?ks4-ccd (.*)", line) for line in lines)
     calls = [shlex.split(match[1]) for match in shown if match]
@@ -39,7 +39,7 @@ def documented_commands(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_documented_commands_work(page, field, capsys):
-    """Every command line that a page shows does its work."""
+    """Every documented command line succeeds."""
     calls = documented_commands(page)
     assert calls
     for call in calls:
@@ -47,7 +47,7 @@ def test_documented_commands_work(page, field, capsys):
 
 
 def test_reference_lists_all_public_names():
-    """The reference has every public name, and no other."""
+    """The reference lists every public name, and no other."""
     lines = (ROOT / "docs/api.rst").read_text(encoding="utf-8").splitlines()
     listed = {line.strip() for line in lines if re.fullmatch(r"   \w+", line)}
     assert listed == set(ks4_ccd.__all__) - {"__version__"}

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Quoted uncertainties: coverage, few stars, empty cells and smoothed ones."""
+"""Quoted uncertainties: coverage, few stars, empty cells and smoothed maps."""
 
 import numpy as np
 import pytest
@@ -27,11 +27,11 @@ TRUE = 30.0
 
 
 def clipped(count, rng, *, sigma=SIGMA, gradient=0.0, cell_size=10):
-    """Return the map that the release would make of ``count`` normal stars a cell."""
+    """Return the map that DR1 would have for ``count`` normal stars per cell."""
     count = np.asarray(count)
     cell = np.repeat(np.arange(count.size), count.ravel())
     sigma = np.broadcast_to(sigma, count.shape).ravel()[cell]
-    # Stars lie anywhere in their cell.
+    # Stars lie at random positions in their cells.
     i, j = np.divmod(cell, count.shape[1]) + rng.uniform(-0.5, 0.5, (2, cell.size))
     stars = TRUE + gradient * (i + j) + sigma * rng.normal(size=cell.size)
     found = clipped_statistics(cell, stars, count.size)
@@ -49,8 +49,8 @@ def truth_of(zpmap, gradient=0.0):
 # Clipped samples
 
 
-def test_a_map_of_the_test_is_one_of_the_release():
-    """The oracle is astropy's sigma_clip in each cell."""
+def test_simulated_maps_are_clipped_like_those_of_dr1():
+    """The maps of these tests agree with astropy's sigma_clip in each cell."""
     zpmap = clipped(np.full((3, 2), 7), np.random.default_rng(1))
     stars = np.random.default_rng(1)
     stars.uniform(size=(2, 42))
@@ -62,7 +62,7 @@ def test_a_map_of_the_test_is_one_of_the_release():
 
 @pytest.mark.parametrize("stars", [2, 3, 4, 5, 8, 20, 60, 150])
 def test_the_table_of_clipped_samples(stars):
-    """Monte Carlo: the error of the median, and the scatter that is left."""
+    """Monte Carlo: error of the median and remaining scatter are as tabulated."""
     cells = 400_000 // stars
     zpmap = clipped(np.full((cells, 1), stars), np.random.default_rng(2))
     left = zpmap.count.ravel()
@@ -74,8 +74,8 @@ def test_the_table_of_clipped_samples(stars):
 
 
 @pytest.mark.parametrize("left", [2, 3, 5, 10])
-def test_samples_that_lost_no_star(left):
-    """In a map of few stars, one cell of many has most likely lost none."""
+def test_cells_with_many_stars_were_not_clipped(left):
+    """A cell with more stars than most cells has probably lost none to clipping."""
     cells = 200_000 // left
     zpmap = clipped(np.full((cells, 1), left), np.random.default_rng(3))
     whole = zpmap.count.ravel() == left
@@ -109,7 +109,7 @@ def coverage(counts_of, *, seed, repeat=6, gradient=0.0, sigma=SIGMA, star_sigma
 @pytest.mark.parametrize("gradient", [0, 0.05])
 @pytest.mark.parametrize("stars", [1, 2, 3, 4, 5, 6, 8, 12, 25, 60])
 def test_coverage_of_equal_cells(stars, gradient):
-    """One quoted uncertainty is 68 %, with a gradient over the field or without."""
+    """One quoted uncertainty covers 68 %, with or without a gradient over the field."""
     found = coverage(lambda _: np.full((25, 20), stars), seed=stars, gradient=gradient)
     for inside in found:
         assert 0.62 < inside.mean() < 0.74
@@ -117,14 +117,14 @@ def test_coverage_of_equal_cells(stars, gradient):
 
 @pytest.mark.parametrize("mean", [0.7, 1.7, 5, 25])
 def test_coverage_of_a_field_of_stars(mean):
-    """Stars that fall anywhere: cells of all counts, and empty ones."""
+    """Cells have Poisson-distributed numbers of stars, and some are empty."""
     found = coverage(lambda rng: rng.poisson(mean, (25, 20)), seed=7)
     for inside in found:
         assert 0.62 < inside.mean() < 0.74
 
 
-def test_coverage_where_stars_scatter_more():
-    """A cell of many stars has its own scatter, whatever that of the others."""
+def test_coverage_where_the_scatter_is_larger():
+    """The uncertainty of a cell of many stars follows its own scatter."""
     sigma = np.full((30, 20), SIGMA)
     sigma[:10] *= 3
     found = coverage(lambda _: np.full((30, 20), 60), seed=4, sigma=sigma)
@@ -136,7 +136,7 @@ def test_coverage_where_stars_scatter_more():
 
 @pytest.mark.parametrize("stars", [5, 12, 40])
 def test_coverage_of_cells_that_were_not_clipped(stars):
-    """The scatter of all stars is not corrected for a clipping that was none."""
+    """The scatter of cells that lost no star is not corrected for clipping."""
     rng = np.random.default_rng(5)
     drawn = SIGMA * rng.normal(size=(stars, 60, 50))
     values, scatter = np.mean(drawn, axis=0), np.std(drawn, axis=0)
@@ -149,7 +149,7 @@ def test_coverage_of_cells_that_were_not_clipped(stars):
 
 @pytest.mark.parametrize("stars", [1, 3, 12])
 def test_coverage_of_offsets(stars):
-    """Both components of an offset map, errors along one axis."""
+    """Both components of an offset map have the coverage of errors along one axis."""
     rng = np.random.default_rng(stars)
     dra, ddec = (clipped(np.full((30, 25), stars), rng) for _ in range(2))
     error = np.sqrt((dra.error**2 + ddec.error**2) / 2)
@@ -161,11 +161,11 @@ def test_coverage_of_offsets(stars):
         assert 0.62 < np.mean(np.abs(component) <= quoted) < 0.74
 
 
-# What is quoted, and what is unknown
+# Quoted and unknown uncertainties
 
 
 def test_the_published_scatter_stays(make_map):
-    """It is the attribute, and what `published` quotes, the median where unknown."""
+    """``error`` is unchanged; `published` quotes it, with the median where unknown."""
     zpmap = make_map((6, 6))
     known = zpmap.count >= 2
     published = np.where(known, zpmap.error, np.median(zpmap.error[known]))
@@ -175,8 +175,8 @@ def test_the_published_scatter_stays(make_map):
     assert_allclose(zpmap.cell_error("median", published=True), median, rtol=1e-14)
 
 
-def test_a_star_lies_as_far_as_its_scatter_and_the_value():
-    """The scatter of stars, and the error of the value, which shrinks with them."""
+def test_scatter_includes_the_error_of_the_value():
+    """Its square is that of "median" plus the variance of single stars."""
     rng = np.random.default_rng(6)
     count = np.repeat([1, 2, 4, 8, 16, 32], 40).reshape(6, 40)
     zpmap = clipped(count, rng)
@@ -189,15 +189,15 @@ def test_a_star_lies_as_far_as_its_scatter_and_the_value():
 
 
 def test_cells_of_one_star_have_the_errors_of_their_neighbours():
-    """No cell has a scatter of its own, and what is quoted is that of the stars."""
+    """Cells of one star have the scatter that is estimated for all stars."""
     zpmap = clipped(np.ones((25, 20), int), np.random.default_rng(8))
     assert not zpmap.error.any()
     assert_allclose(zpmap.cell_error("median"), SIGMA, rtol=0.1)
     assert_allclose(zpmap.cell_error("scatter"), SIGMA * np.sqrt(2), rtol=0.1)
 
 
-def test_a_scatter_of_zero_is_unknown_whatever_the_count():
-    """A cell of six stars without a scatter has that of the others."""
+def test_a_scatter_of_zero_is_unknown_for_any_number_of_stars():
+    """The scatter of a cell of six stars with an error of 0 is that of the others."""
     zpmap = clipped(np.full((25, 20), 6), np.random.default_rng(23))
     error = zpmap.error.copy()
     error[::3] = 0
@@ -212,8 +212,8 @@ def test_a_scatter_of_zero_is_unknown_whatever_the_count():
 @pytest.mark.parametrize(
     ("shape", "count"), [((1, 1), 1), ((2, 2), 1), ((3, 1), 1), ((5, 5), 1)]
 )
-def test_too_few_cells_of_one_star_know_nothing(shape, count):
-    """Their errors are refused, not taken for 0."""
+def test_the_error_of_few_cells_of_one_star_is_unknown(shape, count):
+    """Their uncertainty is refused, and not assumed to be 0."""
     rng = np.random.default_rng(9)
     counts = np.zeros(shape, int)
     counts.flat[:4] = count
@@ -224,8 +224,8 @@ def test_too_few_cells_of_one_star_know_nothing(shape, count):
     assert not zpmap.smoothed().error.any()
 
 
-def test_values_that_do_not_differ_are_no_perfect_ones():
-    """A map of equal values of one star each has no known error."""
+def test_equal_values_do_not_have_an_error_of_zero():
+    """A map of equal values of one star each has no known uncertainty."""
     zpmap = ZeroPointMap(
         np.full((9, 9), 30.0),
         np.zeros((9, 9)),
@@ -238,7 +238,7 @@ def test_values_that_do_not_differ_are_no_perfect_ones():
 
 @pytest.mark.parametrize("stars", [5, 25])
 def test_a_single_cell(stars):
-    """It has no neighbours, and its own scatter, corrected."""
+    """Without neighbours, the scatter of the cell is corrected for its stars alone."""
     rng = np.random.default_rng(stars)
     inside = []
     for _ in range(400):
@@ -248,8 +248,8 @@ def test_a_single_cell(stars):
     assert 0.6 < np.mean(inside) < 0.85
 
 
-def test_errors_that_are_missing_are_named(make_map):
-    """The message says what to give, or how to go without."""
+def test_missing_errors_are_named(make_map):
+    """The message names the missing array and the alternative."""
     plain = make_map(empty=0)
     with pytest.raises(KS4Error, match='no error array.*zp_error="ignore"'):
         ZeroPointMap(plain.values, grid=plain.grid).error_at(1, 1)
@@ -263,8 +263,8 @@ def test_errors_that_are_missing_are_named(make_map):
         no_scatter.error_at(1, 1)
 
 
-def test_without_counts_the_scatter_is_taken_as_it_is(make_map):
-    """It is interpolated like a value; where it is unknown, the median stands in."""
+def test_without_counts_the_scatter_is_not_corrected(make_map):
+    """It is interpolated like a value, with the median where it is unknown."""
     plain = make_map((6, 6))
     zpmap = ZeroPointMap(
         np.where(plain.valid, plain.values, np.nan), plain.error, grid=plain.grid
@@ -281,7 +281,7 @@ def test_without_counts_the_scatter_is_taken_as_it_is(make_map):
 
 
 def test_errors_are_derived_once(make_map, monkeypatch):
-    """A map is immutable, and remembers; a changed one does not."""
+    """A map caches its quoted errors; a changed copy has its own."""
     calls = []
     original = cell_errors.errors_of_cells
     monkeypatch.setattr(
@@ -304,7 +304,7 @@ APERTURES = ("FWHM", "APER3", "APER5", "APER10", "AUTO")
 
 
 def assert_quoted(ratio):
-    """Residuals over quoted errors have an RMS of about 1, and few are large."""
+    """Assert that pulls have an RMS of about 1 and few outliers."""
     spread = 1.4826 * np.median(np.abs(ratio - np.median(ratio)))
     kept = ratio[np.abs(ratio - np.median(ratio)) <= 4 * spread]
     assert 0.75 < rms(kept) < 1.25
@@ -313,8 +313,8 @@ def assert_quoted(ratio):
 
 @pytest.mark.parametrize("aperture", APERTURES)
 @pytest.mark.parametrize("band", ["R", "I"])
-def test_cells_of_the_release_against_the_truth(ks4_data, band, aperture):
-    """Few stars a cell: the value, a constant removed, against the mean true one."""
+def test_cells_of_dr1_against_the_truth(ks4_data, band, aperture):
+    """Cell values with few stars agree with the mean true zero point of the cell."""
     with MapLibrary(ks4_data / "archives") as library:
         zpmap = library.zeropoint("0000", band, aperture=aperture)
     with np.load(ks4_data / "truth" / f"truth_0000_{band}.npz") as file:
@@ -328,7 +328,7 @@ def test_cells_of_the_release_against_the_truth(ks4_data, band, aperture):
 
 @pytest.mark.parametrize("band", ["R", "I"])
 def test_held_out_stars_against_cells_of_the_rest(ks4_data, band):
-    """A star of the tenth that is left out, against the map of nine tenths."""
+    """A tenth of the stars is compared with a map of the other nine tenths."""
     table = Table.read(ks4_data / "catalogs" / f"matched.0000.{band}.single.fits")
     stars = MatchedStars(table, band, "sextractor", None)
     used = stars.in_photometry(strict=True, mode="single")
@@ -350,7 +350,7 @@ def test_held_out_stars_against_cells_of_the_rest(ks4_data, band):
         assert_quoted(np.concatenate(ratio))
 
 
-# Between the cells
+# Between the centres of cells
 
 
 def pulls(draw, shape, cell_size, *, seed, repeat=150, positions=600):
@@ -385,7 +385,7 @@ def rms(array):
 
 
 def test_errors_of_medians_propagate_through_the_interpolation(make_map):
-    """Monte Carlo over independent cells: the pull of at() has width 1."""
+    """Monte Carlo of independent cells: the pulls of at() have a width of 1."""
     zpmap = make_map((6, 5), 20, empty=0)
     sigma = zpmap.cell_error("median")
     rng = np.random.default_rng(3)
@@ -402,7 +402,7 @@ def test_errors_of_medians_propagate_through_the_interpolation(make_map):
 
 
 def test_new_stars_between_the_cells():
-    """Monte Carlo: the scatter of stars stays, the error of the value gets smaller."""
+    """Monte Carlo: the scatter is constant, the error of the value decreases."""
     count = np.full((12, 10), 2)
     rng = np.random.default_rng(10)
     x, y = rng.uniform(9, 80, (2, 500))
@@ -415,7 +415,7 @@ def test_new_stars_between_the_cells():
 
 
 def test_beside_empty_cells():
-    """Errors agree among cells with stars, and are not too small beside empty ones."""
+    """Errors agree in cells with stars, and are not too small beside empty cells."""
     count = np.random.default_rng(11).poisson(1.7, (14, 12))
     x, y, pull, at_cells, zpmap = pulls(
         lambda rng: clipped(count, rng), (14, 12), 10, seed=11
@@ -433,10 +433,10 @@ def test_beside_empty_cells():
 @pytest.mark.parametrize(
     ("kind", "with_count"), [("scatter", True), ("median", True), ("scatter", False)]
 )
-def test_a_filled_cell_is_no_better_than_its_neighbours(
+def test_filled_cells_have_no_smaller_errors_than_neighbours(
     make_map, kind, smooth, with_count
 ):
-    """Its error is the largest around it, however large the hole; so after filled()."""
+    """Its error is the largest around it, in holes of any size and in filled()."""
     zpmap = make_map((20, 18), empty=0.5)
     if not with_count:
         values = np.where(zpmap.valid, zpmap.values, np.nan)
@@ -454,7 +454,7 @@ def test_a_filled_cell_is_no_better_than_its_neighbours(
 
 
 def test_the_only_cell_with_stars():
-    """All other cells have its value, and its error, all the way in between."""
+    """All other cells have its value and its error, also between the centres."""
     count = np.zeros((5, 4), int)
     count[2, 1] = 6
     zpmap = clipped(count, np.random.default_rng(12))
@@ -464,7 +464,7 @@ def test_the_only_cell_with_stars():
 
 
 def test_a_hole_in_a_field_that_is_not_flat():
-    """What neighbours differ by, beyond their stars, adds to errors of filled cells."""
+    """Intrinsic differences between neighbours increase the errors of filled cells."""
     rng = np.random.default_rng(14)
     structure = 0.1 * rng.normal(size=(20, 20))
     count = np.full((20, 20), 25)
@@ -485,7 +485,7 @@ def test_a_hole_in_a_field_that_is_not_flat():
 @pytest.mark.parametrize("scale", [0.5, 0.8, 2.0])
 @pytest.mark.parametrize("mean", [1.2, 4])
 def test_the_errors_of_smoothed_maps(scale, mean):
-    """Monte Carlo, few stars a cell: the pull is 0.9 to 1.1, at cells and between."""
+    """Monte Carlo, few stars per cell: pulls are 0.9 to 1.1, at centres and between."""
     count = np.random.default_rng(15).poisson(mean, (14, 12))
     x, y, pull, at_cells, zpmap = pulls(
         lambda rng: clipped(count, rng).smoothed(scale), (14, 12), 10, seed=16
@@ -493,7 +493,7 @@ def test_the_errors_of_smoothed_maps(scale, mean):
     beside = touches_empty(zpmap, x, y)
     assert 0.9 < rms(pull[~beside]) < 1.1
     assert 0.9 < rms(at_cells[zpmap.valid]) < 1.1
-    # At the corners of cells, where four of them meet.
+    # At the corners of cells, between four centres.
     in_middle = np.all(np.abs(np.remainder([x - 9, y - 9], 10) - 5) > 3, axis=0)
     corners = ~beside & in_middle
     assert corners.sum() > 10
@@ -504,7 +504,7 @@ def test_the_errors_of_smoothed_maps(scale, mean):
 
 @pytest.mark.parametrize("scale", [None, 0.8, 1.7])
 def test_errors_are_those_of_a_linear_function_of_the_cells(scale):
-    """The oracle takes apart what each cell contributes to the value at a position."""
+    """The oracle determines the weight of each cell in the value at a position."""
     rng = np.random.default_rng(22)
     plain = clipped(rng.integers(1, 6, (7, 6)), rng)
     x, y = rng.uniform(-5, 75, (2, 100))
@@ -525,7 +525,7 @@ def test_errors_are_those_of_a_linear_function_of_the_cells(scale):
 
 
 def test_smoothed_scatter_is_that_of_stars():
-    """Cells of unknown scatter are not pooled as if they had none."""
+    """Cells of unknown scatter are excluded from the average."""
     rng = np.random.default_rng(17)
     count = np.where(rng.random((25, 20)) < 0.7, 1, 6)
     zpmap = clipped(count, rng)
@@ -539,7 +539,7 @@ def test_smoothed_scatter_is_that_of_stars():
 
 
 def test_a_smoothed_map_keeps_its_errors_in_files(tmp_path, make_key):
-    """Scatter and count give the error of each cell; between, that is not too small."""
+    """Scatter and count yield the error at cell centres, and no smaller one between."""
     plain = clipped(np.full((9, 8), 2), np.random.default_rng(18))
     zpmap = ZeroPointMap(
         plain.values, plain.error, plain.count, grid=plain.grid, key=make_key()
@@ -557,7 +557,7 @@ def test_a_smoothed_map_keeps_its_errors_in_files(tmp_path, make_key):
 
 
 def test_smoothing_a_surface_keeps_its_errors():
-    """Cells that share their stars do not get better by averaging."""
+    """Averaging cells that share their stars does not reduce their errors."""
     rng = np.random.default_rng(19)
     error, count = np.full((9, 8), 0.02), np.full((9, 8), 30.5)
     zpmap = ZeroPointMap(
@@ -572,7 +572,7 @@ def test_smoothing_a_surface_keeps_its_errors():
 
 
 def test_errors_of_surfaces_add():
-    """Counts that are no whole numbers: errors are interpolated, not their squares."""
+    """For non-integer numbers of stars, errors and not variances are interpolated."""
     rng = np.random.default_rng(20)
     error, count = rng.uniform(0.01, 0.02, (6, 5)), rng.uniform(20, 40, (6, 5))
     values = 30 + rng.normal(0, 0.01, (6, 5))
@@ -585,14 +585,14 @@ def test_errors_of_surfaces_add():
         expected = ZeroPointMap(array, grid=zpmap.grid).at(x, y)
         found = zpmap.error_at(x, y, error_kind=kind)
         assert_allclose(found, expected, rtol=1e-12)
-    # As half way between two equal cells.
+    # The position is half way between two equal cells.
     flat = ZeroPointMap(values, 0 * error + 0.02, 0 * count + 30.5, grid=zpmap.grid)
     half_way = flat.error_at([14, 19], 14, error_kind="median")
     assert_allclose(half_way, 0.02 * np.sqrt(np.pi / 2 / 30.5))
 
 
 def test_windows_of_misalignments_share_their_stars():
-    """Neither clipped nor independent: corrected for the degree of freedom alone."""
+    """Errors are corrected for one degree of freedom, and not for clipping."""
     rng = np.random.default_rng(21)
     error, count = rng.uniform(0.02, 0.04, (6, 5)), rng.integers(2, 30, (6, 5))
     values = rng.uniform(0.05, 0.1, (6, 5))

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Errors and warnings: where they are defined, and what they derive from."""
+"""Errors and warnings: location of their definitions, and base classes."""
 
 import ast
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_all_errors_are_defined_in_one_module():
 
 
 def test_all_errors_are_public():
-    """Whoever catches an error can import it from the package."""
+    """Every error can be imported from the package."""
     classes = {name for name in exceptions.__all__ if name[0].isupper()}
     assert classes <= set(ks4_ccd.__all__)
     for name in classes - {"KS4Warning"}:
@@ -52,7 +52,7 @@ def test_all_errors_are_public():
 
 @pytest.mark.parametrize("value", ["cubic", 1, None, ["nearest"]])
 def test_a_wrong_option_is_a_value_error(value):
-    """The message lists the allowed values, and the one that was given."""
+    """The message lists the allowed values and the given one."""
     with pytest.raises(
         ValueError, match="method must be one of nearest, dr1"
     ) as caught:
@@ -63,14 +63,14 @@ def test_a_wrong_option_is_a_value_error(value):
 
 @pytest.mark.parametrize("value", [np.nan, "inf", [1.0], None, 1j])
 def test_a_number_that_is_not_finite_is_a_value_error(value):
-    """Strings of numbers are numbers, as on the command line."""
+    """Strings of numbers are accepted, as on the command line."""
     with pytest.raises(OptionError, match="zeropoint must be a finite number"):
         finite("zeropoint", value)
     assert finite("zeropoint", "30") == 30.0
 
 
 def test_misalignment_maps_have_no_components():
-    """`hasattr` is false, and the error explains why."""
+    """`hasattr` returns False, and the error explains why."""
     values = np.ones((2, 2))
     grid = ks4_ccd.MapGrid((2, 2), 10)
     found = ks4_ccd.MisalignmentMap(values, values, values, grid=grid)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The rooms of the package: what each may import, and what stays private to it."""
+"""Allowed imports between the rooms of the package, and private modules."""
 
 import ast
 import subprocess
@@ -44,7 +44,7 @@ ALLOWED = {
     # `python -m ks4_ccd`
     "__main__": ("cli",),
 }
-# Any room may draw, by an import inside a function.
+# Any room may import plotting inside a function.
 DRAWN_BY_ALL = "plotting"
 MOST_FOLDERS, MOST_FILES = 12, 4
 
@@ -112,13 +112,13 @@ def room_of(module):
 
 
 def violations(package, allowed=ALLOWED):
-    """Return what a package does against the rules, one sentence each."""
+    """Return the violations of the rules by a package, one sentence each."""
     modules = modules_in(package)
     found = []
     for name, path in modules.items():
         room = room_of(name)
         if not name:
-            # The package itself hands out the public names of all rooms.
+            # The package itself exports the public names of all rooms.
             continue
         if room not in allowed:
             found.append(f"{name}: the room {room} is not listed")
@@ -151,7 +151,7 @@ def circles(package):
         }
         for name, path in modules.items()
     }
-    # What imports nothing that is left is in no circle.
+    # Modules that import no remaining module are in no circle.
     while True:
         free = {name for name, targets in arrows.items() if not targets & set(arrows)}
         if not free:
@@ -159,18 +159,18 @@ def circles(package):
         arrows = {name: t for name, t in arrows.items() if name not in free}
 
 
-def test_rooms_import_what_they_may():
-    """No arrow between rooms but those listed, and nothing private across rooms."""
+def test_rooms_have_allowed_imports_only():
+    """Imports between rooms are allowed ones, and none is of a private module."""
     assert violations(PACKAGE) == []
 
 
 def test_no_circles():
-    """No module imports itself by way of others."""
+    """No module imports itself through other modules."""
     assert circles(PACKAGE) == []
 
 
 def test_rooms_have_no_circle():
-    """The rooms listed above can be put into an order."""
+    """The listed rooms can be sorted topologically."""
     left = {room: {room_of(a) for a in allowed} for room, allowed in ALLOWED.items()}
     # Keys of maps are below the facts of the survey, which are below no map.
     left["ks4"].discard("maps")
@@ -182,7 +182,7 @@ def test_rooms_have_no_circle():
 
 
 def test_top_level_is_small():
-    """A newcomer takes in the top of the package at a glance."""
+    """The top of the package has at most 12 folders and 4 files."""
     entries = [p for p in PACKAGE.iterdir() if p.name != "__pycache__"]
     folders = sorted(p.name for p in entries if p.is_dir())
     files = sorted(p.name for p in entries if p.suffix == ".py")
@@ -192,7 +192,7 @@ def test_top_level_is_small():
 
 @pytest.fixture
 def make_package(tmp_path):
-    """A factory of packages with some modules."""
+    """Return a factory of packages with given modules."""
 
     def make(**texts):
         package = tmp_path / "ks4_ccd"
@@ -231,7 +231,7 @@ def make_package(tmp_path):
     ],
 )
 def test_violations_are_found(make_package, module, text, words):
-    """Each forbidden arrow is found, and no other."""
+    """Each forbidden arrow is reported, and no other."""
     others = {
         "files__in__tables": "read_table = 1",
         "maps__in__grid": "MapGrid = 1",
@@ -252,7 +252,7 @@ def test_violations_are_found(make_package, module, text, words):
 
 
 def test_circles_are_found(make_package):
-    """Modules that import each other are found, those that do not are not."""
+    """Circular imports are reported, other imports are not."""
     package = make_package(
         maps__in__a="from ks4_ccd.maps.b import x",
         maps__in__b="def f():\n    from ks4_ccd.maps import c",
@@ -266,7 +266,7 @@ def test_circles_are_found(make_package):
 
 
 def test_import_is_light():
-    """`import ks4_ccd` loads astropy, gwcs and scipy, and nothing heavy besides."""
+    """`import ks4_ccd` loads astropy, gwcs and scipy, and no other heavy package."""
     optional = ("matplotlib", "dask", "distributed", "pyarrow", "astroquery", "lsdb")
     heavy = (*optional, "ccdproc", "asdf", "asdf_astropy", "reproject", "photutils")
     heavy += ("pandas", "pooch", "requests")

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""What figures show: their data, their orientation, their labels."""
+"""Figures: plotted data, orientation and labels."""
 
 import builtins
 
@@ -26,7 +26,7 @@ COUNT[3, 0] = 0
 
 @pytest.fixture
 def zpmap():
-    """Return a map that differs in every cell, one of them empty."""
+    """Return a map with a different value in every cell, one of them empty."""
     key = MapKey("zp", "0403", "R", "single", "APER5")
     return ZeroPointMap(VALUES, np.full((4, 3), 0.02), COUNT, grid=GRID, key=key)
 
@@ -48,7 +48,7 @@ def offsets():
 
 
 def arrows_of(ax):
-    """Return the arrows on axes."""
+    """Return the arrows in axes."""
     from matplotlib.quiver import Quiver
 
     (arrows,) = [c for c in ax.collections if isinstance(c, Quiver)]
@@ -60,15 +60,15 @@ def collections(ax):
     return [c for c in ax.collections if c.get_hatch()]
 
 
-def test_map_is_in_image_orientation(zpmap):
-    """The x axis runs to the right and y up: rows of the picture are cells along y."""
+def test_map_has_the_orientation_of_the_image(zpmap):
+    """In a plot, x increases to the right and y upwards; rows are cells along y."""
     (image,) = plot_map(zpmap).images
     assert image.origin == "lower"
     assert_array_equal(image.get_array().data, VALUES.T)
 
 
 def test_map_is_in_pixel_coordinates(zpmap):
-    """The centre of a cell in the picture is where the grid has it."""
+    """The centre of a cell in the plot is that of the grid."""
     (image,) = plot_map(zpmap).images
     left, right, bottom, top = image.get_extent()
     x, y = GRID.centers()
@@ -77,7 +77,7 @@ def test_map_is_in_pixel_coordinates(zpmap):
 
 
 def test_empty_cells_are_hatched(zpmap):
-    """A cell without stars has no colour and is hatched."""
+    """A cell without stars is transparent and hatched."""
     ax = plot_map(zpmap)
     assert_array_equal(ax.images[0].get_array().mask, (COUNT == 0).T)
     (hatched,) = collections(ax)
@@ -86,13 +86,13 @@ def test_empty_cells_are_hatched(zpmap):
 
 
 def test_map_without_empty_cells():
-    """Where every cell has stars, nothing is hatched."""
+    """If every cell has stars, nothing is hatched."""
     zpmap = ZeroPointMap(VALUES, count=np.ones((4, 3)), grid=GRID)
     assert not collections(plot_map(zpmap))
 
 
 def test_labels_have_units(zpmap):
-    """Axes, colour bar and title say what they show."""
+    """Axes, colour bar and title have labels."""
     ax = plot_map(zpmap)
     bar = ax.images[0].colorbar
     assert ax.get_xlabel() == "x [pixel]"
@@ -106,14 +106,14 @@ def test_labels_have_units(zpmap):
     [("error", "scatter of zero points [mag]"), ("count", "stars in a cell")],
 )
 def test_parts(zpmap, part, label):
-    """Errors and counts are drawn like values."""
+    """Errors and numbers of stars are plotted like values."""
     (image,) = plot_map(zpmap, part=part).images
     assert_array_equal(image.get_array().data, getattr(zpmap, part).T)
     assert image.colorbar.ax.get_ylabel() == label
 
 
 def test_misalignment_map():
-    """A misalignment is in arcsec."""
+    """A misalignment is plotted in arcsec."""
     key = MapKey("align", "0403", "R")
     map_ = MisalignmentMap(VALUES - 29, grid=GRID, key=key)
     (image,) = plot_map(map_).images
@@ -121,7 +121,7 @@ def test_misalignment_map():
 
 
 def test_offsets_are_drawn_over_their_length(offsets):
-    """The colours are the lengths in mas, in the orientation of the image."""
+    """Colours are the lengths in mas, in the orientation of the image."""
     ax = plot_offsets(offsets)
     (image,) = ax.images
     length = 1000 * np.hypot(offsets.dra, offsets.ddec)
@@ -130,8 +130,8 @@ def test_offsets_are_drawn_over_their_length(offsets):
     assert ax.get_title() == "offset of field 0403 R single"
 
 
-def test_arrows_point_where_a_star_goes(offsets):
-    """East is to the left: +RA is -x, +Dec is +y, from the centre of each cell."""
+def test_arrows_point_along_the_offset(offsets):
+    """East is left: +RA is -x and +Dec is +y, from the centre of each cell."""
     arrows = arrows_of(plot_offsets(offsets))
     valid = COUNT > 0
     x, y = np.meshgrid(*GRID.centers(), indexing="ij")
@@ -142,7 +142,7 @@ def test_arrows_point_where_a_star_goes(offsets):
 
 
 def test_empty_cells_of_offsets_are_hatched(offsets):
-    """A cell without stars has no colour and is hatched."""
+    """A cell without stars is transparent and hatched."""
     ax = plot_offsets(offsets)
     assert_array_equal(ax.images[0].get_array().mask, (COUNT == 0).T)
     (hatched,) = collections(ax)
@@ -150,7 +150,7 @@ def test_empty_cells_of_offsets_are_hatched(offsets):
 
 
 def test_many_cells_share_an_arrow():
-    """Of a fine map, an arrow is the mean of the cells with stars in a block."""
+    """In a fine map, an arrow is the mean of the cells with stars in a block."""
     shape = (60, 31)
     dra, ddec = np.random.default_rng(0).normal(0, 0.1, (2, *shape))
     count = np.ones(shape)
@@ -166,8 +166,8 @@ def test_many_cells_share_an_arrow():
     ("size", "key"),
     [(0.13, "100 mas"), (0.3, "200 mas"), (0.006, "5 mas"), (2.1, "2 arcsec")],
 )
-def test_the_key_of_the_arrows(size, key):
-    """It is a round number, in a unit that suits, and says how the sky lies."""
+def test_arrows_have_a_key(size, key):
+    """The key has a round length in a suitable unit and states the sky orientation."""
     flat = np.full((4, 3), size)
     ax = plot_offsets(OffsetMap(flat, 0 * flat, grid=GRID))
     (drawn,) = [artist for artist in ax.artists if hasattr(artist, "labelpos")]
@@ -178,7 +178,7 @@ def test_the_key_of_the_arrows(size, key):
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_offsets_without_a_length(count, tmp_path):
-    """Offsets that are all 0, or all unknown, are drawn without complaint."""
+    """Offsets that are all 0, or all unknown, are plotted without a warning."""
     flat = np.zeros((4, 3))
     map_ = OffsetMap(flat, flat, count=flat + count, grid=GRID)
     plot_offsets(map_).figure.savefig(tmp_path / "map.png")
@@ -186,7 +186,7 @@ def test_offsets_without_a_length(count, tmp_path):
 
 
 def test_offsets_in_given_axes(offsets):
-    """Offsets are drawn into given axes, with given limits and title."""
+    """Offsets are plotted in given axes, with given limits and title."""
     from matplotlib.figure import Figure
 
     ax = Figure().subplots()
@@ -204,27 +204,27 @@ def test_offsets_in_given_axes(offsets):
     ],
 )
 def test_parts_of_offsets(offsets, part, label):
-    """`plot` draws the error and the count of offsets as of any map."""
+    """`plot` plots the error and the count of offsets like those of any map."""
     (image,) = offsets.plot(part=part).images
     assert_array_equal(image.get_array().data, getattr(offsets, part).T)
     assert image.colorbar.ax.get_ylabel() == label
 
 
 def test_only_offsets_have_arrows(zpmap):
-    """Neither a zero point nor a misalignment has a direction to draw."""
+    """Zero points and misalignments have no direction."""
     for map_ in (zpmap, MisalignmentMap(VALUES, grid=GRID)):
         with pytest.raises(KS4Error, match="expected an OffsetMap to draw"):
             plot_offsets(map_)
 
 
 def test_map_without_a_key():
-    """A map that does not know its field is drawn without a title."""
+    """A map without a field has no title."""
     ax = plot_map(ZeroPointMap(VALUES, grid=GRID))
     assert ax.get_title() == ""
 
 
 def test_limits_are_robust():
-    """One wild cell does not set the colours."""
+    """One outlying cell does not determine the colour limits."""
     values = np.random.default_rng(1).normal(30, 0.01, (30, 30))
     values[3, 3] = 35
     grid = MapGrid((30, 30), 10)
@@ -234,7 +234,7 @@ def test_limits_are_robust():
 
 
 def test_limits_can_be_given(zpmap):
-    """Given limits are those of the colours."""
+    """Given limits are the colour limits."""
     (image,) = plot_map(zpmap, limits=(29.9, 30.2)).images
     assert (image.norm.vmin, image.norm.vmax) == (29.9, 30.2)
     assert image.colorbar.extend == "neither"
@@ -242,7 +242,7 @@ def test_limits_can_be_given(zpmap):
 
 @pytest.mark.parametrize("value", [0.0, 30.0])
 def test_flat_map(value):
-    """A flat map has a range of colours about its value."""
+    """The colour range of a flat map is centred on its value."""
     values = np.full((4, 3), value)
     map_ = ZeroPointMap(values, count=np.ones((4, 3)), grid=GRID)
     (image,) = plot_map(map_).images
@@ -250,14 +250,14 @@ def test_flat_map(value):
 
 
 def test_map_without_stars():
-    """A map that is all empty is all hatched."""
+    """A map without stars is hatched everywhere."""
     map_ = ZeroPointMap(VALUES, count=np.zeros((4, 3)), grid=GRID)
     (hatched,) = collections(plot_map(map_))
     assert len(hatched.get_paths()) == 12
 
 
 def test_given_axes_are_used(zpmap):
-    """A map is drawn into given axes, which are returned."""
+    """A map is plotted in given axes, which are returned."""
     from matplotlib.figure import Figure
 
     ax = Figure().subplots()
@@ -266,13 +266,13 @@ def test_given_axes_are_used(zpmap):
 
 
 def test_method_of_the_map(zpmap):
-    """`plot` of a map draws it."""
+    """The method `plot` of a map plots it."""
     assert zpmap.plot(part="count").images[0].get_array().max() == 5
 
 
 @pytest.mark.parametrize("name", ["zpmap", "offsets"])
 def test_maps_are_drawn_in_the_current_axes(name, request):
-    """A map is drawn where pyplot draws, in a new figure where there is none."""
+    """A map is plotted in the current axes of pyplot, or in a new figure."""
     import matplotlib.pyplot as plt
 
     map_ = request.getfixturevalue(name)
@@ -291,13 +291,13 @@ def test_calibration_figure_is_not_left_open(zpmap, residuals):
 
 
 def test_figure_can_be_saved(zpmap, tmp_path):
-    """A figure that the function made needs no display."""
+    """A figure that the function creates needs no display."""
     plot_map(zpmap).figure.savefig(tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size > 1000
 
 
 def test_calibration_figure_panels(zpmap, residuals):
-    """The figure has the map, the image, the histograms and residual maps."""
+    """The figure has the map, the image, histograms and residual maps."""
     figure = plot_calibration(zpmap, np.ones((150, 400)), residuals, title="Field 0403")
     assert figure.get_suptitle() == "Field 0403"
     panels = [ax for ax in figure.axes if ax.get_xlabel()]
@@ -307,7 +307,7 @@ def test_calibration_figure_panels(zpmap, residuals):
 
 
 def test_residual_maps_share_their_colours(zpmap, residuals):
-    """Before and after are drawn in mmag, on one scale, as images are."""
+    """Before and after are plotted in mmag on one scale, in image orientation."""
     figure = plot_calibration(zpmap, np.ones((150, 400)), residuals)
     images = [ax.images[0] for ax in figure.axes if "RMS" in ax.get_title()]
     assert len({(image.norm.vmin, image.norm.vmax) for image in images}) == 1
@@ -316,7 +316,7 @@ def test_residual_maps_share_their_colours(zpmap, residuals):
 
 
 def test_legend_has_the_rms(zpmap, residuals):
-    """The legend of the histograms gives the RMS of each in mmag."""
+    """The legend of the histograms contains the RMS of each in mmag."""
     figure = plot_calibration(zpmap, np.ones((150, 400)), residuals)
     (legend,) = [ax.get_legend() for ax in figure.axes if ax.get_legend()]
     rms = {n: 1000 * np.sqrt(np.nanmean(r**2)) for n, r in residuals.items()}
@@ -325,7 +325,7 @@ def test_legend_has_the_rms(zpmap, residuals):
 
 
 def test_two_residual_maps_are_enough(zpmap, residuals):
-    """With a map before and one after, no panel is left with empty axes."""
+    """With one map before and one after, no panel has empty axes."""
     del residuals["published"]
     figure = plot_calibration(zpmap, np.ones((150, 400)), residuals)
     titles = [ax.get_title() for ax in figure.axes if "RMS" in ax.get_title()]
@@ -333,7 +333,7 @@ def test_two_residual_maps_are_enough(zpmap, residuals):
 
 
 def test_bad_pixels_of_the_image(zpmap, residuals):
-    """Bad pixels, and those that are not finite, have no grey."""
+    """Bad and non-finite pixels are transparent."""
     image = np.ones((150, 400))
     image[10, 20] = np.nan
     mask = np.zeros(image.shape, dtype=bool)
@@ -346,7 +346,7 @@ def test_bad_pixels_of_the_image(zpmap, residuals):
 
 
 def test_input_is_untouched(zpmap, residuals):
-    """Residuals and image are not changed."""
+    """Residuals and image are not modified."""
     image = np.random.default_rng(0).normal(size=(150, 400)).astype(np.float32)
     copies = image.copy(), residuals["no map"].copy()
     plot_calibration(zpmap, image, residuals)
@@ -355,7 +355,7 @@ def test_input_is_untouched(zpmap, residuals):
 
 
 def test_one_residual_map_is_refused(zpmap, residuals):
-    """A comparison needs two."""
+    """A comparison needs two residual maps."""
     with pytest.raises(KS4Error, match="residuals must be two or more maps"):
         plot_calibration(zpmap, np.ones((150, 400)), {"no map": residuals["no map"]})
 
@@ -367,13 +367,13 @@ def test_unknown_part(zpmap):
 
 
 def test_missing_part():
-    """A map without errors cannot show them."""
+    """The errors of a map without errors cannot be plotted."""
     with pytest.raises(KS4Error, match="has no error to plot"):
         plot_map(ZeroPointMap(VALUES, grid=GRID), part="error")
 
 
 def test_without_matplotlib(zpmap, monkeypatch):
-    """Without matplotlib, the message tells what to install."""
+    """Without matplotlib, the message contains the command that installs it."""
     real_import = builtins.__import__
 
     def no_matplotlib(name, *args, **kwargs):

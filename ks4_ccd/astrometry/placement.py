@@ -29,7 +29,7 @@ __all__ = [
 
 _REMEDY = (
     "give origin=(x, y) (--origin), the 0-based coordinates of its first pixel on the "
-    "whole stack"
+    "full stack"
 )
 _WITHOUT_WCS = (
     "if the WCS is wrong, correct it, or remove it (ccd.wcs = None; in a file, CTYPE1 "
@@ -151,7 +151,7 @@ def find_origin(
     if origin is not None:
         place, by = given_origin(origin), "origin="
     elif whole:
-        place, by = first_pixel(grid, binning), "the shape of the whole stack"
+        place, by = first_pixel(grid, binning), "the shape of the full stack"
     elif sky is not None:
         by = "LTV1 and LTV2" if sky.origin is None else "the WCS"
         found = ltv if sky.origin is None else sky.origin
@@ -245,7 +245,7 @@ def check_stack_size(header: Mapping, grid: MapGrid) -> None:
     if size not in (None, grid.image_shape):
         (rows, columns), covered = size, grid.image_shape
         msg = (
-            f"the whole stack has {columns} x {rows} pixels according to KS4NAX1 and "
+            f"the full stack has {columns} x {rows} pixels according to KS4NAX1 and "
             f"KS4NAX2 of the header, the map covers {covered[1]} x {covered[0]}: give "
             f"the library of the map image_shape=({rows}, {columns}) "
             f"(--image-size {columns} {rows})"
@@ -397,7 +397,7 @@ def _contradiction(sky: SkyPlacement, place: Sequence[float] | None, by: str) ->
     advice = _UNCHANGED
     if sky.origin is not None and by == "origin=":
         advice = (
-            f"origin is a pixel of the whole stack, not of a cut-out: leave it out, "
+            f"origin is a pixel of the full stack, not of a cut-out: leave it out, "
             f"or give origin={_shown(sky.origin)}"
         )
     elif sky.is_elsewhere:

@@ -133,7 +133,7 @@ class PixelsAndSky:
         The origin of the image according to the sky positions, or `None`.
 
         It is determined if all sources have a common shift that brings them onto
-        the stack, and if the image cannot be a whole stack of another size.
+        the stack, and if the image cannot be a full stack of another size.
         """
         shift = self.shift
         if shift is None or self.other_stack is not None:

@@ -242,7 +242,7 @@ def factor_to_counts(
             unit = parse_unit(unit.to_string())
         except ValueError:
             msg = (
-                f"{zpmap.name} holds for images in {target}, the image is in {unit}, "
+                f"{zpmap.name} applies to images in {target}, the image is in {unit}, "
                 "which is not a valid astropy unit: set ccd.unit, to adu if its pixels "
                 "are counts"
             )
@@ -322,4 +322,4 @@ def _remedy(unit: u.UnitBase, zpmap: "ZeroPointMap") -> str:
     else:
         found = f"in {unit}"
         do = f"convert it to {target} first"
-    return f"{zpmap.name} holds for images in {target}, the image is {found}: {do}"
+    return f"{zpmap.name} applies to images in {target}, the image is {found}: {do}"

@@ -98,7 +98,7 @@ class StackFrame:
 
     @property
     def first_pixel(self) -> tuple[float, float]:
-        """The coordinates ``(x, y)`` of the first pixel of the whole stack."""
+        """The coordinates ``(x, y)`` of the first pixel of the full stack."""
         return first_pixel(self.grid, self.binning)
 
     @property

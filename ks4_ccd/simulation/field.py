@@ -234,8 +234,8 @@ class SimulatedField:
             "MAGZERO": (30.0, "[mag] Common zero point of the scaled frames"),
             "PHOTREF": ("Gaia XP", "Photometric reference"),
             **measured_cards(self, self._noise.sky, self._psf.fwhm),
-            "KS4NAX1": (columns, "[pixel] Width of the whole stack"),
-            "KS4NAX2": (rows, "[pixel] Height of the whole stack"),
+            "KS4NAX1": (columns, "[pixel] Width of the full stack"),
+            "KS4NAX2": (rows, "[pixel] Height of the full stack"),
             "ORIGIN": ("ks4_ccd", "Simulated field, not an observation"),
         }
         header.update(cards)

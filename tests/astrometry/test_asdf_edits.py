@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""ASDF files that were edited by hand: right, or refused with the name of the node."""
+"""ASDF files that were edited by hand are right, or refused with the node's name."""
 
 import copy
 import io
@@ -29,7 +29,7 @@ model: !<asdf://ks4-ccd.org/tags/NAME-1.0.0> """
 
 
 def as_yaml(node):
-    """Return a node in the flow style of YAML, of which JSON is a part."""
+    """Return a node in the flow style of YAML, a superset of JSON."""
     if isinstance(node, dict):
         return "{" + ", ".join(f"{k}: {as_yaml(v)}" for k, v in node.items()) + "}"
     if isinstance(node, list | tuple):
@@ -43,14 +43,14 @@ def as_yaml(node):
 
 
 def read(name, node):
-    """Return what asdf makes of a node in a file."""
+    """Return the object that asdf reads from a node in a file."""
     text = f"{HEAD.replace('NAME', name)}{as_yaml(node)}\n...\n"
     with asdf.open(io.BytesIO(text.encode())) as file:
         return file["model"]
 
 
 def convert(name, node):
-    """Return what the converter makes of a node, without asdf and its schemas."""
+    """Return the object that the converter creates from a node, without asdf."""
     is_fits = name.startswith("fits")
     converter = FITSModelConverter() if is_fits else LookupDistortionConverter()
     tag = f"asdf://ks4-ccd.org/tags/{name}-1.0.0"
@@ -67,7 +67,7 @@ TABLES = ENDS | {
 
 
 class _Context:
-    """What a converter asks for while it writes; blocks stay arrays here."""
+    """Replace the context of asdf during writing; blocks remain arrays."""
 
     version = "1.5.0"
 
@@ -81,7 +81,7 @@ class _Context:
 
 @pytest.fixture
 def fits_node(monkeypatch):
-    """The node of a WCS with SIP and detector tables, and its model."""
+    """Return the node of a WCS with SIP and detector tables, and its model."""
     from ks4_ccd.astrometry.asdf import _wcs_nodes
 
     wcs = WCS(naxis=2)
@@ -103,7 +103,7 @@ def fits_node(monkeypatch):
 
 
 def json_numbers(node):
-    """Return a node with numpy's scalars as Python's."""
+    """Return a node with numpy scalars as Python numbers."""
     if isinstance(node, dict):
         return {key: json_numbers(value) for key, value in node.items()}
     if isinstance(node, list):
@@ -128,7 +128,7 @@ def edited(node, path, value):
 
 @pytest.fixture(params=[True, False], ids=["validated", "not validated"])
 def _validation(request):
-    """Reading compares with the schemas (the default until asdf 6), or does not."""
+    """Read with schema validation (the default until asdf 6), or without."""
     with asdf.config_context() as config:
         config.validate_on_read = request.param
         yield
@@ -138,8 +138,8 @@ REFUSED = MapFormatError, ValidationError, AsdfConversionWarning
 
 
 @pytest.mark.usefixtures("_validation")
-def test_what_was_not_edited_is_read(fits_node):
-    """The nodes that the other tests edit are good ones."""
+def test_unedited_nodes_are_read(fits_node):
+    """The nodes that the other tests edit are valid."""
     model = read("lookup_distortion", TABLES)
     assert (model.step, model.first) == ((20, 40), (9.5, 19.5))
     node, written = fits_node
@@ -166,7 +166,7 @@ def test_what_was_not_edited_is_read(fits_node):
     ids=str,
 )
 def test_files_with_wrong_tables(path, value):
-    """Refused, with schemas and without, whichever version of asdf reads them."""
+    """They are refused with and without schemas, by any version of asdf."""
     with pytest.raises(REFUSED):
         read("lookup_distortion", edited(TABLES, path, value))
 
@@ -189,26 +189,26 @@ PAIRS = [
 
 
 def refuse(name, node, words=""):
-    """Assert that the converter refuses a node, by the node's name."""
+    """Assert that the converter refuses a node with the node's name."""
     with pytest.raises(MapFormatError, match=rf"the ASDF node {name} .*{words}"):
         convert(name, node)
 
 
 @pytest.mark.parametrize("value", [*PAIRS, [0.0, 5.0], [5.0, -5.0]], ids=str)
 def test_a_wrong_step(value):
-    """Two finite, positive numbers, or nothing."""
+    """A step has two finite, positive numbers, or is absent."""
     refuse("lookup_distortion", TABLES | {"step": value}, "step must be")
 
 
 @pytest.mark.parametrize("value", PAIRS, ids=str)
 def test_a_wrong_first_node(value):
-    """Two finite numbers, or nothing."""
+    """A first node has two finite numbers, or is absent."""
     refuse("inverse_lookup_distortion", TABLES | {"first": value}, "first must be two")
 
 
 @pytest.mark.parametrize("key", ["dx", "dy", "step", "first"])
 def test_a_missing_or_misspelt_key(key):
-    """Nothing has a default."""
+    """No key has a default."""
     refuse("lookup_distortion", edited(TABLES, key, None), f"has no {key}")
     misspelt = edited(TABLES, key, {f"{key}s": TABLES[key]})
     refuse("lookup_distortion", misspelt, f"has no {key}")
@@ -242,13 +242,13 @@ SQUARE = np.array([[0.0, 0.5], [0.0, 0.5]])
 )
 @pytest.mark.parametrize("key", ["dx", "dy"])
 def test_wrong_tables(key, value):
-    """Arrays of real numbers, 2D, finite, of one shape, without a unit."""
+    """Tables are 2D arrays of finite real numbers, of one shape, without a unit."""
     refuse("lookup_distortion", TABLES | {key: value})
 
 
 @pytest.mark.parametrize("dtype", ["i2", "u1", "f4", ">f8"])
 def test_tables_of_other_real_numbers(dtype):
-    """They are the same numbers in float64."""
+    """Their values are the same in float64."""
     model = convert("lookup_distortion", TABLES | {"dy": TABLES["dy"].astype(dtype)})
     assert model.dy.dtype == np.float64
     np.testing.assert_array_equal(model.dy, TABLES["dy"])
@@ -257,7 +257,7 @@ def test_tables_of_other_real_numbers(dtype):
 @pytest.mark.parametrize("key", ["crpix", "crval", "cdelt", "pole"])
 @pytest.mark.parametrize("value", PAIRS, ids=str)
 def test_a_wrong_number_of_a_wcs(fits_node, key, value):
-    """Pairs of finite numbers."""
+    """Numbers of a WCS are pairs of finite numbers."""
     node = copy.deepcopy(fits_node[0])
     node["wcs"][key] = value
     refuse("fits_pixel_to_sky", node, f"{key} must be two finite numbers")
@@ -302,7 +302,7 @@ WRONG_WCS = [
 
 @pytest.mark.parametrize(("path", "value"), WRONG_WCS, ids=str)
 def test_a_wrong_edit_of_a_wcs(fits_node, path, value):
-    """Refused by its name, never read as the WCS of other positions."""
+    """The message names it; it is never read as the WCS of other positions."""
     refuse("fits_pixel_to_sky", edited(fits_node[0], path, value))
 
 
@@ -311,13 +311,13 @@ def test_a_wrong_edit_of_a_wcs(fits_node, path, value):
     [("CTYPE1", "CTPYE1"), ("RA---TAN-SIP", "RA---TNA-SIP"), ("RA---TAN", "GLON-TAN")],
 )
 def test_a_wrong_type_of_a_wcs(fits_node, old, new):
-    """A card of another name, or of a projection that does not exist."""
+    """A card of another name, or a projection that does not exist, is refused."""
     cards = [card.replace(old, new) for card in fits_node[0]["wcs"]["cards"]]
     refuse("fits_pixel_to_sky", edited(fits_node[0], "wcs.cards", cards))
 
 
 def test_a_type_with_sip_and_no_polynomials_is_written_without(fits_node):
-    """What is read must not lack what its type announces."""
+    """A WCS with SIP types and without polynomials is written with other types."""
     wcs = fits_node[1].wcs.deepcopy()
     wcs.sip = None
     file = io.BytesIO()
@@ -335,7 +335,7 @@ def test_a_type_with_sip_and_no_polynomials_is_written_without(fits_node):
 @pytest.mark.usefixtures("_validation")
 @pytest.mark.filterwarnings("ignore::asdf.exceptions.AsdfConversionWarning")
 def test_a_gwcs_with_a_wrong_node_has_no_positions(old, new):
-    """Where asdf makes warnings of errors, what it returns is not a usable WCS."""
+    """If asdf converts errors to warnings, the returned object cannot be evaluated."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crpix, wcs.wcs.cdelt = (50, 40), (-1e-4, 1e-4)
@@ -351,6 +351,6 @@ def test_a_gwcs_with_a_wrong_node_has_no_positions(old, new):
 
 
 def positions_in(content):
-    """Return the positions that a gWCS in a file has for a pixel."""
+    """Return the positions that a gWCS in a file returns for a pixel."""
     with asdf.open(content) as file:
         return file["wcs"](30.0, 40.0)

@@ -71,7 +71,7 @@ def test_half_a_pixel_is_well(tan_wcs):
     assert place(wcs[100:200, 100:200], (100, 100)) == (99, 99)
     assert place(wcs[100:200, 100:200], (100, 100), (100, 100)) == (100, 100)
     wcs.wcs.crpix += 0.5
-    with pytest.raises(GeometryError, match="the shape of the whole stack and the WCS"):
+    with pytest.raises(GeometryError, match="the shape of the full stack and the WCS"):
         place(wcs)
 
 
@@ -114,7 +114,7 @@ CHANGES = [
 @pytest.mark.parametrize("how", [*CHANGES, "0.4001"])
 def test_a_whole_image_on_other_sky_is_refused(tan_wcs, how):
     """The message names the shape, the WCS, and the change of the image."""
-    with pytest.raises(GeometryError, match=f"shape of the whole stack.*{how}"):
+    with pytest.raises(GeometryError, match=f"shape of the full stack.*{how}"):
         place(changed(tan_wcs(WHOLE), how))
 
 
@@ -249,7 +249,7 @@ def test_sip_may_add_to_a_linear_part_that_agrees(tan_wcs):
         wcs.wcs.ctype = "RA---TAN-SIP", "DEC--TAN-SIP"
         wcs.sip = Sip(a, np.zeros((3, 3)), None, None, wcs.wcs.crpix)
         if refused:
-            with pytest.raises(GeometryError, match="shape of the whole stack"):
+            with pytest.raises(GeometryError, match="shape of the full stack"):
                 place(wcs)
         else:
             assert place(wcs) == (0, 0)
@@ -263,7 +263,7 @@ def test_tpv_is_a_part_of_the_position(tan_wcs):
     assert place(WCS(cards)) == (0, 0)
     # 10 pixels at a distance of 11000.
     cards["PV1_7"] = 10 / 11000 / (11000 * 0.4 / 3600) ** 2
-    with pytest.raises(GeometryError, match="shape of the whole stack"):
+    with pytest.raises(GeometryError, match="shape of the full stack"):
         place(WCS(cards))
 
 

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The verb `catalog`: what it reads, writes and returns."""
+"""The command `catalog`: input, output and exit status."""
 
 import gzip
 
@@ -22,14 +22,14 @@ WHICH = ["--field", "0403", "--band", "R"]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A simulated field, written."""
+    """Return a simulated field that was written to files."""
     simulated = simulate_field((300, 300), map_shape=(10, 10), field="0403", seed=2)
     return simulated.write(tmp_path_factory.mktemp("field"))
 
 
 @pytest.fixture
 def table(written):
-    """Its catalog, that names its field."""
+    """Return its catalog, whose header contains the field."""
     table = Table.read(written.sources)
     table.meta |= {"FIELD1": "0403", "FILTER": "R"}
     return table
@@ -37,7 +37,7 @@ def table(written):
 
 @pytest.fixture
 def run(written):
-    """Run the verb with the maps of the field."""
+    """Return a function that runs the command with the maps of the field."""
 
     def run(*words, maps=None):
         maps = [str(path) for path in maps or written.archives]
@@ -47,8 +47,8 @@ def run(written):
 
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
-def test_writes_beside_the_table_in_its_format(table, run, tmp_path, suffix, capsys):
-    """By default TABLE_cal; the same as the function gives."""
+def test_the_default_target_is_beside_the_table(table, run, tmp_path, suffix, capsys):
+    """The default target is TABLE_cal; the values are those of the function."""
     path = tmp_path / f"stars.{suffix}"
     meta, table.meta = table.meta, {}
     table.write(path, format={"ecsv": "ascii.ecsv", "vot": "votable"}.get(suffix))
@@ -63,7 +63,7 @@ def test_writes_beside_the_table_in_its_format(table, run, tmp_path, suffix, cap
 
 
 def test_options_reach_the_function(table, run, written, tmp_path):
-    """Fluxes, method, errors and smoothing, of a table that names its field."""
+    """Fluxes, method, errors and smoothing are passed on; the header has the field."""
     path, target = tmp_path / "stars.fits", tmp_path / "new" / "x.ecsv"
     table.write(path)
     words = ["--flux", "--method", "nearest", "--zp-error", "ignore", "--smooth", "1"]
@@ -78,7 +78,7 @@ def test_options_reach_the_function(table, run, written, tmp_path):
 
 
 def test_compressed_tables(table, run, tmp_path):
-    """Are read; the result is not compressed."""
+    """Compressed tables are read; the result is not compressed."""
     table.write(tmp_path / "stars.fits")
     packed = tmp_path / "stars.fits.gz"
     packed.write_bytes(gzip.compress((tmp_path / "stars.fits").read_bytes()))
@@ -87,7 +87,7 @@ def test_compressed_tables(table, run, tmp_path):
 
 
 def test_catalogs_of_photutils(run, tmp_path, make_map):
-    """With the names of their apertures."""
+    """Aperture names of photutils tables are recognised."""
     key = MapKey("zp", "0403", "R", "single", "APER5")
     make_map((10, 10), key=key, empty=0).save(tmp_path / "maps")
     table = Table(
@@ -106,7 +106,7 @@ def test_catalogs_of_photutils(run, tmp_path, make_map):
 
 
 def test_positions_are_corrected(table, run, written, tmp_path):
-    """By offset maps among the maps or on their own, unless told not to."""
+    """Offset maps among the maps, or given ones, are applied unless disabled."""
     path, target = tmp_path / "stars.fits", tmp_path / "x.fits"
     table.write(path)
     apart, among = ["--offsets", written.offsets], [*written.archives, written.offsets]
@@ -122,7 +122,7 @@ def test_positions_are_corrected(table, run, written, tmp_path):
 
 
 def test_whole_or_not_at_all(table, run, tmp_path, capsys):
-    """An existing file stays, without --overwrite; errors are one line."""
+    """An existing file is kept without --overwrite; errors are one line."""
     path, target = tmp_path / "stars.fits", tmp_path / "x.fits"
     table.write(path)
     target.write_text("precious")
@@ -140,7 +140,7 @@ def test_whole_or_not_at_all(table, run, tmp_path, capsys):
 
 
 def test_zero_point_of_the_magnitudes(table, run, tmp_path, capsys):
-    """--mag-zeropoint 30 is subtracted; without it nothing is written."""
+    """--mag-zeropoint 30 is subtracted; without it no file is written."""
     table.write(tmp_path / "stars.fits")
     assert run(tmp_path / "stars.fits", "-o", tmp_path / "expected.fits") == 0
     for name in ("MAG_APER", "MAG_AUTO"):
@@ -158,8 +158,8 @@ def test_zero_point_of_the_magnitudes(table, run, tmp_path, capsys):
     assert result.meta["KS4ZPMZP"] == 30
 
 
-def test_an_aperture_without_map_is_told(table, run, tmp_path, make_map, capsys):
-    """In one line; of no aperture at all, it is an error."""
+def test_an_aperture_without_map_is_reported(table, run, tmp_path, make_map, capsys):
+    """A missing map is a warning of one line; if all are missing, it is an error."""
     key = MapKey("zp", "0403", "R", "single", "AUTO")
     make_map((10, 10), key=key, empty=0).save(tmp_path / "maps")
     table.write(tmp_path / "stars.fits")
@@ -172,8 +172,8 @@ def test_an_aperture_without_map_is_told(table, run, tmp_path, make_map, capsys)
     assert "AUTO" in capsys.readouterr().err
 
 
-def test_help_teaches(capsys):
-    """The verb has a description."""
+def test_help_has_a_description(capsys):
+    """The help contains a description of the command."""
     with pytest.raises(SystemExit) as caught:
         main(["catalog", "--help"])
     assert caught.value.code == 0

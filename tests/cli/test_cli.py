@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The command: what it prints, writes and returns."""
+"""The command: output, files and exit status."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ SIZE = ["--image-size", "120", "100"]
 
 @pytest.fixture
 def folder(tmp_path, make_map, make_key, make_ccd):
-    """A folder with two images of field 0403 in R, and their map."""
+    """Return a folder with two images of field 0403 in R, and their map."""
     make_map((6, 5), key=make_key(), empty=0).save(tmp_path / "maps")
     meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
     for name in ("a.fits", "b.fits"):
@@ -31,8 +31,8 @@ def run(*words):
     return main([str(word) for word in words])
 
 
-def test_calibrate_writes_beside_the_image(folder, capsys):
-    """By default IMAGE_cal.fits."""
+def test_the_default_target_is_beside_the_image(folder, capsys):
+    """The default target is IMAGE_cal.fits."""
     maps = folder / "maps"
     assert run("calibrate", folder / "a.fits", "--maps", maps, *SIZE) == 0
     assert fits.getheader(folder / "a_cal.fits")["MAGZERO"] == 30
@@ -40,7 +40,7 @@ def test_calibrate_writes_beside_the_image(folder, capsys):
 
 
 def test_calibrate_many_into_a_folder(folder, capsys):
-    """A bad image fails alone; the exit status tells."""
+    """A bad image does not stop the others; the exit status is 1."""
     (folder / "c.fits").write_bytes(b"nonsense")
     images = [folder / name for name in ("a.fits", "c.fits", "b.fits")]
     out = folder / "out"
@@ -52,7 +52,7 @@ def test_calibrate_many_into_a_folder(folder, capsys):
 
 
 def test_calibrate_passes_its_options_on(folder):
-    """Unit, method and smoothing reach the result."""
+    """Unit, method and smoothing are applied."""
     target = folder / "x.fits"
     options = ["--unit", "nJy", "--method", "nearest", "--smooth", "1.5"]
     command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
@@ -88,7 +88,7 @@ def test_calibrate_and_batch_convert_electrons(folder, capsys):
 
 
 def test_calibrate_corrects_positions(folder, make_ccd, tan_wcs):
-    """--offsets: the map is found by field and band, of the header or given."""
+    """The map of --offsets is selected by field and band, of the header or given."""
     key = ks4_ccd.MapKey("dra", "0403", "R", "single")
     dra, ddec = np.full((2, 6, 5), 0.1)
     grid = ks4_ccd.MapGrid((6, 5), 20)
@@ -105,8 +105,8 @@ def test_calibrate_corrects_positions(folder, make_ccd, tan_wcs):
         assert "0403" in header["KS4OFMAP"]
 
 
-def test_calibrate_an_image_that_does_not_name_its_field(folder, make_ccd, capsys):
-    """--field and --band say it."""
+def test_calibrate_an_image_without_a_field_in_its_header(folder, make_ccd, capsys):
+    """--field and --band specify the map."""
     make_ccd((100, 120)).write(folder / "bare.fits")
     command = ["calibrate", folder / "bare.fits", "--maps", folder / "maps", *SIZE]
     assert run(*command) == 1
@@ -116,7 +116,7 @@ def test_calibrate_an_image_that_does_not_name_its_field(folder, make_ccd, capsy
 
 
 def test_errors_are_one_line(folder, capsys):
-    """And --debug shows where they come from."""
+    """With --debug they have a traceback."""
     command = ["calibrate", folder / "a.fits", "--maps", folder / "nowhere"]
     assert run(*command) == 1
     errors = capsys.readouterr().err
@@ -127,14 +127,14 @@ def test_errors_are_one_line(folder, capsys):
 
 
 def test_an_impossible_target_is_one_line(folder, capsys):
-    """A folder that cannot be made."""
+    """The folder of the target cannot be created."""
     command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
     assert run(*command, "-o", folder / "a.fits" / "x.fits") == 1
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_compressed_target_is_refused(folder, capsys):
-    """And not taken for a folder."""
+    """It is not interpreted as a folder."""
     command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
     assert run(*command, "-o", folder / "x.fits.gz") == 1
     assert "expected an uncompressed file" in capsys.readouterr().err
@@ -142,7 +142,7 @@ def test_a_compressed_target_is_refused(folder, capsys):
 
 
 def test_two_images_need_two_targets(folder, capsys):
-    """One file for two images, or two images of one name, are refused."""
+    """One target for two images, and two images of one name, are refused."""
     images = [folder / "a.fits", folder / "b.fits"]
     maps = ["--maps", folder / "maps"]
     assert run("calibrate", *images, *maps, "-o", folder / "x.fits") == 1
@@ -152,7 +152,7 @@ def test_two_images_need_two_targets(folder, capsys):
 
 
 def test_warnings_are_one_line(tmp_path, make_map, make_key, make_ccd, capsys):
-    """A flagged field is calibrated with a word on it."""
+    """Calibration of a flagged field issues a warning of one line."""
     make_map((6, 5), key=make_key("1311", "V"), empty=0).save(tmp_path / "maps")
     meta = fits.Header({"FIELD1": "1311", "FILTER": "V"})
     make_ccd((100, 120), meta=meta).write(tmp_path / "a.fits")
@@ -162,7 +162,7 @@ def test_warnings_are_one_line(tmp_path, make_map, make_key, make_ccd, capsys):
 
 
 def test_maps_lists_the_existing_maps(folder, capsys):
-    """As a table for people."""
+    """They are listed as a text table."""
     assert run("maps", folder / "maps") == 0
     header, _, row = capsys.readouterr().out.splitlines()
     assert "aperture" in header
@@ -171,7 +171,7 @@ def test_maps_lists_the_existing_maps(folder, capsys):
 
 @pytest.mark.parametrize("form", ["ascii.csv", "ascii.ecsv", "votable", "fits"])
 def test_maps_in_formats_of_astropy(folder, capfdbinary, form):
-    """What is printed reads back as the table of the library."""
+    """The output can be read as the table of the library."""
     assert run("maps", folder / "maps", "--format", form) == 0
     path = folder / "table"
     path.write_bytes(capfdbinary.readouterr().out)
@@ -180,14 +180,14 @@ def test_maps_in_formats_of_astropy(folder, capfdbinary, form):
 
 
 def test_maps_refuses_an_unknown_format(folder, capsys):
-    """In one line."""
+    """The error is one line."""
     assert run("maps", folder / "maps", "--format", "nonsense") == 1
     assert "--format nonsense" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", ["values", "error", "count"])
-def test_plot_writes_a_picture(folder, part):
-    """A PNG of the wanted map."""
+def test_plot_writes_a_png(folder, part):
+    """The plot is a PNG of the selected map."""
     pytest.importorskip("matplotlib")
     out = folder / "map.png"
     words = ["--field", "0403", "--band", "R", "--part", part, *SIZE, "-o", out]
@@ -196,8 +196,8 @@ def test_plot_writes_a_picture(folder, part):
 
 
 @pytest.mark.parametrize("part", ["values", "error", "count"])
-def test_plot_draws_offsets(folder, part):
-    """A PNG of the offsets."""
+def test_plot_writes_a_png_of_offsets(folder, part):
+    """The plot is a PNG of the offsets."""
     pytest.importorskip("matplotlib")
     from ks4_ccd import MapGrid, MapKey, OffsetMap
 
@@ -210,8 +210,8 @@ def test_plot_draws_offsets(folder, part):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
-def test_plot_says_what_there_is(folder, capsys):
-    """A map that is not there is named, and others are suggested."""
+def test_plot_names_a_missing_map(folder, capsys):
+    """If the map does not exist, the message names it."""
     assert run("plot", folder / "maps", "--field", "0403", "--band", "I") == 1
     assert "0403" in capsys.readouterr().err
 
@@ -219,8 +219,8 @@ def test_plot_says_what_there_is(folder, capsys):
 @pytest.mark.parametrize(
     "words", [("122.1", "-72.3"), ("8:08:24", "-72:18:00"), ("8h8m24s", "-72d18m")]
 )
-def test_field_understands_positions(capsys, words):
-    """Degrees, or hours and degrees."""
+def test_field_accepts_positions(capsys, words):
+    """Positions are in degrees, or in hours and degrees."""
     assert run("field", *words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["field", "0403.122-72"]
@@ -229,14 +229,14 @@ def test_field_understands_positions(capsys, words):
 
 @pytest.mark.parametrize("words", [("122", "45"), ("nonsense", "-72"), ("10", "-95")])
 def test_field_refuses_other_positions(capsys, words):
-    """North of the survey, or no position at all."""
+    """Positions north of the survey, and invalid ones, are refused."""
     assert run("field", *words) == 1
     assert capsys.readouterr().err.startswith("ks4-ccd: ")
 
 
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["calibrate"], ["plot", "x"]])
 def test_wrong_usage_exits_with_2(words, capsys):
-    """As argparse has it, with the usage."""
+    """The usage is printed, as by argparse."""
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
@@ -244,8 +244,8 @@ def test_wrong_usage_exits_with_2(words, capsys):
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_help_teaches(verb, capsys):
-    """Each verb has a description and an example, each option a text."""
+def test_help_has_descriptions_and_examples(verb, capsys):
+    """Each command has a description and an example, each option a text."""
     with pytest.raises(SystemExit) as caught:
         main([verb.name, "--help"])
     assert caught.value.code == 0
@@ -257,8 +257,8 @@ def test_help_teaches(verb, capsys):
         assert "None" not in shown
 
 
-def test_help_lists_the_verbs(capsys):
-    """With a summary and an example of each."""
+def test_help_lists_the_commands(capsys):
+    """Each command has a summary and an example."""
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
@@ -269,12 +269,12 @@ def test_help_lists_the_verbs(capsys):
 
 
 def options_of(verb):
-    """Return the options of a verb, those of groups among them."""
+    """Return the options of a command, including those of groups."""
     return [o for part in verb.options for o in getattr(part, "options", [part])]
 
 
-def test_options_mean_the_same_in_all_verbs():
-    """Their types agree, and whether they have a value."""
+def test_options_are_the_same_in_all_commands():
+    """Their types agree, and whether they take a value."""
     found = {}
     for option in (o for verb in VERBS for o in options_of(verb)):
         meaning = {k: option.settings.get(k) for k in ("type", "action")}
@@ -298,7 +298,7 @@ def test_maps_of_another_camera(folder, make_map, make_key, make_ccd, capsys):
 
 
 def test_the_command_runs_as_a_process(folder):
-    """Also when nobody reads its output to the end."""
+    """It exits cleanly if the reader closed the pipe."""
     command = [sys.executable, "-m", "ks4_ccd.cli"]
     version = subprocess.run(
         [*command, "--version"], capture_output=True, text=True, check=True
@@ -318,7 +318,7 @@ def test_the_command_runs_as_a_process(folder):
 
 
 def test_one_of_several_images_is_calibrated(folder, capsys):
-    """--hdu: by its number, its name, or its name and version."""
+    """--hdu is a number, a name, or a name and version."""
     source = folder / "mef.fits"
     header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
     hdus = [fits.PrimaryHDU(header=header)]
@@ -349,7 +349,7 @@ def test_one_of_several_images_is_calibrated(folder, capsys):
     ],
 )
 def test_an_empty_name_is_refused(words, capsys):
-    """In Python, it is the current folder."""
+    """Pathlib interprets it as the current folder."""
     with pytest.raises(SystemExit) as caught:
         main([*words, "-o", ""])
     assert caught.value.code == 2

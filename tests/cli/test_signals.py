@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Signals end the command with one line, its exit status, and no partial file."""
+"""Signals end the command with one line and its exit status, without partial files."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ sys.exit(main())
 
 @pytest.fixture
 def folder(tmp_path, make_map, make_key):
-    """A folder with an image of field 0403 in R, and its map."""
+    """Return a folder with an image of field 0403 in R, and its map."""
     make_map((6, 5), key=make_key(), empty=0).save(tmp_path / "maps")
     header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
     image = np.ones((100, 120), np.float32)
@@ -45,7 +45,7 @@ def folder(tmp_path, make_map, make_key):
 
 
 def start(folder, code, ignored=()):
-    """Start `ks4-ccd calibrate` in a process of its own."""
+    """Start `ks4-ccd calibrate` in a separate process."""
     command = [sys.executable, "-c", code, "calibrate", folder / "a.fits"]
     command += ["--maps", folder / "maps", "--image-size", "120", "100"]
 
@@ -65,7 +65,7 @@ def start(folder, code, ignored=()):
 
 @pytest.mark.parametrize("name", SIGNALS)
 def test_signals_remove_the_partial_file(folder, name):
-    """In the midst of writing."""
+    """The signal arrives while the file is written."""
     process = start(folder, _SLOW)
     for _ in range(3):
         process.stdout.readline()
@@ -79,7 +79,7 @@ def test_signals_remove_the_partial_file(folder, name):
 
 
 def test_ignored_signals_stay_ignored(folder):
-    """The command goes on under nohup."""
+    """The command continues under nohup."""
     process = start(folder, _SLOW, ignored=["SIGHUP", "SIGINT"])
     for _ in range(3):
         process.stdout.readline()
@@ -92,9 +92,9 @@ def test_ignored_signals_stay_ignored(folder):
 
 @pytest.mark.parametrize("form", ["module", "script"])
 def test_ctrl_c_while_modules_are_imported(tmp_path, form):
-    """There is nothing to clean up, and no traceback."""
-    # The interpreter imports this when it starts; every import waits from then on
-    # that is not of this package.
+    """No file has to be removed, and no traceback is printed."""
+    # The interpreter imports this when it starts; then every import of a module outside
+    # of this package waits.
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"
         "class Slow:\n"
@@ -122,7 +122,7 @@ def test_ctrl_c_while_modules_are_imported(tmp_path, form):
 
 
 def test_other_programs_keep_their_ctrl_c():
-    """Only the command has its own way, and only while it starts."""
+    """Only the command handles Ctrl-C itself, and only while it starts."""
     code = "import ks4_ccd.cli, signal; print(signal.getsignal(signal.SIGINT))"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -135,15 +135,15 @@ def test_other_programs_keep_their_ctrl_c():
 
 
 def test_handlers_are_restored(folder):
-    """`main` is a function that others may call."""
+    """Other programs may call `main`."""
     before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS]
     with pytest.raises(SystemExit):
         main(["--help"])
     assert [signal.getsignal(getattr(signal, name)) for name in SIGNALS] == before
 
 
-def test_a_second_signal_does_not_interrupt_the_cleaning():
-    """A closing terminal may send several."""
+def test_a_second_signal_does_not_interrupt_the_cleanup():
+    """A closing terminal may send several signals."""
     with Signals() as signals:
         signals.interrupt()
         with pytest.raises(Terminated, match="SIGTERM"):

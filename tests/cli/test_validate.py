@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The verb `validate`: what it prints, writes and refuses."""
+"""The command `validate`: output, files and refused options."""
 
 import pytest
 from astropy.table import Table
@@ -10,14 +10,14 @@ from ks4_ccd.cli import main
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A simulated field, written."""
+    """Return a simulated field that was written to files."""
     simulated = simulate_field((400, 400), map_shape=(20, 20), field="0403", seed=2)
     return simulated.write(tmp_path_factory.mktemp("field"))
 
 
 @pytest.fixture
 def run(written):
-    """Run the verb on the catalog of the field."""
+    """Return a function that runs the command with the catalog of the field."""
 
     def run(*words):
         source = [str(written.sources), "--reference", str(written.reference)]
@@ -28,7 +28,7 @@ def run(written):
 
 
 def test_prints_the_report_and_writes_it(run, tmp_path, capsys):
-    """Of each aperture; files that are there stay unless told otherwise."""
+    """Each aperture has a report; existing files are kept unless allowed otherwise."""
     pytest.importorskip("matplotlib")
     words = ["--aperture", "APER5", "AUTO", "--cells", 20, 20, "--folds", 3]
     assert run(*words, "-o", tmp_path / "report") == 0
@@ -45,8 +45,8 @@ def test_prints_the_report_and_writes_it(run, tmp_path, capsys):
     assert run("--folds", 3, "--overwrite", "-o", tmp_path / "report") == 0
 
 
-def test_maps_that_are_there(run, written, capsys):
-    """Given maps are validated, and the report warns that stars are not held out."""
+def test_existing_maps(run, written, capsys):
+    """Given maps are validated, and the report states that stars are not held out."""
     maps = ["--maps", *written.archives, written.offsets]
     assert run(*maps, "--field", "0403") == 0
     assert "stars not held out" in capsys.readouterr().out
@@ -56,14 +56,14 @@ def test_maps_that_are_there(run, written, capsys):
     assert "--maps needs --field" in capsys.readouterr().err
 
 
-def test_one_zero_point(run, capsys):
-    """For all stars."""
+def test_uniform_zero_point(run, capsys):
+    """A uniform zero point is applied to all stars."""
     assert run("--zeropoint", 29.9, "--aperture", "AUTO") == 0
     assert "R single AUTO: zero point 29.9" in capsys.readouterr().out
 
 
 def test_edges_and_recipes(run, capsys):
-    """Reach the maps."""
+    """Edges and recipes are used for the maps."""
     assert run("--kind", "offset", "--edges", "x=200", "y=200", "--folds", 2) == 0
     assert 'recipe "default" with edges' in capsys.readouterr().out
     assert run("--recipe", "dr1", "--mode", "dual", "--cells", 20, 20) == 0
@@ -71,7 +71,7 @@ def test_edges_and_recipes(run, capsys):
 
 
 def test_wrong_usage(run):
-    """Maps and a zero point at once, or no band, exit with 2."""
+    """Maps together with a zero point, and a missing band, exit with 2."""
     with pytest.raises(SystemExit, match="2"):
         run("--maps", "x", "--zeropoint", "30")
     with pytest.raises(SystemExit, match="2"):
@@ -79,7 +79,7 @@ def test_wrong_usage(run):
 
 
 def test_zero_points_and_epochs(written, run, tmp_path, capsys):
-    """Reach the match; residuals of 30 mag are refused."""
+    """They are used for the match; residuals of 30 mag are refused."""
     words = ["--zeropoint", 29.9, "--aperture", "AUTO"]
     assert run(*words, "--mag-zeropoint", 30) == 1
     assert "found a median difference" in capsys.readouterr().err

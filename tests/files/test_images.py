@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""FITS files are read as astropy reads them, whole, or refused."""
+"""FITS images are read completely, as by astropy, or refused."""
 
 import bz2
 import gzip
@@ -49,13 +49,13 @@ COMPRESSED = {
 
 @pytest.fixture
 def noise():
-    """An image that does not compress."""
+    """Return an image that does not compress."""
     return np.random.default_rng(0).normal(1000, 50, SHAPE).astype(np.float32)
 
 
 @pytest.fixture
 def stack(noise, tmp_path):
-    """A file of an image, a mask and a table; its HDUs have no checksums."""
+    """Return a file of an image, a mask and a table, without checksums."""
     table = fits.BinTableHDU.from_columns([fits.Column("x", "D", array=np.arange(5.0))])
     mask = fits.ImageHDU((noise > 1050).astype(np.uint8), name="MASK")
     fits.HDUList([fits.PrimaryHDU(noise), mask, table]).writeto(tmp_path / "a.fits")
@@ -80,7 +80,7 @@ def read(path, step=None, **options):
 @pytest.mark.parametrize("step", [1, 7, 40])
 @pytest.mark.parametrize("kind", COMPRESSED)
 def test_compressed_files_are_read(stack, noise, kind, step):
-    """In bands of any height, with their mask."""
+    """Compressed files are read in bands of any height, with their mask."""
     path = stack.with_suffix(f".fits.{kind}")
     path.write_bytes(COMPRESSED[kind](stack.read_bytes()))
     stack.unlink()
@@ -90,7 +90,7 @@ def test_compressed_files_are_read(stack, noise, kind, step):
 
 
 def test_each_plane_is_decompressed_once(stack, monkeypatch):
-    """Bands are read forwards: no reader of a gzip file goes back."""
+    """Reading bands in order decompresses each byte of a gzip file once."""
     path = stack.with_suffix(".fits.gz")
     path.write_bytes(gzip.compress(stack.read_bytes()))
     with SourceImage(path) as image:
@@ -105,7 +105,7 @@ def test_each_plane_is_decompressed_once(stack, monkeypatch):
             image.read_mask(row, row + 1)
         assert len(restored) == 2
         monkeypatch.undo()
-        # Any other order gives the same rows.
+        # Reading in another order returns the same rows.
         again = image.read(image.image, 3, 9)
         np.testing.assert_array_equal(again, fits.getdata(stack)[3:9])
 
@@ -134,7 +134,7 @@ def test_each_plane_is_decompressed_once(stack, monkeypatch):
     ],
 )
 def test_values_are_those_of_astropy(tmp_path, dtype, cards, step):
-    """To the last bit, for every BITPIX and scaling."""
+    """Pixel values are bit-identical for every BITPIX and scaling."""
     rng = np.random.default_rng(1)
     stored = rng.normal(0, 1e3, SHAPE).astype(dtype)
     if stored.dtype.kind != "f":
@@ -153,7 +153,7 @@ def test_values_are_those_of_astropy(tmp_path, dtype, cards, step):
 
 
 def write_stored(path, stored, cards):
-    """Write numbers to a FITS file as they are, with cards about their meaning."""
+    """Write unscaled numbers to a FITS file, with cards about their meaning."""
     stored = stored.astype(stored.dtype.newbyteorder(">"))
     header = fits.PrimaryHDU(np.zeros(stored.shape, stored.dtype)).header
     header.update(cards)
@@ -172,7 +172,7 @@ def write_stored(path, stored, cards):
     ],
 )
 def test_blank_pixels_are_nan(tmp_path, dtype, cards, compressed):
-    """In images of unsigned integers and with a BLANK of 0, unlike in astropy."""
+    """Unlike in astropy, also in unsigned integers and for a BLANK of 0."""
     values = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(dtype)
     hdu = fits.CompImageHDU(values) if compressed else fits.PrimaryHDU(values)
     hdu.header["BLANK"] = cards["BLANK"]
@@ -184,8 +184,8 @@ def test_blank_pixels_are_nan(tmp_path, dtype, cards, compressed):
 
 
 @pytest.mark.parametrize("kind", COMPRESSED)
-def test_every_flipped_bit_is_noticed(stack, noise, kind):
-    """Or does not matter, as in the name that gzip stores: the pixels are right."""
+def test_every_flipped_bit_is_detected(stack, noise, kind):
+    """A flipped bit raises an error, or leaves all pixels right."""
     path = stack.with_suffix(f".fits.{kind}")
     whole = COMPRESSED[kind](stack.read_bytes())
     places = np.random.default_rng(2).integers(0, len(whole), 60)
@@ -205,13 +205,13 @@ def test_every_flipped_bit_is_noticed(stack, noise, kind):
     assert refused > 60
 
 
-# Ours, and those of astropy for a file without a whole header.
+# Messages of the package, and of astropy for a file without a full header.
 _CUT = "truncated|damaged|No SIMPLE card|corrupt FITS file"
 
 
 @pytest.mark.parametrize("kind", ["", *COMPRESSED])
-def test_every_cut_is_noticed(stack, kind):
-    """In a header, in data, in padding: everywhere but between two HDUs."""
+def test_every_cut_is_detected(stack, kind):
+    """A cut in a header, in data or in padding is refused, except between two HDUs."""
     whole = stack.read_bytes()
     ends = {2880 * k for k in (1, 2)}
     path = stack.with_name(f"cut.fits.{kind}" if kind else "cut.fits")
@@ -229,8 +229,8 @@ def test_every_cut_is_noticed(stack, kind):
             read(path)
 
 
-def test_a_cut_in_the_padding_of_a_header_is_noticed(stack):
-    """Of an extension without data, the last of its file."""
+def test_a_cut_in_the_padding_of_a_header_is_detected(stack):
+    """The last HDU is an extension without data."""
     with fits.open(stack, mode="append") as hdus:
         hdus.append(fits.ImageHDU(name="NOTES"))
     content = stack.read_bytes()
@@ -241,8 +241,8 @@ def test_a_cut_in_the_padding_of_a_header_is_noticed(stack):
 
 
 @pytest.mark.parametrize("place", ["XTENSION", "BITPIX", "NAXIS1", "END"])
-def test_damaged_headers_of_extensions_are_noticed(stack, place):
-    """The mask would be lost without a word."""
+def test_damaged_headers_of_extensions_are_detected(stack, place):
+    """A damaged header is refused, because the mask could be lost silently."""
     content = bytearray(stack.read_bytes())
     with fits.open(stack) as hdus:
         start = hdus["MASK"].fileinfo()["hdrLoc"]
@@ -257,7 +257,7 @@ def test_damaged_headers_of_extensions_are_noticed(stack, place):
 
 
 def test_padding_after_the_last_hdu(stack, noise):
-    """Zeros are ignored, as those of tapes; anything else is refused."""
+    """Zeros, as on tapes, are ignored; other bytes are refused."""
     whole = stack.read_bytes()
     stack.write_bytes(whole + bytes(28800))
     np.testing.assert_array_equal(read(stack)[0], noise)
@@ -267,7 +267,7 @@ def test_padding_after_the_last_hdu(stack, noise):
 
 
 def test_trailing_garbage_of_gzip_is_refused(stack):
-    """It may be a second member whose first bytes are damaged."""
+    """Bytes after a gzip file are refused: they may be a damaged second member."""
     path = stack.with_suffix(".fits.gz")
     path.write_bytes(gzip.compress(stack.read_bytes()) + b"garbage")
     with pytest.raises(KS4Error, match="truncated or damaged"):
@@ -276,7 +276,7 @@ def test_trailing_garbage_of_gzip_is_refused(stack):
 
 @pytest.mark.parametrize("data", [b"", b"a", b"abcd", bytes(12), b"\xff" * 8])
 def test_datasum_of_pieces_is_that_of_the_whole(data):
-    """As astropy has it, also of pieces that are not multiples of four bytes."""
+    """It is that of astropy, also for pieces that are not multiples of four bytes."""
     rng = np.random.default_rng(4)
     data += rng.integers(0, 256, 5000 * bool(data), np.uint8).tobytes()
     total = DataSum()
@@ -292,7 +292,7 @@ def test_datasum_of_pieces_is_that_of_the_whole(data):
 
 @pytest.mark.parametrize("value", [0, 2**32 - 1, 2**31])
 def test_datasum_of_whole_words(value):
-    """Zero and minus zero of the ones' complement are told apart as in astropy."""
+    """Zero and minus zero of the ones' complement are those of astropy."""
     hdu = fits.ImageHDU(np.full(720, value, np.uint32).view(np.int32))
     total = DataSum()
     total.add(hdu.data.astype(">i4"))
@@ -302,7 +302,7 @@ def test_datasum_of_whole_words(value):
 @pytest.mark.parametrize("kind", ["plain", "gz", "fz"])
 @pytest.mark.parametrize("damaged", [False, True])
 def test_a_wrong_datasum_warns(noise, tmp_path, kind, damaged):
-    """Of the image and of the mask, naming the HDU."""
+    """Wrong checksums of image and mask issue a warning that names the HDU."""
     image = fits.ImageHDU(noise)
     if kind == "fz":
         image = fits.CompImageHDU(noise, compression_type="GZIP_1", quantize_level=0)
@@ -314,7 +314,7 @@ def test_a_wrong_datasum_warns(noise, tmp_path, kind, damaged):
         with fits.open(path) as hdus:
             start = hdus["MASK"].fileinfo()["datLoc"]
         content[start] ^= 1
-        # The padding of the image counts as well, and changes no pixel.
+        # The padding of the image is part of the sum, and not of any pixel.
         content[start - 2880 - 1] ^= 64
         path.write_bytes(content)
     if kind == "gz":
@@ -329,8 +329,8 @@ def test_a_wrong_datasum_warns(noise, tmp_path, kind, damaged):
     np.testing.assert_array_equal(data, noise)
 
 
-def test_a_source_that_changes_is_noticed(stack):
-    """While it is read, when another plane is opened, and at the end."""
+def test_a_change_of_the_source_is_detected(stack):
+    """A change is detected during reading, before another plane, and at the end."""
     with SourceImage(stack) as image:
         image.read(image.image, 0, 5)
         os.utime(stack, ns=(1, 1))
@@ -340,8 +340,8 @@ def test_a_source_that_changes_is_noticed(stack):
             image.finish()
 
 
-def test_a_source_that_is_replaced_is_noticed(stack, tmp_path):
-    """By another file of the same size and time."""
+def test_a_replacement_of_the_source_is_detected(stack, tmp_path):
+    """A replacement by a file of the same size and time is detected."""
     state = os.stat(stack)
     with SourceImage(stack) as image:
         (tmp_path / "b.fits").write_bytes(stack.read_bytes())
@@ -352,7 +352,7 @@ def test_a_source_that_is_replaced_is_noticed(stack, tmp_path):
 
 
 def test_special_files_are_not_read(tmp_path):
-    """They cannot be read twice; a named pipe would wait for a writer."""
+    """They cannot be read twice, and a named pipe would block."""
     os.mkfifo(tmp_path / "pipe.fits")
     for function in (SourceImage, image_header):
         with pytest.raises(KS4Error, match="found a named pipe"):
@@ -362,7 +362,7 @@ def test_special_files_are_not_read(tmp_path):
 
 
 def test_the_header_alone_is_read_from_the_beginning(tmp_path):
-    """Of a file of any size, here one that is cut in its image."""
+    """The header of a file that is cut in its image is read."""
     data = np.random.default_rng(6).normal(size=(400, 300))
     fits.PrimaryHDU(data).writeto(tmp_path / "a.fits")
     path = tmp_path / "a.fits.gz"
@@ -374,7 +374,7 @@ def test_the_header_alone_is_read_from_the_beginning(tmp_path):
 
 @pytest.mark.parametrize("height", [1, 5, 8, 37])
 def test_each_tile_is_decompressed_once(noise, tmp_path, monkeypatch, height):
-    """Whatever the heights of tiles and bands are."""
+    """The number of decompressions is independent of the heights of tiles and bands."""
     values = noise.astype(np.int32)
     hdu = fits.CompImageHDU(values, tile_shape=(height, SHAPE[1]))
     hdu.writeto(tmp_path / "a.fits.fz")
@@ -392,14 +392,14 @@ def test_each_tile_is_decompressed_once(noise, tmp_path, monkeypatch, height):
         ends = [rows.stop for rows in asked]
         assert [rows.start for rows in asked] == [0, *ends[:-1]]
         assert all(end % height == 0 or end == SHAPE[0] for end in ends)
-        # Any other order gives the same rows.
+        # Reading in another order returns the same rows.
         for start, stop in ((20, 30), (3, 9), (3, 4), (4, 36), (36, 37)):
             band = image.read(image.image, start, stop)
             np.testing.assert_array_equal(band, values[start:stop])
 
 
 def test_large_files_are_read_in_pieces(stack, noise, monkeypatch):
-    """A whole plane at once, too."""
+    """A whole plane is also read in pieces."""
     monkeypatch.setattr(plane_rows, "_PIECE", 1000)
     np.testing.assert_array_equal(read(stack)[0], noise)
 
@@ -417,7 +417,7 @@ def test_large_files_are_read_in_pieces(stack, noise, monkeypatch):
     ],
 )
 def test_masks_beside_an_image_are_found(noise, tmp_path, image, mask):
-    """Whichever of the two is compressed."""
+    """Either the image or the mask may be compressed."""
     masked = noise > 1050
     fits.PrimaryHDU(noise).writeto(tmp_path / image)
     hdu = fits.PrimaryHDU(masked.astype(np.uint8))

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Catalogs in the formats of SExtractor and astropy, whole, broken or wrong."""
+"""Tables in the formats of SExtractor and astropy: complete, damaged or wrong."""
 
 import gzip
 from contextlib import nullcontext
@@ -35,7 +35,7 @@ def catalog(n_rows=200):
 
 
 def assert_same_table(found, expected):
-    """Names, units and values are the same."""
+    """Assert that names, units and values are equal."""
     assert found.colnames == expected.colnames
     for name in expected.colnames:
         assert found[name].unit == expected[name].unit
@@ -44,7 +44,7 @@ def assert_same_table(found, expected):
 
 @pytest.mark.parametrize("name", ["a.fits", "a.cat", "a.fits.gz"])
 def test_fits_1_0(tmp_path, name):
-    """FITS is known by its content, whatever the file is called."""
+    """FITS is recognised by its content, under any file name."""
     path = tmp_path / "plain.fits"
     catalog().write(path)
     content = path.read_bytes()
@@ -54,7 +54,7 @@ def test_fits_1_0(tmp_path, name):
 
 
 def test_fits_ldac(tmp_path):
-    """Of an LDAC file the catalog is read, not the header of the image."""
+    """The catalog of an LDAC file is read, not the image header."""
     header = Table({"Field Header Card": np.array([["SIMPLE  = T"]])})
     hdus = [fits.PrimaryHDU()]
     hdus += [fits.table_to_hdu(header), fits.table_to_hdu(catalog())]
@@ -64,7 +64,7 @@ def test_fits_ldac(tmp_path):
 
 
 def test_several_tables(tmp_path):
-    """The first of several catalogs is read, not without a word."""
+    """The first of several catalogs is read, with a warning."""
     hdus = [fits.PrimaryHDU(), fits.CompImageHDU(np.zeros((9, 9)))]
     hdus += [fits.table_to_hdu(catalog(3)), fits.table_to_hdu(catalog(4))]
     fits.HDUList(hdus).writeto(tmp_path / "a.fits")
@@ -73,7 +73,7 @@ def test_several_tables(tmp_path):
 
 
 def test_ascii_head(tmp_path):
-    """Elements of a vector column come under numbered names, with its unit."""
+    """Elements of a vector column get numbered names, with its unit."""
     path = tmp_path / "a.cat"
     path.write_text(ASCII_HEAD)
     table = read_table(path)
@@ -85,7 +85,7 @@ def test_ascii_head(tmp_path):
 
 
 def test_ascii_head_that_ends_with_a_vector(tmp_path):
-    """How long the last vector is, only the rows tell."""
+    """The length of the last vector is determined from the rows."""
     path = tmp_path / "a.cat"
     lines = ASCII_HEAD.splitlines()
     del lines[3]
@@ -97,7 +97,7 @@ def test_ascii_head_that_ends_with_a_vector(tmp_path):
 
 
 def test_ascii_head_without_sources(tmp_path):
-    """A catalog may have no rows."""
+    """A catalog without rows is read."""
     path = tmp_path / "a.cat"
     path.write_text("".join(ASCII_HEAD.splitlines(keepends=True)[:4]))
     assert len(read_table(path)) == 0
@@ -105,7 +105,7 @@ def test_ascii_head_without_sources(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.ecsv", "a.fits", "a.ECSV"])
 def test_photutils_tables(tmp_path, name):
-    """Coordinates and quantities survive."""
+    """Coordinates and quantities are unchanged."""
     table = QTable({"label": [1, 2], "kron_flux": [3.0, 4.0] * u.nJy})
     table["sky_centroid"] = SkyCoord([1.0, 2.0], [3.0, 4.0], unit="deg")
     write_table(table, tmp_path / name)
@@ -115,7 +115,7 @@ def test_photutils_tables(tmp_path, name):
 
 
 def ldac(path, headers, tables):
-    """Write what SExtractor writes: the header of each image before its catalog."""
+    """Write an LDAC file as SExtractor does: each image header before its catalog."""
     hdus = [fits.PrimaryHDU()]
     for header, table in zip(headers, tables, strict=True):
         cards = np.array([header.tostring(padding=False)], dtype="S")
@@ -147,7 +147,7 @@ def image_header(**keywords):
 
 
 def test_image_header_in_ldac(tmp_path):
-    """The keywords of the image are in meta, but for those of its storage."""
+    """The keywords of the image are in meta, except those of its storage."""
     ldac(tmp_path / "a.ldac", [image_header(SEXMGZPT=30.0)], [catalog()])
     meta = read_table(tmp_path / "a.ldac").meta
     expected = {"FIELD1": "0403", "FILTER": "R", "EXPTIME": 120.0, "LTV1": -100.0}
@@ -160,7 +160,7 @@ def test_image_header_in_ldac(tmp_path):
 
 
 def test_header_of_each_chip(tmp_path):
-    """Of several catalogs the first is read, with the header of its own image."""
+    """The first of several catalogs is read, with the header of its own image."""
     headers = [image_header(FILTER="V", CHIP=1), image_header(CHIP=2)]
     ldac(tmp_path / "a.ldac", headers, [catalog(5), catalog(6)])
     with pytest.warns(KS4Warning, match="contains 2 tables, in its extensions 2, 4"):
@@ -170,7 +170,7 @@ def test_header_of_each_chip(tmp_path):
 
 
 def test_own_keywords_of_an_ldac_table(tmp_path):
-    """What the table itself records is not replaced."""
+    """Keywords of the table itself are not replaced."""
     table = catalog()
     table.meta["FILTER"] = "I"
     ldac(tmp_path / "a.ldac", [image_header()], [table])
@@ -179,7 +179,7 @@ def test_own_keywords_of_an_ldac_table(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"FILTER\xff = \0", b"FILTER  = 'R"])
 def test_odd_headers_in_ldac(tmp_path, content):
-    """Cards that violate the standard are left out, and the table is read."""
+    """Cards that violate the standard are omitted, and the table is read."""
     ldac(tmp_path / "a.ldac", [image_header()], [catalog()])
     whole = (tmp_path / "a.ldac").read_bytes()
     card = b"FILTER  = 'R       '"
@@ -193,7 +193,7 @@ def test_odd_headers_in_ldac(tmp_path, content):
 
 
 def test_configuration_in_fits_1_0(tmp_path):
-    """SExtractor records MAG_ZEROPOINT before the table."""
+    """The MAG_ZEROPOINT that SExtractor records before the table is read."""
     hdus = fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(catalog())])
     hdus[0].header["SEXMGZPT"], hdus[0].header["SEXGAIN"] = 30.0, 0.0
     hdus[1].name = "OBJECTS"
@@ -203,8 +203,8 @@ def test_configuration_in_fits_1_0(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot"])
-def test_units_of_no_standard(tmp_path, suffix):
-    """They are written unchanged, without warnings of the formats."""
+def test_nonstandard_units(tmp_path, suffix):
+    """Units that no standard defines are written unchanged, without warnings."""
     table = Table({"A": [1.0], "B": [2.0]})
     for name, unit in (("A", "[mag]"), ("B", "DEGREE")):
         table[name].unit = u.Unit(unit, parse_strict="silent")
@@ -216,7 +216,7 @@ def test_units_of_no_standard(tmp_path, suffix):
 @pytest.mark.parametrize("name", ["a.vot", "a.xml", "a.dat", "a.vot.gz"])
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_votables_of_several_tables(tmp_path, name, number):
-    """The first is read, with a warning; a file is known by its content."""
+    """The first table is read, with a warning; the format is that of the content."""
     votable = VOTableFile()
     for n_rows in range(number, 0, -1):
         table = Table({"NUMBER": np.arange(n_rows)})
@@ -234,7 +234,7 @@ def test_votables_of_several_tables(tmp_path, name, number):
 
 
 def test_votable_without_a_table(tmp_path):
-    """It is named."""
+    """The message names the file."""
     VOTableFile().to_xml(str(tmp_path / "a.vot"))
     with pytest.raises(KS4Error, match="a.vot: expected a table, found a VOTable"):
         read_table(tmp_path / "a.vot")
@@ -242,7 +242,7 @@ def test_votable_without_a_table(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.csv", "a.vot", "a.xml", "a.ecsv"])
 def test_any_format(tmp_path, name):
-    """What is written can be read."""
+    """Written tables of any format can be read."""
     table = Table({"NUMBER": [1, 2], "x": [0.5, 1.5]})
     write_table(table, tmp_path / name)
     found = read_table(tmp_path / name)
@@ -251,7 +251,7 @@ def test_any_format(tmp_path, name):
 
 
 def test_columns_in_a_text_file(tmp_path):
-    """A text file of another name is tried as columns."""
+    """A text file of another name is read as columns."""
     (tmp_path / "a.txt").write_text("# NUMBER x\n1 2.5\n2 3.5\n")
     assert_array_equal(read_table(tmp_path / "a.txt")["x"], [2.5, 3.5])
 
@@ -263,7 +263,7 @@ def image_bytes(tmp_path):
 
 
 def test_image(tmp_path):
-    """An image is not a catalog."""
+    """An image is not a table."""
     image_bytes(tmp_path)
     with pytest.raises(KS4Error, match="fits: expected a table, found PrimaryHDU"):
         read_table(tmp_path / "image.fits")
@@ -271,7 +271,7 @@ def test_image(tmp_path):
 
 @pytest.mark.parametrize("length", [40, 3000, 5000, 6000, 9000, -10])
 def test_truncated_fits(tmp_path, length):
-    """Wherever a FITS file is cut, the file is named."""
+    """The message names a FITS file that is cut at any position."""
     path = tmp_path / "a.fits"
     catalog().write(path)
     path.write_bytes(path.read_bytes()[:length])
@@ -281,7 +281,7 @@ def test_truncated_fits(tmp_path, length):
 
 @pytest.mark.parametrize("length", [5, 30, 1500])
 def test_truncated_gzip(tmp_path, length):
-    """Nor is a compressed file read in part."""
+    """A truncated compressed file is refused."""
     path = tmp_path / "a.fits.gz"
     catalog().write(path)
     path.write_bytes(path.read_bytes()[:length])
@@ -291,7 +291,7 @@ def test_truncated_gzip(tmp_path, length):
 
 @pytest.mark.parametrize("cut", [1, 3, 10, 30])
 def test_truncated_ascii(tmp_path, cut):
-    """A number that is cut is not taken for another number."""
+    """A truncated number is refused."""
     path = tmp_path / "a.cat"
     path.write_text(ASCII_HEAD[:-cut])
     with pytest.raises(KS4Error, match="a.cat is truncated"):
@@ -299,7 +299,7 @@ def test_truncated_ascii(tmp_path, cut):
 
 
 def test_row_of_another_length(tmp_path):
-    """A row that does not fit the header is not read."""
+    """A row that does not match the header is refused."""
     path = tmp_path / "a.cat"
     path.write_text(ASCII_HEAD + "3 1.6\n4 1.7 20 20 20 20 0\n")
     with pytest.raises(KS4Error, match="cannot read .*a.cat as a table"):
@@ -317,15 +317,15 @@ def test_row_of_another_length(tmp_path):
         (np.random.default_rng(1).bytes(4000), "a.dat"),
     ],
 )
-def test_files_that_are_no_table(tmp_path, content, culprit):
-    """Text and noise are no catalogs."""
+def test_files_that_are_not_tables(tmp_path, content, culprit):
+    """Text and noise are not tables."""
     (tmp_path / "a.dat").write_bytes(content)
     with pytest.raises(KS4Error, match=culprit):
         read_table(tmp_path / "a.dat")
 
 
-def test_files_that_are_not_there(tmp_path):
-    """A missing file, a folder and a number are told apart from tables."""
+def test_missing_files(tmp_path):
+    """A missing file, a folder and a number are refused."""
     with pytest.raises(KS4Error, match="cannot read .*a.fits: No such file"):
         read_table(tmp_path / "a.fits")
     with pytest.raises(KS4Error, match="cannot read"):
@@ -335,7 +335,7 @@ def test_files_that_are_not_there(tmp_path):
 
 
 def test_written_whole_or_not_at_all(tmp_path):
-    """A table that the format cannot hold leaves what was there."""
+    """If the format cannot hold a table, the existing file is kept."""
     path = tmp_path / "a.csv"
     path.write_text("precious")
     with pytest.raises(KS4Error, match="already exists"):
@@ -348,8 +348,8 @@ def test_written_whole_or_not_at_all(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_table_is_untouched(tmp_path):
-    """Writing changes neither columns nor meta."""
+def test_table_is_not_modified(tmp_path):
+    """Writing modifies neither columns nor meta."""
     table = catalog()
     table.meta["FIELD1"] = "0403"
     write_table(table, tmp_path / "a.fits")
@@ -360,13 +360,13 @@ def test_table_is_untouched(tmp_path):
 
 @pytest.mark.parametrize("name", ["a", "a.dat", "a.fits.gz", "a.zip"])
 def test_suffixes_without_a_format(tmp_path, name):
-    """The name must tell the format; nothing is compressed."""
+    """The suffix must specify a format, and none is compressed."""
     with pytest.raises(KS4Error, match="expected a suffix such as"):
         write_table(catalog(), tmp_path / name)
 
 
-def test_folder_that_is_not_there(tmp_path):
-    """A file that cannot be written is named."""
+def test_missing_folder(tmp_path):
+    """The message names a file that cannot be written."""
     with pytest.raises(KS4Error, match="cannot write .*a.fits"):
         write_table(catalog(), tmp_path / "none" / "a.fits")
 
@@ -380,7 +380,7 @@ def test_folder_that_is_not_there(tmp_path):
     ids=["cut", "checksum"],
 )
 def test_damaged_gzip(tmp_path, change, message):
-    """A compressed table is read to its checksum, which astropy leaves out."""
+    """The checksum of a compressed table is verified, unlike in astropy."""
     rng = np.random.default_rng(1)
     Table({"MAG_AUTO": rng.normal(size=3000)}).write(tmp_path / "whole.fits")
     data = gzip.compress((tmp_path / "whole.fits").read_bytes())

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Units in headers: spellings, kinds of uncertainties, conversions."""
+"""Units in headers: spellings, types of uncertainties, conversions."""
 
 import pytest
 from astropy import units as u
@@ -42,19 +42,19 @@ from ks4_ccd.files.units import (
     ],
 )
 def test_spellings_of_units(text, unit):
-    """Headers have units in capitals, in the plural and abbreviated."""
+    """Units in capitals, in the plural and abbreviated are read."""
     assert parse_unit(text) == unit
 
 
 @pytest.mark.parametrize("text", ["unknown", "flux", "DU", "furlongs per", "raw adus"])
-def test_what_is_not_a_unit(text):
-    """A word that nobody knows is not taken for counts."""
+def test_invalid_units(text):
+    """An unknown word is not interpreted as counts."""
     with pytest.raises(KS4Error, match=f"a.fits: BUNIT: expected.*found '{text}'"):
         bunit_of({"BUNIT": text}, "a.fits")
 
 
 def test_a_missing_unit_is_none():
-    """An empty one is a dimensionless image, as for astropy."""
+    """A blank unit is dimensionless, as in astropy."""
     assert bunit_of({}, "a.fits") is None
     assert bunit_of({"BUNIT": ""}, "a.fits") == u.dimensionless_unscaled
 
@@ -75,7 +75,7 @@ def test_a_missing_unit_is_none():
     ],
 )
 def test_counts_are_counts(unit, target, factor):
-    """Of any name, per pixel or not; nothing else is."""
+    """Counts are recognised in any spelling, per pixel or not; other units are not."""
     assert conversion(u.Unit(unit), target) == factor
 
 
@@ -95,20 +95,20 @@ def test_counts_are_counts(unit, target, factor):
     ],
 )
 def test_kinds_of_uncertainties(text, kind):
-    """UTYPE is understood in any case."""
+    """UTYPE is read in upper and lower case."""
     assert uncertainty_kind({"UTYPE": text}, "a.fits") == kind
     assert uncertainty_kind({}, "a.fits") == "std"
 
 
 @pytest.mark.parametrize("text", ["weight", "rms", "unknown", "", 1])
 def test_other_kinds_are_refused(text):
-    """They are not taken for standard deviations."""
+    """Other types are not interpreted as standard deviations."""
     with pytest.raises(KS4Error, match="expected UTYPE of the extension UNCERT"):
         uncertainty_kind({"UTYPE": text}, "a.fits")
 
 
 def test_the_unit_of_uncertainties():
-    """It converts to that of the image, squared for variances, or is refused."""
+    """It is converted to that of the image, squared for variances, or refused."""
     for header in ({}, {"BUNIT": " "}):
         assert uncertainty_factor(header, "std", u.adu, "a.fits") == 1
     assert uncertainty_factor({"BUNIT": "DN2"}, "var", u.adu, "a.fits") == 1
@@ -136,13 +136,13 @@ def test_the_unit_of_uncertainties():
     ],
 )
 def test_a_gain_has_a_unit(gain):
-    """A bare number, an inverse gain and one that is not positive are refused."""
+    """A plain number, an inverse gain and one that is not positive are refused."""
     with pytest.raises(KS4Error, match=r"positive Quantity in electron / adu"):
         as_gain(gain)
 
 
 def test_gains():
-    """A Quantity, or its text, in electrons or photons per count."""
+    """A gain is a Quantity, or its text, in electrons or photons per count."""
     for gain in (4.8 * u.electron / u.adu, "4.8 electron / adu", 4.8 * u.ph / u.ct):
         assert as_gain(gain).value == 4.8
     assert as_gain(None) is None

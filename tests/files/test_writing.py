@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Files appear whole or not at all, and replace only what they may."""
+"""Files are written completely or not at all, and replaced only if allowed."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ def names_in(folder):
 
 
 def write(path, text="new", *, overwrite=False, meanwhile=None):
-    """Write a file whole; ``meanwhile`` is called before it appears."""
+    """Write a complete file; ``meanwhile`` is called before it gets its name."""
     with written_whole(path, overwrite) as partial:
         partial.write_text(text)
         if meanwhile is not None:
@@ -31,7 +31,7 @@ def write(path, text="new", *, overwrite=False, meanwhile=None):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_file_appears_when_it_is_complete(tmp_path, overwrite):
-    """Until then it has another name, of which nothing is left."""
+    """Before, it has another name, and no other file remains."""
     path = tmp_path / "a.fits"
     write(path, overwrite=overwrite, meanwhile=lambda: not path.exists() or 1 / 0)
     assert path.read_text() == "new"
@@ -40,7 +40,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path, overwrite):
 
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, links):
-    """Without overwriting, also in file systems without hard links."""
+    """It is kept without overwriting, also in file systems without hard links."""
     path = tmp_path / "a.fits"
     if not links:
         monkeypatch.setattr(os, "link", no_links)
@@ -55,12 +55,12 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, links):
 
 
 def no_links(*_):
-    """Fail as FAT does."""
+    """Raise the error of a FAT file system."""
     raise OSError(errno.EPERM, "Operation not permitted")
 
 
 def test_a_dangling_link_is_a_file_that_exists(tmp_path):
-    """Overwriting creates the file that it points to."""
+    """Overwriting creates the file that the link points to."""
     link = tmp_path / "link.fits"
     link.symlink_to(tmp_path / "real.fits")
     with pytest.raises(KS4Error, match="already exists"):
@@ -72,7 +72,7 @@ def test_a_dangling_link_is_a_file_that_exists(tmp_path):
 
 @pytest.fixture(params=["folder", "named pipe", "socket", "device"])
 def special(request, tmp_path):
-    """A file that is none, and the word for it."""
+    """Return a path that is not a regular file, and its type."""
     path = tmp_path / "special.fits"
     if request.param == "folder":
         path.mkdir()
@@ -92,7 +92,7 @@ def special(request, tmp_path):
 def test_special_files_are_never_replaced(
     tmp_path, special, through_link, appears_late
 ):
-    """Neither directly nor through a link, nor if they appear in the meantime."""
+    """They are kept, directly or through a link, also if they appear meanwhile."""
     path, kind = special
     if appears_late and kind == "device":
         pytest.skip("only root makes devices")
@@ -116,7 +116,7 @@ def test_special_files_are_never_replaced(
     "name", ["ü" * 120 + ".fits", "a" * 250 + ".fits", "a\nb .fits"]
 )
 def test_any_name_can_be_written(tmp_path, name):
-    """Names of 255 bytes, and with line ends; their partial names fit as well."""
+    """Names of 255 bytes and with line breaks are written through a partial file."""
     write(tmp_path / name)
     assert names_in(tmp_path) == {name}
     assert len(os.fsencode(partial_stem(name))) <= 200
@@ -124,13 +124,13 @@ def test_any_name_can_be_written(tmp_path, name):
 
 @pytest.mark.parametrize("path", ["", None, 5, b"a", "a\0b"])
 def test_what_is_not_a_path_is_refused(path):
-    """The empty text, too, which Python takes for the current folder."""
+    """An empty string, which pathlib interprets as the current folder, is refused."""
     with pytest.raises(KS4Error, match="target must be the name of a file"):
         as_path("target", path)
 
 
 def test_only_regular_files_are_read(tmp_path):
-    """Reading a named pipe would wait for ever."""
+    """Reading a named pipe would block."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(KS4Error, match="expected a regular file, found a named pipe"):
         check_regular(tmp_path / "pipe")
@@ -140,7 +140,7 @@ def test_only_regular_files_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.fits", "x.FITS", "maps.tar.gz", "zp.npy"])
 def test_maps_are_not_saved_to_a_folder_with_the_name_of_a_file(tmp_path, name):
-    """Unless there is such a folder already."""
+    """An existing folder of that name is used."""
     key = MapKey("zp", "0403", "R", "single", "APER5")
     zpmap = ZeroPointMap([[30.0]], grid=MapGrid((1, 1), 50), key=key)
     with pytest.raises(KS4Error, match="expected the name of a folder"):

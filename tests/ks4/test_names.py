@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tests of the names that KS4 uses."""
+"""Names that KS4 uses."""
 
 import pytest
 
@@ -18,13 +18,13 @@ from ks4_ccd.maps.key import MapKey
     ],
 )
 def test_normalize_field(name, expected):
-    """A field's number has four digits however it was written."""
+    """The number of a field is converted to four digits."""
     assert normalize_field(name) == expected
 
 
 @pytest.mark.parametrize("name", ["M31", "", -1, 40310, 403.0])
 def test_other_fields_are_refused(name):
-    """What is not the name of a KS4 field is an error that quotes it."""
+    """The message quotes a name that is not that of a KS4 field."""
     with pytest.raises(KS4Error, match="field") as caught:
         normalize_field(name)
     assert repr(name) in str(caught.value)
@@ -40,13 +40,13 @@ def test_other_fields_are_refused(name):
     ],
 )
 def test_canonical_key(field, mode, expected):
-    """Numbers get four digits and `Idual` is `dual`; other names stay."""
+    """Numbers are converted to four digits and `Idual` to `dual`; others are kept."""
     key = canonical_key(MapKey("zp", field, "R", mode, "AUTO"))
     assert (key.field, key.mode) == expected
 
 
 def test_both_names_of_dual():
-    """`dual` and `Idual` in a file name are the same mode, nothing else changes."""
+    """`dual` and `Idual` in a file name are exchanged; the rest is unchanged."""
     one, other = (key_of_file(f"zp_map_403.122-72_R_{mode}_AUTO.npy") for mode in MODES)
     assert one == other
     assert (one.field, one.tile) == ("403", "122-72")
@@ -56,7 +56,7 @@ MODES = ("dual", "Idual")
 
 
 def test_bands_are_sorted_by_wavelength():
-    """Bands of KS4 come first, blue to red, others after them."""
+    """Bands of KS4 come first, from blue to red, before others."""
     bands = ["r", "I", "B", "V", "R"]
     keys = [MapKey("align", 1, band) for band in bands]
     assert [key.band for key in sorted(keys, key=sort_key)] == [*"BVRI", "r"]

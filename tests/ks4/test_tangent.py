@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The tangent projection, against that of astropy.wcs."""
+"""Comparison of the tangent projection with that of astropy.wcs."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_the_far_side_of_the_sky_is_not_projected():
     dec_0=st.floats(-89.999, 89.999),
 )
 def test_projection_undoes_its_inverse(xi, eta, ra_0, dec_0):
-    """Points of the plane come back from the sky, near the poles as well."""
+    """Points in the plane are restored from the sky, also near the poles."""
     ra, dec = unproject(xi, eta, ra_0, dec_0)
     assert 0 <= ra <= 360
     assert np.allclose(project(ra, dec, ra_0, dec_0), (xi, eta), rtol=0, atol=1e-10)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tests of the KS4 tiling."""
+"""Fields and tiles of KS4."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ HALF_WIDTH = 11000 * 0.4 / 3600  # degrees in the tangent plane
 
 @pytest.fixture(scope="module")
 def centers():
-    """The centres of all fields, in the order of their numbers."""
+    """Return the centres of all fields, in the order of their numbers."""
     centers = [field_center(number) for number in range(N_FIELDS)]
     return SkyCoord([c.ra for c in centers], [c.dec for c in centers])
 
 
 @pytest.fixture(scope="module")
 def grid(ks4_data):
-    """The KS4 part of the survey's own table of tiles."""
+    """Return the KS4 part of the table of tiles of the survey."""
     grid = Table.read(ks4_data / "kmtnet_grid.fits")[:N_FIELDS]
     grid.convert_bytestring_to_unicode()
     return grid
@@ -44,7 +44,7 @@ def sky(n, south_of, seed=0):
 
 
 def tile_wcs(center):
-    """Return the WCS of a whole stack."""
+    """Return the WCS of a full stack."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
     wcs.wcs.crval = center.ra.deg, center.dec.deg
@@ -54,7 +54,7 @@ def tile_wcs(center):
 
 
 def test_centers_of_the_survey_table(centers, grid):
-    """All 2749 centres are those of the survey's table (float32 there)."""
+    """All 2749 centres are those of the survey's table (which has float32)."""
     table = SkyCoord(grid["ra[deg]"], grid["dec[deg]"], unit="deg")
     assert np.array_equal(grid["field_name1"], np.arange(N_FIELDS))
     assert centers.separation(table).arcsec.max() < 0.1
@@ -81,14 +81,14 @@ def test_tile_names_of_the_survey_table(grid):
     ],
 )
 def test_tile_names_round_half_up(number, ra, tile):
-    """The RA in a tile name is rounded, half a degree up, as in the survey's table."""
+    """The RA in a tile name is rounded half up, as in the survey's table."""
     assert field_center(number).ra.deg == pytest.approx(ra, abs=5e-4)
     assert tile_name(number) == tile
     assert field_number(tile) == f"{number:04d}"
 
 
-def test_tile_names_are_unique_and_lead_back():
-    """A tile name says which field it is."""
+def test_tile_names_are_unique_and_determine_fields():
+    """A tile name determines its field."""
     numbers = [field_number(tile_name(number)) for number in range(N_FIELDS)]
     assert numbers == [f"{number:04d}" for number in range(N_FIELDS)]
 
@@ -107,7 +107,7 @@ def test_tile_names_are_unique_and_lead_back():
     ],
 )
 def test_field_center(field, ra, dec):
-    """Every form of a field's name leads to its centre, an ICRS position."""
+    """Every name of a field yields its centre, an ICRS position."""
     center = field_center(field)
     assert center.isscalar
     assert center.frame.name == "icrs"
@@ -119,7 +119,7 @@ def test_field_center(field, ra, dec):
     ["2749", 9999, -1, "122-71", "0403.123-72", "0403.123", "", "M31", None, 4.5],
 )
 def test_unknown_fields_are_refused(field):
-    """What is no KS4 field, or contradicts itself, is an error that quotes it."""
+    """The message quotes a name that is not a KS4 field, or contradicts itself."""
     for function in (field_center, field_number, tile_name):
         with pytest.raises(KS4Error) as caught:
             function(field)
@@ -132,8 +132,8 @@ def test_field_of_its_center(centers):
     assert fields.tolist() == [f"{number:04d}" for number in range(N_FIELDS)]
 
 
-def test_field_of_is_the_nearest_that_holds_the_position(centers):
-    """A brute-force search over all tiles finds the same fields."""
+def test_field_of_is_the_nearest_that_contains_the_position(centers):
+    """A brute-force search over all tiles returns the same fields."""
     coord = SkyCoord(
         [*sky(1500, -28.9).ra, *sky(1500, -80, seed=1).ra],
         [*sky(1500, -28.9).dec, *sky(1500, -80, seed=1).dec],
@@ -151,7 +151,7 @@ def test_field_of_is_the_nearest_that_holds_the_position(centers):
 
 
 def test_there_are_no_gaps():
-    """All of the sky south of -29 degrees is in some field."""
+    """Every position south of -29 degrees is in a field."""
     assert field_of(sky(200_000, -29)).shape == (200_000,)
 
 
@@ -163,7 +163,7 @@ def test_there_are_no_gaps():
 def test_every_pixel_is_in_a_field_at_least_as_near(number, x, y):
     """A pixel of a stack is in its field, or in one whose centre is nearer."""
     center = field_center(number)
-    # Rounding can push a position on the very edge out of the tile.
+    # Rounding can move a position at the edge out of the tile.
     shrunk = 10999.5 + (np.array([x, y]) - 10999.5) * (1 - 1e-9)
     position = tile_wcs(center).pixel_to_world(*shrunk)
     found = field_center(field_of(position))
@@ -184,7 +184,7 @@ def test_the_edge_is_that_of_the_tangent_plane(north, field):
 
 
 def test_scalar_and_array_results():
-    """A position gives a str; an array gives an array of its shape."""
+    """A scalar position returns a str; an array returns an array of its shape."""
     assert field_of(SkyCoord(0, -62, unit="deg")) == "0000"
     assert type(field_of(SkyCoord(0, -62, unit="deg"))) is str
     shaped = field_of(sky(24, -30).reshape(2, 3, 4))
@@ -195,22 +195,22 @@ def test_scalar_and_array_results():
 
 @pytest.mark.parametrize("frame", ["galactic", "fk5", "barycentrictrueecliptic"])
 def test_any_frame(frame):
-    """The frame of a position does not matter."""
+    """The result does not depend on the frame of a position."""
     coord = sky(500, -31)
     assert np.array_equal(field_of(coord.transform_to(frame)), field_of(coord))
 
 
 @pytest.mark.parametrize("dec", [-28.77, 0, 45, 90])
-def test_positions_out_of_the_survey(dec):
-    """A position in no tile is an error that quotes it."""
+def test_positions_outside_the_survey(dec):
+    """The message quotes a position in no tile."""
     with pytest.raises(
         GeometryError, match=rf"12\.50000 {dec:+.5f}".replace("+", r"\+")
     ):
         field_of(SkyCoord(12.5, dec, unit="deg"))
 
 
-def test_first_position_out_of_the_survey_is_named():
-    """Of many positions out of the survey one is quoted, the others counted."""
+def test_first_position_outside_the_survey_is_quoted():
+    """The message quotes the first of many positions, and the number of the others."""
     coord = SkyCoord([0, 10, 20, 30], [-62, 5, -62, 6], unit="deg")
     with pytest.raises(GeometryError, match=r"10\.00000 \+5\.00000 .*1 more"):
         field_of(coord)
@@ -222,8 +222,8 @@ def test_position_that_is_not_finite():
         field_of(SkyCoord(np.nan, np.nan, unit="deg"))
 
 
-def test_what_is_no_position():
-    """Anything but a coordinate, or one without place and time, is refused."""
+def test_invalid_positions():
+    """Only coordinates that can be converted to ICRS are accepted."""
     with pytest.raises(KS4Error, match="SkyCoord"):
         field_of((12.0, -62.0))
     with pytest.raises(KS4Error, match="ICRS"):

@@ -21,7 +21,7 @@ def npy(array, **options):
 
 
 def tar_member(name, **fields):
-    """Return the header of a tar member with any fields."""
+    """Return the header of a tar member with given fields."""
     info = tarfile.TarInfo(name)
     for field, value in fields.items():
         setattr(info, field, value)
@@ -30,19 +30,19 @@ def tar_member(name, **fields):
 
 @pytest.fixture(name="zeropoints")
 def zeropoints_factory():
-    """A factory of zero points."""
+    """Return a factory of zero points."""
     return zeropoints
 
 
 @pytest.fixture(name="npy")
 def npy_factory():
-    """A factory of the bytes of .npy files."""
+    """Return a factory of the bytes of .npy files."""
     return npy
 
 
 @pytest.fixture
 def write_map(tmp_path):
-    """A factory of map files: name (with folders), content; returns the path."""
+    """Return a factory of map files: name (with folders), content; returns the path."""
 
     def write(name, content=None):
         path = tmp_path / name
@@ -71,7 +71,7 @@ def write_archive(tmp_path):
                 info = tar_member(member, size=len(content))
                 archive.addfile(info, io.BytesIO(content))
             for info in more:
-                # `addfile` would ask for the content that the header claims.
+                # `addfile` would require the content that the header claims.
                 archive.fileobj.write(info.tobuf(tarfile.GNU_FORMAT))
                 archive.offset += tarfile.BLOCKSIZE
         return path
@@ -81,5 +81,5 @@ def write_archive(tmp_path):
 
 @pytest.fixture(name="tar_member")
 def tar_member_factory():
-    """A factory of the headers of tar members."""
+    """Return a factory of the headers of tar members."""
     return tar_member

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tests of reading archives in place, ordinary, unusual and damaged ones."""
+"""Reading of archives in place: regular, unusual and damaged ones."""
 
 import gc
 import gzip
@@ -38,13 +38,13 @@ def reader_of(data, spacing=2**40):
 
 
 def rewrite(path, content):
-    """Gzip the content of a file as its name says."""
+    """Write the content of a file again, compressed according to its name."""
     path.write_bytes(content if path.suffix == ".tar" else gzip.compress(content))
 
 
 @pytest.fixture(params=["maps.tar", "maps.tar.gz", "maps.tgz"])
 def archive_name(request):
-    """Every kind of archive."""
+    """Return the name of each kind of archive."""
     return request.param
 
 
@@ -60,7 +60,7 @@ COMPRESSED = gzip.compress(CONTENT)
     spacing=st.sampled_from([1, 50_000, 2**40]),
 )
 def test_reads_at_any_position(reads, spacing):
-    """Reads forth and back give what is there, whatever the checkpoints are."""
+    """Reads in any direction return the content, with any checkpoints."""
     reader = reader_of(COMPRESSED, spacing)
     reader.drain()
     for position, size in reads:
@@ -70,7 +70,7 @@ def test_reads_at_any_position(reads, spacing):
 
 
 def test_checkpoints_serve_other_readers():
-    """A reader starts at another's checkpoint and does not read what is before."""
+    """A reader starts at a checkpoint of another and does not read the bytes before."""
     checkpoints = Checkpoints(50_000)
     GzipReader(io.BytesIO(COMPRESSED), "archive.gz", checkpoints).drain()
     assert len(checkpoints) > 3
@@ -81,7 +81,7 @@ def test_checkpoints_serve_other_readers():
 
 
 def test_checkpoints_are_bounded(monkeypatch):
-    """Too many checkpoints are thinned, and reading works as before."""
+    """If there are too many checkpoints, some are dropped; reading is unaffected."""
     monkeypatch.setattr(_gzip, "_MOST_CHECKPOINTS", 8)
     monkeypatch.setattr(_gzip, "_OUTPUT_PIECE", 1000)
     reader = reader_of(COMPRESSED, spacing=1)
@@ -94,7 +94,7 @@ def test_checkpoints_are_bounded(monkeypatch):
 
 @pytest.mark.parametrize("padding", [b"", bytes(1000)])
 def test_concatenated_gzip_members(padding):
-    """Gzip members behind each other, zero-padded or not, are one content."""
+    """Concatenated gzip members, zero-padded or not, are one content."""
     parts = [noise(n, seed=n) for n in (10, 100_000, 0, 70_000)]
     data = b"".join(gzip.compress(part) + padding for part in parts)
     reader = reader_of(data, spacing=30_000)
@@ -105,27 +105,27 @@ def test_concatenated_gzip_members(padding):
 
 @pytest.mark.parametrize("kept", [5, 1000, len(COMPRESSED) - 1, len(COMPRESSED) - 8])
 def test_truncated_gzip(kept):
-    """A gzip file that ends too early is an error, the checksum's bytes included."""
+    """A gzip file that ends early is refused, also within its checksum."""
     with pytest.raises(MapFormatError, match=r"archive\.gz is truncated"):
         reader_of(COMPRESSED[:kept]).drain()
 
 
 def test_damaged_gzip():
-    """A wrong byte is an error: the checksum is looked at."""
+    """A wrong byte is refused because of the checksum."""
     damaged = bytearray(COMPRESSED)
     damaged[100_000] ^= 1
     with pytest.raises(MapFormatError, match=r"archive\.gz is damaged"):
         reader_of(bytes(damaged)).drain()
 
 
-def test_bytes_behind_gzip():
-    """What follows the gzip data and is none is an error."""
+def test_bytes_after_gzip():
+    """Bytes after the gzip data that are not gzip data are refused."""
     with pytest.raises(MapFormatError, match="damaged"):
         reader_of(COMPRESSED + b"more").drain()
 
 
-def test_gzip_bomb_takes_no_memory():
-    """Reading a little of what inflates to a lot takes little memory."""
+def test_gzip_bomb_needs_no_memory():
+    """Reading a few bytes of highly compressed data needs little memory."""
     reader = reader_of(gzip.compress(bytes(100 * 2**20)))
     tracemalloc.start()
     try:
@@ -152,8 +152,8 @@ def test_members_are_read(write_archive, zeropoints, npy, archive_name):
     source.close()
 
 
-def test_other_members_are_passed_over(write_archive, tar_member):
-    """Folders and files that are not maps are no entries, and no errors."""
+def test_other_members_are_ignored(write_archive, tar_member):
+    """Folders and files that are not maps are ignored."""
     others = {f"a/{name}": b"x" for name in ("README", f"._{NAME}", "zp_map_x.npy")}
     path = write_archive(
         "maps.tar.gz", others, [tar_member("./a/b", type=tarfile.DIRTYPE)]
@@ -162,20 +162,20 @@ def test_other_members_are_passed_over(write_archive, tar_member):
 
 
 def test_long_names(write_archive, zeropoints):
-    """Names longer than a tar header holds are read."""
+    """Names longer than the field of a tar header are read."""
     name = f"{'folder' * 40}/{NAME}"
     source = ArchiveSource(write_archive("maps.tar.gz", {name: zeropoints()}))
     assert source.find(KEY)[0].path.endswith(name)
 
 
 def test_the_suffix_does_not_matter(write_archive, zeropoints):
-    """A gzipped archive is known by its content."""
+    """A gzipped archive is recognised by its content."""
     path = write_archive("maps.tar.gz", {NAME: zeropoints()})
     assert list(ArchiveSource(path.rename(path.with_name("maps.tar"))).keys()) == [KEY]
 
 
 def test_archive_without_maps(write_archive):
-    """An empty archive is a source without entries."""
+    """An archive without maps is a source without entries."""
     assert list(ArchiveSource(write_archive("maps.tar.gz")).keys()) == []
 
 
@@ -205,7 +205,7 @@ def entry_of(source, key):
 def test_member_that_cannot_be_read(
     write_archive, zeropoints, npy, tar_member, archive_name, fields, why
 ):
-    """Of a member that has no data, one map is lost and no other."""
+    """If a member has no data, only this map is lost."""
     other = "a/zp_map_0404_R_single_APER5.npy"
     member = tar_member(**{"name": f"a/{NAME}", **fields})
     path = write_archive(archive_name, {other: zeropoints()}, [member])
@@ -217,7 +217,7 @@ def test_member_that_cannot_be_read(
 
 
 def test_large_member(tmp_path, tar_member, zeropoints, npy):
-    """A member larger than any map is passed over, or the one that is not read."""
+    """A member larger than any map does not affect others, and is refused."""
     path = tmp_path / "maps.tar"
     large = MAX_ARRAY_BYTES + 1
     with tarfile.open(path, "w") as archive:
@@ -234,7 +234,7 @@ def test_large_member(tmp_path, tar_member, zeropoints, npy):
 
 @pytest.mark.parametrize("name", [f"/tmp/{NAME}", f"maps/../../{NAME}", f"./{NAME}"])
 def test_any_folder(write_archive, zeropoints, npy, archive_name, name):
-    """Nothing is extracted, so that the folder in a name does not matter."""
+    """Folders in names are ignored, because nothing is extracted."""
     source = ArchiveSource(write_archive(archive_name, {name: zeropoints()}))
     assert source.read(entry_of(source, KEY)) == npy(zeropoints())
 
@@ -252,7 +252,7 @@ def test_any_folder(write_archive, zeropoints, npy, archive_name, name):
 def test_links(
     write_archive, zeropoints, npy, tar_member, archive_name, target, fields
 ):
-    """A link to an earlier member, or to a link to it, is that member's data."""
+    """A link to an earlier member, directly or through a link, has its data."""
     links = [
         tar_member(f"a/{NAME}", **fields),
         tar_member(
@@ -265,7 +265,7 @@ def test_links(
 
 
 def test_link_to_the_latest(tmp_path, tar_member, zeropoints, npy):
-    """Of two members of one name, a link leads to the one that is before it."""
+    """If two members have one name, a link refers to the last one before it."""
     path = tmp_path / "maps.tar"
     with tarfile.open(path, "w") as archive:
         for seed in range(2):
@@ -286,7 +286,7 @@ FORMATS = [
 
 @pytest.fixture
 def gnu_tar(tmp_path):
-    """Make an archive with GNU tar: options, folder; returns the path."""
+    """Return a factory of archives of GNU tar: options, folder; returns the path."""
     version = subprocess.run(["tar", "--version"], capture_output=True, check=False)
     if b"GNU tar" not in version.stdout:
         pytest.skip("needs GNU tar")
@@ -300,7 +300,7 @@ def gnu_tar(tmp_path):
 
 
 def test_incremental_archive(tmp_path, gnu_tar, zeropoints, npy):
-    """Links in an incremental archive of GNU tar lead to their maps."""
+    """Links in an incremental archive of GNU tar refer to their maps."""
     folder = tmp_path / "maps"
     folder.mkdir()
     (folder / NAME).write_bytes(npy(zeropoints()))
@@ -346,7 +346,7 @@ def test_archives_of_gnu_tar(tmp_path, gnu_tar, zeropoints, npy, options):
     ],
 )
 def test_sparse_pieces(tmp_path, tar_member, pieces, why):
-    """The pieces of a sparse file are in it and in the archive, or it is not read."""
+    """A sparse file is refused if its pieces lie outside of it or of the archive."""
     text = "\n".join(map(str, [len(pieces), *(n for piece in pieces for n in piece)]))
     data = (text + "\n").encode().ljust(512, b"\0") + b"x" * 150
     member = tar_member(f"GNUSparseFile.0/{NAME}", size=len(data))
@@ -370,7 +370,7 @@ def test_sparse_pieces(tmp_path, tar_member, pieces, why):
 
 @pytest.mark.parametrize("size", [10 * 2**30, MAX_ARRAY_BYTES + 1])
 def test_member_larger_than_the_archive(write_archive, tar_member, archive_name, size):
-    """An archive that ends within a member is truncated, however large it claims."""
+    """An archive that ends within a member is truncated, for any claimed size."""
     path = write_archive(archive_name, {"x": b"x"}, [tar_member(NAME, size=size)])
     with pytest.raises(MapFormatError, match=rf"{archive_name} is truncated"):
         ArchiveSource(path)
@@ -378,7 +378,7 @@ def test_member_larger_than_the_archive(write_archive, tar_member, archive_name,
 
 @pytest.mark.parametrize("size", [-1, -511])
 def test_small_negative_size(write_archive, tar_member, archive_name, size):
-    """A negative size that leads to the next header is one member's problem."""
+    """A negative size that leads to the next header affects one member only."""
     path = write_archive(archive_name, {"x": b"x"}, [tar_member(NAME, size=size)])
     source = ArchiveSource(path)
     with pytest.raises(MapFormatError, match=f"records {size} bytes"):
@@ -386,7 +386,7 @@ def test_small_negative_size(write_archive, tar_member, archive_name, size):
 
 
 def test_negative_size(write_archive, tar_member, archive_name):
-    """A size that would lead back to an earlier header is damage, not a circle."""
+    """A size that leads back to an earlier header is damage, not an endless loop."""
     path = write_archive(archive_name, {"x": b"x"}, [tar_member(NAME, size=-1024)])
     with pytest.raises(MapFormatError, match="records -1024 bytes"):
         ArchiveSource(path)
@@ -403,7 +403,7 @@ def content_of(path):
 
 @pytest.fixture
 def two_archives(write_archive, zeropoints):
-    """Two gzipped archives of a map each."""
+    """Return two gzipped archives of one map each."""
     names = {"a.tar.gz": NAME, "b.tar.gz": OTHER_KEY.filename}
     return [
         write_archive(archive, {name: zeropoints(seed)})
@@ -413,7 +413,7 @@ def two_archives(write_archive, zeropoints):
 
 @pytest.mark.parametrize("padding", [b"", bytes(512)])
 def test_concatenated_archives(tmp_path, two_archives, zeropoints, npy, padding):
-    """`cat a.tar.gz b.tar.gz` is read whole."""
+    """All maps of `cat a.tar.gz b.tar.gz` are read."""
     path = tmp_path / "both.tar.gz"
     path.write_bytes(padding.join(a.read_bytes() for a in two_archives))
     source = ArchiveSource(path)
@@ -430,7 +430,7 @@ def test_archives_in_one_stream(tmp_path, two_archives, archive_name):
 
 
 def test_concatenated_with_something_else(tmp_path, two_archives):
-    """A gzip member that is not an archive, behind one, is refused."""
+    """A gzip member after an archive that is not an archive is refused."""
     path = tmp_path / "both.tar.gz"
     path.write_bytes(two_archives[0].read_bytes() + gzip.compress(b"notes" * 300))
     with pytest.raises(MapFormatError, match=r"both\.tar\.gz is truncated or damaged"):
@@ -438,7 +438,7 @@ def test_concatenated_with_something_else(tmp_path, two_archives):
 
 
 def test_truncated_concatenation(tmp_path, two_archives):
-    """Of concatenated archives, the second one must be whole, too."""
+    """If the second of two concatenated archives is truncated, it is refused."""
     path = tmp_path / "both.tar.gz"
     content = b"".join(a.read_bytes() for a in two_archives)
     path.write_bytes(content[:-20])
@@ -447,7 +447,7 @@ def test_truncated_concatenation(tmp_path, two_archives):
 
 
 def test_lost_members(write_archive, zeropoints):
-    """Members overwritten by zeros are noticed: the end of an archive is its end."""
+    """Members overwritten by zeros are detected by data after the end marker."""
     names = [f"zp_map_{n:04d}_R_single_APER5.npy" for n in range(20)]
     members = {name: zeropoints(n, (30, 30)) for n, name in enumerate(names)}
     path = write_archive("maps.tar", members)
@@ -462,7 +462,7 @@ def test_lost_members(write_archive, zeropoints):
 
 @pytest.mark.parametrize("kept", [0, 512, 1024])
 def test_end_of_archive(write_archive, zeropoints, archive_name, kept):
-    """An archive ends with two blocks of zeros; with fewer it was cut off."""
+    """An archive ends with two blocks of zeros; with fewer it is truncated."""
     path = write_archive(archive_name, {NAME: zeropoints()})
     content = content_of(path).rstrip(b"\0")
     content += bytes(-len(content) % 512)
@@ -500,12 +500,12 @@ def test_end_of_archive(write_archive, zeropoints, archive_name, kept):
     ],
 )
 def test_names_of_archives(name, published):
-    """An archive is known by its suffix, in any case, behind which a query may be."""
+    """Archives are recognised by suffix in any case, also before a query string."""
     assert _archive.archive_name(name) == published
 
 
 def test_control_characters(write_archive, tar_member, archive_name):
-    """Control characters in the names of members reach no message."""
+    """Messages contain no control characters from the names of members."""
     folder = "\x1b[2J\n\r\u202e\udcff"
     link = tar_member(
         f"{folder}/{NAME}", type=tarfile.SYMTYPE, linkname=f"{folder}/x\x07"
@@ -520,7 +520,9 @@ def test_control_characters(write_archive, tar_member, archive_name):
 
 @pytest.mark.parametrize("size", [10 * 2**30, -512])
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
-def test_header_that_claims_a_lot(tmp_path, tar_member, archive_name, kind, size):
+def test_header_that_claims_a_large_size(
+    tmp_path, tar_member, archive_name, kind, size
+):
     """A long name or an extended header of 10 GB is refused, not read."""
     header = tar_member("@LongLink", type=kind, size=size)
     path = tmp_path / archive_name
@@ -530,7 +532,7 @@ def test_header_that_claims_a_lot(tmp_path, tar_member, archive_name, kind, size
 
 
 def test_endless_chain_of_headers(tmp_path, tar_member):
-    """Long names upon long names end in an error, not in a crash."""
+    """A chain of long names raises an error, not a RecursionError."""
     link = tar_member("@LongLink", type=tarfile.GNUTYPE_LONGNAME, size=1)
     path = tmp_path / "maps.tar"
     path.write_bytes((link.tobuf() + bytes(512)) * 20_000)
@@ -540,7 +542,7 @@ def test_endless_chain_of_headers(tmp_path, tar_member):
 
 @pytest.mark.parametrize("content", [b"", b"x", b"not a tar file" * 100, noise(10240)])
 def test_not_an_archive(tmp_path, archive_name, content):
-    """A file that is not an archive is an error that names it."""
+    """A file that is not an archive is refused, and the message names it."""
     path = tmp_path / archive_name
     rewrite(path, content)
     with pytest.raises(MapFormatError, match=archive_name):
@@ -548,7 +550,7 @@ def test_not_an_archive(tmp_path, archive_name, content):
 
 
 def test_empty_file(tmp_path):
-    """An empty file is not an empty archive."""
+    """An empty file is refused."""
     path = tmp_path / "maps.tar.gz"
     path.touch()
     with pytest.raises(MapFormatError, match=r"maps\.tar\.gz"):
@@ -556,21 +558,21 @@ def test_empty_file(tmp_path):
 
 
 def test_truncated_tar(write_archive, zeropoints, archive_name):
-    """An archive cut anywhere is an error, between two members too."""
+    """An archive that is cut at any position is refused, also between members."""
     members = {f"zp_map_{n:04d}_R_single_APER5.npy": zeropoints(n) for n in range(3)}
     path = write_archive(archive_name, members)
     opened = open if path.suffix == ".tar" else gzip.open
     with opened(path, "rb") as file:
         content = file.read()
-    # A block of header and one of array for each member.
+    # Each member has one block of header and one of array.
     for kept in (100, 512, 700, 1024, 1100, 1536, 2048, 2900, 3072, 3100):
         rewrite(path, content[:kept])
         with pytest.raises(MapFormatError, match=archive_name):
             ArchiveSource(path)
 
 
-def test_gzip_truncated_behind_the_tar(write_archive, zeropoints):
-    """A .tar.gz whose last bytes lack is an error, though its maps are all there."""
+def test_gzip_truncated_after_the_tar(write_archive, zeropoints):
+    """A .tar.gz without its last bytes is refused, although its maps are complete."""
     path = write_archive("maps.tar.gz", {NAME: zeropoints()})
     os.truncate(path, path.stat().st_size - 1)
     with pytest.raises(MapFormatError, match=r"maps\.tar\.gz is truncated"):
@@ -578,7 +580,7 @@ def test_gzip_truncated_behind_the_tar(write_archive, zeropoints):
 
 
 def test_damaged_header(write_archive, zeropoints):
-    """A damaged header among the members is not taken for the end."""
+    """A damaged header among the members is not interpreted as the end."""
     members = {f"zp_map_{n:04d}_R_single_APER5.npy": zeropoints(n) for n in range(3)}
     path = write_archive("maps.tar", members)
     content = bytearray(path.read_bytes())
@@ -589,7 +591,7 @@ def test_damaged_header(write_archive, zeropoints):
 
 
 def test_unreadable_file(write_archive, monkeypatch):
-    """What the system says about a file it does not open comes with the path."""
+    """The message contains the error of the operating system and the path."""
     path = write_archive("maps.tar")
 
     def refuse(*args):
@@ -605,7 +607,7 @@ def test_unreadable_file(write_archive, monkeypatch):
 
 @pytest.fixture
 def scans(monkeypatch):
-    """The paths of the archives that were looked through."""
+    """Return the paths of the archives that were scanned."""
     scanned = []
     scan = _archive._scan
 
@@ -618,7 +620,7 @@ def scans(monkeypatch):
 
 
 def test_archive_is_scanned_once(write_archive, zeropoints, npy, scans, archive_name):
-    """A second source on an archive reads with the index of the first."""
+    """A second source for an archive uses the index of the first."""
     path = write_archive(archive_name, {NAME: zeropoints()})
     for _ in range(2):
         source = ArchiveSource(path)
@@ -628,7 +630,7 @@ def test_archive_is_scanned_once(write_archive, zeropoints, npy, scans, archive_
 
 
 def test_changed_archive_is_scanned_again(write_archive, zeropoints, npy, scans):
-    """An index is not used for an archive that has changed since."""
+    """The index of an archive that was changed is not used."""
     path = write_archive("maps.tar.gz", {"other": b"x" * 1000})
     assert not ArchiveSource(path).find(KEY)
     write_archive("maps.tar.gz", {NAME: zeropoints()})
@@ -638,7 +640,7 @@ def test_changed_archive_is_scanned_again(write_archive, zeropoints, npy, scans)
 
 
 def test_number_of_indexes_is_bounded(write_archive, scans, monkeypatch):
-    """The index used longest ago is forgotten."""
+    """The least recently used index is dropped."""
     monkeypatch.setattr(_archive, "_MOST_INDEXES", 2)
     first, second, third = (write_archive(f"{n}.tar") for n in range(3))
     for path in (first, second, first, third, first, second):
@@ -648,7 +650,7 @@ def test_number_of_indexes_is_bounded(write_archive, scans, monkeypatch):
 
 
 def test_refused_archive_is_closed(write_archive, tar_member):
-    """A refused archive is not left open: it can be opened again and again."""
+    """A refused archive is closed, and can be opened any number of times."""
     path = write_archive("maps.tar", more=[tar_member("x", size=10**6)])
     open_before = len(os.listdir("/dev/fd")) if os.path.isdir("/dev/fd") else None
     for _ in range(3):
@@ -659,7 +661,7 @@ def test_refused_archive_is_closed(write_archive, tar_member):
 
 
 def test_threads_share_a_source(write_archive, zeropoints, npy, scans, monkeypatch):
-    """Threads that open and read an archive at once get the right bytes."""
+    """Threads that open and read an archive concurrently get the right bytes."""
     monkeypatch.setattr(_gzip, "_OUTPUT_PIECE", 1000)
     names = [f"zp_map_{n:04d}_R_single_APER5.npy" for n in range(40)]
     members = {name: npy(zeropoints(n)) for n, name in enumerate(names)}
@@ -686,7 +688,7 @@ def test_threads_share_a_source(write_archive, zeropoints, npy, scans, monkeypat
 
 @pytest.mark.parametrize("change", ["shrink", "overwrite"])
 def test_archive_that_changes_while_open(write_archive, zeropoints, change):
-    """An archive that was written to since it was opened is not read any more."""
+    """An archive that was changed after it was opened is not read."""
     path = write_archive("maps.tar.gz", {NAME: zeropoints()})
     source = ArchiveSource(path)
     [entry] = source.find(KEY)
@@ -700,7 +702,7 @@ def test_archive_that_changes_while_open(write_archive, zeropoints, change):
 
 
 def test_disk_that_fails(write_archive, zeropoints, monkeypatch):
-    """What the system says about a failed read comes with archive and member."""
+    """The message contains the error of the system, the archive and the member."""
     source = ArchiveSource(write_archive("maps.tar", {NAME: zeropoints()}))
 
     def fail(*args):
@@ -712,7 +714,7 @@ def test_disk_that_fails(write_archive, zeropoints, monkeypatch):
 
 
 def test_closed_source(write_archive):
-    """Closing a source closes its file; closing it again does nothing."""
+    """Closing a source closes its file; closing it again has no effect."""
     source = ArchiveSource(write_archive("maps.tar"))
     source.close()
     source.close()
@@ -720,7 +722,7 @@ def test_closed_source(write_archive):
 
 
 def test_forgotten_source_is_closed(write_archive, recwarn):
-    """A source that nobody closed leaves no open file, and no warning of one."""
+    """A source that was not closed leaves no open file and no ResourceWarning."""
     ArchiveSource(write_archive("maps.tar"))
     gc.collect()
     assert not recwarn

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Downloads, from a server on this machine that can be as bad as one likes."""
+"""Downloads from a local server with simulated failures."""
 
 import gzip
 import hashlib
@@ -34,20 +34,20 @@ HALF = 100_000
 
 
 def md5_of(content):
-    """Return the md5 of bytes."""
+    """Return the MD5 checksum of bytes."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers by the next trick of a path, or else as a good server does."""
+    """Send the next simulated failure of a path, or else the correct response."""
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
-        """Keep quiet."""
+        """Log nothing."""
 
     def do_GET(self):
-        """Answer."""
+        """Send the response to a request."""
         self.close_connection = True
         path = self.path.lstrip("/")
         self.server.requests.append((path, dict(self.headers)))
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
         (tricks.pop(0) if tricks else good)(self, self.server.files.get(path))
 
     def answer(self, status, body=b"", **headers):
-        """Send a whole answer."""
+        """Send a complete response."""
         self.send_response(status)
         headers = {"Content_Length": len(body), "Connection": "close", **headers}
         for name, value in headers.items():
@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def rest(self, body, etag):
-        """Return status, bytes and headers of what is asked for."""
+        """Return status, bytes and headers of the requested range."""
         asked = self.headers.get("Range")
         if asked is None or self.headers.get("If-Range", etag) != etag:
             return 200, body, {"ETag": etag}
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def good(handler, body, etag='"1"'):
-    """The file, or the rest of it."""
+    """Send the file, or the requested range of it."""
     if body is None:
         return handler.answer(404)
     status, body, headers = handler.rest(body, etag)
@@ -83,12 +83,12 @@ def good(handler, body, etag='"1"'):
 
 
 def sends(status, body=b"", **headers):
-    """Make a trick of an answer."""
+    """Return a simulated failure that sends a given response."""
     return lambda handler, _: handler.answer(status, body, **headers)
 
 
 def cut_off(etag='"1"', reset=False):
-    """The file, but for its second half."""
+    """Send the first half of the file."""
 
     def trick(handler, body):
         status, body, headers = handler.rest(body, etag)
@@ -102,13 +102,13 @@ def cut_off(etag='"1"', reset=False):
 
 
 def stall(handler, body):
-    """The first half of the file, and then nothing."""
+    """Send the first half of the file and keep the connection open."""
     handler.answer(200, body[:HALF], Content_Length=len(body), ETag='"1"')
     handler.server.is_closing.wait(20)
 
 
 def trickle(handler, body):
-    """The first half of the file, and then a byte now and then."""
+    """Send the first half of the file, and then single bytes slowly."""
     status, body, headers = handler.rest(body, '"1"')
     half = body[: len(body) // 2]
     handler.answer(status, half, Content_Length=len(body), **headers)
@@ -116,13 +116,13 @@ def trickle(handler, body):
 
 
 def trickling_headers(handler, body):
-    """A header that does not end."""
+    """Send a header that does not end."""
     handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Header: ")
     drip(handler, b"x" * 200)
 
 
 def drip(handler, content):
-    """Send bytes one by one, for two seconds or until the client leaves."""
+    """Send single bytes, for two seconds or until the client disconnects."""
     for byte in content[:200]:
         handler.wfile.write(bytes([byte]))
         if handler.server.is_closing.wait(0.01):
@@ -130,30 +130,30 @@ def drip(handler, content):
 
 
 def without_ranges(handler, body):
-    """The whole file, whatever the question is."""
+    """Send the whole file, whatever range is requested."""
     handler.answer(200, body)
 
 
 class Server(ThreadingHTTPServer):
-    """A server whose threads end with it."""
+    """Run a server whose threads end with it."""
 
     daemon_threads = False
 
     def handle_error(self, *_):
-        """Take it easy if a client goes away."""
+        """Ignore a client that disconnects."""
 
     def names_asked_for(self):
-        """Return the paths of the requests so far, but for the record."""
+        """Return the paths of the requests so far, except the record."""
         return [path for path, _ in self.requests if path != "record"]
 
     def ranges_of(self, name):
-        """Return the ranges that were asked of a file."""
+        """Return the requested ranges of a file."""
         return [asked.get("Range") for path, asked in self.requests if path == name]
 
 
 @pytest.fixture
 def server(monkeypatch):
-    """A server of the record and its archives, which are small ones."""
+    """Start a server of the record and small archives."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(_record, "PUBLISHED_MD5", [*map(md5_of, CONTENT.values())])
     monkeypatch.setattr(_transfer, "_WAITS", (0, 0.01, 0.01))
@@ -182,14 +182,14 @@ def server(monkeypatch):
 
 
 def publish(server, **changes):
-    """Write the record, with changes to the entry of zero points."""
+    """Publish the record, with changes to the entry of zero points."""
     server.listing[0] |= changes
     server.files["record"] = json.dumps({"files": server.listing}).encode()
 
 
 @pytest.fixture
 def fetch(server, tmp_path):
-    """Fetch from the server into a folder of its own."""
+    """Return a function that downloads from the server into a new folder."""
 
     def fetch(families="zp", **options):
         options = {"progress": False, "record": f"{server.url}/record"} | options
@@ -200,33 +200,33 @@ def fetch(server, tmp_path):
 
 @pytest.fixture
 def dest(tmp_path):
-    """The folder that is fetched into."""
+    """Return the folder of the downloads."""
     path = tmp_path / "dr1"
     path.mkdir()
     return path
 
 
 def holds(folder, *names):
-    """Tell whether a folder has just these archives, whole."""
+    """Return whether a folder contains exactly these archives, complete."""
     assert sorted(os.listdir(folder)) == sorted(names)
     return all((folder / name).read_bytes() == CONTENT[name] for name in names)
 
 
-def test_archives_are_those_of_the_release(tmp_path):
-    """Simulated archives have the names of the real ones."""
+def test_archives_are_those_of_dr1(tmp_path):
+    """Simulated archives have the names of those of DR1."""
     paths = simulate_field((60, 60), (5, 5), seed=1).write(tmp_path).archives
     assert [path.name for path in paths] == list(NAMES.values())
     assert len(set(_record.PUBLISHED_MD5)) == len(NAMES) == 6
 
 
 def test_all_archives(fetch, dest):
-    """By default all six come, in the order of the families."""
+    """By default all six archives are downloaded, in the order of the families."""
     assert fetch(None) == [dest / name for name in NAMES.values()]
     assert holds(dest, *NAMES.values())
 
 
 def test_order_and_names(fetch, dest, server):
-    """Families and names of archives mean the same; the order is that asked for."""
+    """Families and names of archives are equivalent, and their order is kept."""
     paths = fetch(["AstroCalibNumStars", "zp", "ZeroPoint"])
     assert paths == [dest / NAMES["astar"], dest / ZP]
     assert server.names_asked_for() == [NAMES["astar"], ZP]
@@ -234,14 +234,14 @@ def test_order_and_names(fetch, dest, server):
 
 @pytest.mark.parametrize("families", ["flux", [], ["zp", "dra"], 7, [["zp"]]])
 def test_unknown_families(fetch, server, families):
-    """What is not in the release is refused before anything is asked for."""
+    """Names that are not in DR1 are refused before any request."""
     with pytest.raises(KS4Error, match="families must"):
         fetch(families)
     assert not server.requests
 
 
-def test_says_who_asks(fetch, server):
-    """Each request names the software, and wants the bytes as they are."""
+def test_requests_name_the_software(fetch, server):
+    """Each request names the software, and accepts no compression."""
     fetch()
     for _, headers in server.requests:
         assert headers["User-Agent"].startswith(f"ks4_ccd/{ks4_ccd.__version__} (")
@@ -249,7 +249,7 @@ def test_says_who_asks(fetch, server):
 
 
 def test_complete_archives_need_no_network(fetch, dest, server):
-    """What is there, downloaded by hand or not, is not downloaded again."""
+    """Existing complete archives are not downloaded again."""
     (dest / ZP).write_bytes(CONTENT[ZP])
     assert fetch(record="http://127.0.0.1:1/") == [dest / ZP]
     assert not server.requests
@@ -261,7 +261,7 @@ def test_complete_archives_need_no_network(fetch, dest, server):
     "content", [b"my own notes", CONTENT[NAMES["astar"]]], ids=["notes", "astar"]
 )
 def test_another_file_of_that_name(fetch, dest, server, content):
-    """A file that is not this archive is left alone, and noticed early."""
+    """Another file of the same name is kept, and refused before the download."""
     (dest / ZP).write_bytes(content)
     with pytest.raises(DownloadError, match=rf"{ZP}: expected .*{md5_of(content)}"):
         fetch(["zperr", "zp"])
@@ -271,8 +271,8 @@ def test_another_file_of_that_name(fetch, dest, server, content):
 
 
 @pytest.mark.parametrize("reset", [False, True])
-def test_cut_off(fetch, dest, server, reset):
-    """A download goes on where the connection broke."""
+def test_interrupted_download(fetch, dest, server, reset):
+    """A download resumes where the connection broke."""
     server.tricks[ZP] = [cut_off(reset=reset), cut_off()]
     fetch()
     assert holds(dest, ZP)
@@ -283,8 +283,8 @@ def test_cut_off(fetch, dest, server, reset):
     assert server.requests[-1][1].get("If-Range", '"1"') == '"1"'
 
 
-def test_goes_on_in_another_call(fetch, dest, server):
-    """What a call leaves behind, the next one goes on from."""
+def test_resumes_in_another_call(fetch, dest, server):
+    """The next call resumes an incomplete download."""
     server.tricks[ZP] = [cut_off(), *[sends(503)] * 3]
     with pytest.raises(DownloadError, match="503 Service Unavailable .tried 4 times"):
         fetch()
@@ -296,7 +296,7 @@ def test_goes_on_in_another_call(fetch, dest, server):
 
 
 def test_nothing_else_is_left_behind(fetch, dest, server):
-    """During a download there is no other file than that with what came."""
+    """During a download only the partial file exists."""
     seen = []
 
     def look(handler, body):
@@ -309,7 +309,7 @@ def test_nothing_else_is_left_behind(fetch, dest, server):
 
 
 def test_stalling_server(fetch, dest, server):
-    """A server that sends nothing more is left, and asked for the rest."""
+    """A server that stops sending is disconnected, and the rest is requested."""
     server.tricks[ZP] = [stall]
     fetch()
     assert holds(dest, ZP)
@@ -318,14 +318,14 @@ def test_stalling_server(fetch, dest, server):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Limits that a test can wait for."""
+    """Set limits short enough for a test."""
     monkeypatch.setattr(_transfer, "_SECONDS_OF_AVERAGE", 0.2)
     monkeypatch.setattr(_transfer, "_LONGEST_ANSWER", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_trickling_server(fetch, dest, server):
-    """A server that sends a byte now and then is left, and asked for the rest."""
+    """A server that sends too slowly is disconnected, and the rest is requested."""
     server.tricks[ZP] = [trickle]
     fetch()
     assert holds(dest, ZP)
@@ -336,7 +336,7 @@ def test_trickling_server(fetch, dest, server):
 
 @pytest.mark.usefixtures("impatient")
 def test_server_that_keeps_trickling(fetch, dest, server):
-    """A server that never sends faster is given up; what came is kept."""
+    """A server that always sends too slowly is given up; the partial file is kept."""
     server.tricks = {ZP: [trickle] * 4}
     words = rf"{ZP}: expected at least 10000 bytes per second, .*tried 4 times"
     with pytest.raises(DownloadError, match=words):
@@ -349,7 +349,7 @@ def test_server_that_keeps_trickling(fetch, dest, server):
 @pytest.mark.parametrize("path", ["record", ZP])
 @pytest.mark.usefixtures("impatient")
 def test_trickling_headers(fetch, dest, server, path):
-    """A server whose headers do not end is left, and asked again."""
+    """A server whose headers do not end is disconnected, and asked again."""
     server.tricks[path] = [trickling_headers]
     fetch()
     assert holds(dest, ZP)
@@ -361,7 +361,7 @@ def test_trickling_headers(fetch, dest, server, path):
 
 @pytest.mark.usefixtures("impatient")
 def test_trickling_record(fetch, server):
-    """The description of the release, too, has to come in time."""
+    """The record of DR1 has the same time limits."""
     server.tricks["record"] = [trickle] * 2
     with pytest.raises(
         DownloadError, match="expected at least .*tried 2 times.*by hand"
@@ -378,7 +378,7 @@ def test_compressed_record(fetch, dest, server):
 
 
 def test_chunks(fetch, dest, server):
-    """An archive may come in chunks of HTTP, without its length."""
+    """An archive may be sent in chunks, without Content-Length."""
 
     def chunked(handler, body):
         handler.answer(200, Content_Length=None, Transfer_Encoding="chunked")
@@ -393,7 +393,7 @@ def test_chunks(fetch, dest, server):
 
 
 def test_connection_that_ends_without_a_length(fetch, dest, server):
-    """An answer without its length that ends early is continued."""
+    """A response without Content-Length that ends early is resumed."""
     server.tricks[ZP] = [sends(200, CONTENT[ZP][:HALF], Content_Length=None)]
     fetch()
     assert holds(dest, ZP)
@@ -401,19 +401,21 @@ def test_connection_that_ends_without_a_length(fetch, dest, server):
 
 
 def link_to(part, other):
-    """Put a symbolic link in the place of a partial file."""
+    """Create a symbolic link with the name of the partial file."""
     part.symlink_to(other)
 
 
 def named_pipe(part, other):
-    """Put a named pipe in the place of a partial file."""
+    """Create a named pipe with the name of the partial file."""
     os.mkfifo(part)
 
 
 @pytest.mark.parametrize("plant", [link_to, named_pipe])
 @pytest.mark.parametrize("exists", [True, False])
-def test_part_that_is_no_file(fetch, dest, tmp_path, server, plant, exists):
-    """A download is not written through a link, nor into a pipe."""
+def test_partial_file_that_is_not_a_regular_file(
+    fetch, dest, tmp_path, server, plant, exists
+):
+    """A download is not written through a link, nor to a pipe."""
     other = tmp_path / "mine"
     if exists:
         other.write_bytes(b"mine")
@@ -424,8 +426,8 @@ def test_part_that_is_no_file(fetch, dest, tmp_path, server, plant, exists):
     assert server.names_asked_for() == []
 
 
-def test_link_planted_during_a_download(fetch, dest, tmp_path, server):
-    """A link that appears in the place of the partial file is not followed either."""
+def test_link_created_during_a_download(fetch, dest, tmp_path, server):
+    """A link that replaces the partial file during a download is not followed."""
     other = tmp_path / "mine"
     other.write_bytes(b"mine")
 
@@ -440,7 +442,7 @@ def test_link_planted_during_a_download(fetch, dest, tmp_path, server):
 
 
 def test_server_without_ranges(fetch, dest, server):
-    """A server that cannot give the rest gives all, which replaces the part."""
+    """A server that ignores ranges sends the whole file, which replaces the part."""
     server.tricks[ZP] = [cut_off(), without_ranges]
     fetch()
     assert holds(dest, ZP)
@@ -464,7 +466,7 @@ def test_server_without_ranges(fetch, dest, server):
     ids=["start", "total", "nonsense", "none", "refused", "etag"],
 )
 def test_wrong_part(fetch, dest, server, answer):
-    """After a part that is not the one asked for, the whole file is asked for."""
+    """After a response of the wrong range, the whole file is requested."""
     server.tricks[ZP] = [cut_off(), answer]
     fetch()
     assert holds(dest, ZP)
@@ -472,7 +474,7 @@ def test_wrong_part(fetch, dest, server, answer):
 
 
 def test_changed_file(fetch, dest, server):
-    """A file that changed between attempts (ETag) is downloaded from its start."""
+    """A file whose ETag changed between attempts is downloaded from its beginning."""
     server.files[ZP] = bytes(len(CONTENT[ZP]))
 
     def cut_and_change(handler, body):
@@ -487,7 +489,7 @@ def test_changed_file(fetch, dest, server):
 
 
 def test_wrong_bytes(fetch, dest, server):
-    """Wrong bytes are deleted; the error has both md5 and the way out."""
+    """Wrong bytes are deleted; the message has both checksums and the remedy."""
     server.files[ZP] = wrong = bytes(len(CONTENT[ZP]))
     with pytest.raises(DownloadError, match=f"{ZP}.*{md5_of(CONTENT[ZP])}") as error:
         fetch()
@@ -499,7 +501,7 @@ def test_wrong_bytes(fetch, dest, server):
 
 @pytest.mark.parametrize("length", [HALF, len(CONTENT[ZP]), len(CONTENT[ZP]) + 1])
 def test_wrong_part_of_an_earlier_call(fetch, dest, length):
-    """A part that was wrong, or too long, is replaced in the same call."""
+    """A partial file that was wrong, or too long, is replaced in the same call."""
     (dest / f"{ZP}.part").write_bytes(bytes(length))
     fetch()
     assert holds(dest, ZP)
@@ -507,7 +509,7 @@ def test_wrong_part_of_an_earlier_call(fetch, dest, length):
 
 @pytest.mark.parametrize("headers", [{}, {"Content_Length": None}])
 def test_too_many_bytes(fetch, dest, server, headers):
-    """A file longer than the record says is refused, announced or not."""
+    """A file longer than recorded is refused, with or without Content-Length."""
     server.tricks[ZP] = [sends(200, CONTENT[ZP] + b"!", **headers)]
     with pytest.raises(DownloadError, match="found 200001|received more"):
         fetch()
@@ -515,7 +517,7 @@ def test_too_many_bytes(fetch, dest, server, headers):
 
 
 def test_labelled_as_compressed(fetch, dest, server):
-    """The archive stays as it is if the server calls it gzip in transit."""
+    """The archive stays compressed if the server declares it as gzip in transit."""
     server.tricks[ZP] = [sends(200, CONTENT[ZP], Content_Encoding="gzip")]
     fetch()
     assert holds(dest, ZP)
@@ -524,7 +526,7 @@ def test_labelled_as_compressed(fetch, dest, server):
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
 @pytest.mark.parametrize("path", ["record", ZP])
 def test_refused(fetch, server, dest, path, status):
-    """What a server refuses is not asked for twice; the error says what to do."""
+    """A refused request is not repeated; the message contains the remedy."""
     server.tricks[path] = [sends(status)]
     with pytest.raises(DownloadError, match=f"{path} returned {status}") as error:
         fetch()
@@ -534,15 +536,15 @@ def test_refused(fetch, server, dest, path, status):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
-def test_passing_trouble(fetch, server, dest, status):
-    """A server in trouble is asked again."""
+def test_temporary_server_error(fetch, server, dest, status):
+    """After a temporary server error the request is repeated."""
     server.tricks = {path: [sends(status)] for path in ("record", ZP)}
     fetch()
     assert holds(dest, ZP)
 
 
 def test_retry_after(fetch, server, monkeypatch):
-    """A server that says how long to wait is given that time, within limits."""
+    """Retry-After is respected, within limits."""
     waits = []
     monkeypatch.setattr(_transfer.time, "sleep", waits.append)
     answers = "5", "99999999999999999999", "Fri, 01 Jan 2027 00:00:00 GMT"
@@ -552,7 +554,7 @@ def test_retry_after(fetch, server, monkeypatch):
 
 
 def test_only_what_is_missing_by_hand(fetch, server, dest):
-    """If a later archive fails, the earlier ones stay and are not asked for."""
+    """If a later archive fails, the earlier ones are kept and not requested again."""
     server.tricks[NAMES["pstar"]] = [sends(403)]
     with pytest.raises(DownloadError) as error:
         fetch(["zp", "pstar", "zperr"])
@@ -560,8 +562,8 @@ def test_only_what_is_missing_by_hand(fetch, server, dest):
     assert holds(dest, ZP)
 
 
-def test_nobody_listens(fetch):
-    """A refused connection is reported in the words of the operating system."""
+def test_refused_connection(fetch):
+    """The message contains the error of the operating system."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -570,7 +572,7 @@ def test_nobody_listens(fetch):
 
 
 def test_offline(fetch, monkeypatch):
-    """Without a name server, the error says so."""
+    """The message states that the name of the server cannot be resolved."""
 
     def fail(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -580,8 +582,8 @@ def test_offline(fetch, monkeypatch):
         fetch(record="http://zenodo.invalid/record")
 
 
-def test_silent_record(fetch, server):
-    """A server that says nothing is left after a while."""
+def test_record_without_response(fetch, server):
+    """A server that sends nothing is disconnected after the time limit."""
     server.tricks["record"] = [lambda *_: server.is_closing.wait(20)] * 2
     with pytest.raises(DownloadError, match=r"no response in time.*by hand"):
         fetch()
@@ -591,7 +593,7 @@ def test_silent_record(fetch, server):
     "url", ["file:///etc/hosts", "ftp://127.0.0.1/x", "http://[::"]
 )
 def test_redirected_elsewhere(fetch, server, dest, url):
-    """A redirection that leads away from HTTP is not followed."""
+    """A redirection to another protocol than HTTP is not followed."""
     server.tricks[ZP] = [sends(302, Location=url)]
     with pytest.raises(DownloadError, match=r"cannot request .*by hand"):
         fetch()
@@ -599,14 +601,14 @@ def test_redirected_elsewhere(fetch, server, dest, url):
 
 
 def test_redirected_in_circles(fetch, server):
-    """A redirection to itself has an end."""
+    """The number of redirections is limited."""
     server.tricks[ZP] = [sends(302, Location=f"/{ZP}")] * 50
     with pytest.raises(DownloadError, match="redirects"):
         fetch()
 
 
 def test_redirected(fetch, server, dest):
-    """A redirection within HTTP is followed."""
+    """A redirection to another HTTP address is followed."""
     server.tricks[ZP] = [sends(302, Location=f"{server.url}/elsewhere")]
     server.files["elsewhere"] = CONTENT[ZP]
     fetch()
@@ -631,7 +633,7 @@ def test_redirected(fetch, server, dest):
     ids=lambda content: repr(content[:20]),
 )
 def test_broken_record(fetch, server, dest, content):
-    """What is not a record is said not to be one."""
+    """A response that is not a record is refused."""
     server.files["record"] = content
     with pytest.raises(DownloadError, match=r"expected a record of files.*by hand"):
         fetch()
@@ -639,7 +641,7 @@ def test_broken_record(fetch, server, dest, content):
 
 
 def test_endless_record(fetch, server, monkeypatch):
-    """No more of a record is read than one can have."""
+    """The number of bytes that are read of a record is limited."""
     monkeypatch.setattr(_transfer, "_LARGEST_SMALL_FILE", 1000)
     with pytest.raises(DownloadError, match="found a longer file"):
         fetch()
@@ -683,7 +685,7 @@ def test_hostile_record(fetch, server, dest, change, message):
 
 
 def test_other_files_of_the_record(fetch, server, dest):
-    """A record may list files other than archives."""
+    """Files of the record that are not archives are ignored."""
     server.listing.append({"key": "READ ME.txt"})
     publish(server)
     fetch()
@@ -691,7 +693,7 @@ def test_other_files_of_the_record(fetch, server, dest):
 
 
 def test_disk_is_full(fetch, server, dest, monkeypatch):
-    """Missing space is an error before the download; partial files are subtracted."""
+    """Missing space is reported before the download; partial files are subtracted."""
     usage = shutil.disk_usage(dest)._replace(free=150_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DownloadError, match="found 0.00 GB"):
@@ -702,8 +704,8 @@ def test_disk_is_full(fetch, server, dest, monkeypatch):
     assert holds(dest, ZP)
 
 
-def test_disk_fills_up(fetch, server, dest, monkeypatch):
-    """An error of the disk is not taken for one of the network."""
+def test_disk_becomes_full(fetch, server, dest, monkeypatch):
+    """An error of the disk is not reported as one of the network."""
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -716,7 +718,7 @@ def test_disk_fills_up(fetch, server, dest, monkeypatch):
 
 
 def test_destination_is_a_file(fetch, dest):
-    """A file in the place of the folder is refused, and kept."""
+    """A file with the name of the folder is refused, and kept."""
     dest.rmdir()
     dest.write_text("mine")
     with pytest.raises(DownloadError, match="cannot write into"):
@@ -724,8 +726,8 @@ def test_destination_is_a_file(fetch, dest):
     assert dest.read_text() == "mine"
 
 
-def test_a_page_in_the_place_of_the_archive(fetch, dest, server):
-    """An answer of another length is not taken, and what was there is kept."""
+def test_a_page_instead_of_the_archive(fetch, dest, server):
+    """A response of another length is refused, and the partial file is kept."""
     (dest / f"{ZP}.part").write_bytes(CONTENT[ZP][:HALF])
     server.tricks[ZP] = [sends(200, b"<html>Please sign in</html>")]
     with pytest.raises(DownloadError, match="200000 bytes as recorded, found 27"):
@@ -735,7 +737,7 @@ def test_a_page_in_the_place_of_the_archive(fetch, dest, server):
 
 
 def test_pooch_is_quiet(fetch, monkeypatch):
-    """What pooch logs is left out, and its logger left as it was."""
+    """Messages of pooch are suppressed, and its logger is restored."""
     said = []
     logger = pooch.get_logger()
     level = logger.level
@@ -746,7 +748,7 @@ def test_pooch_is_quiet(fetch, monkeypatch):
 
 
 def test_progress_from_the_start(fetch, server, dest, capsys):
-    """The bar goes back if the download does."""
+    """The progress bar is reset if the download restarts."""
     (dest / f"{ZP}.part").write_bytes(CONTENT[ZP][:HALF])
     server.tricks[ZP] = [without_ranges]
     fetch(progress=True)
@@ -756,7 +758,7 @@ def test_progress_from_the_start(fetch, server, dest, capsys):
 
 
 def test_progress(fetch, server, capsys):
-    """The bar starts where the download goes on."""
+    """The progress bar starts where the download resumes."""
     server.tricks[ZP] = [cut_off(), *[sends(503)] * 3]
     with pytest.raises(DownloadError):
         fetch()
@@ -770,14 +772,14 @@ def test_progress(fetch, server, capsys):
 
 @pytest.fixture
 def run(server, dest, monkeypatch):
-    """Run the command against the server."""
+    """Run the command with the test server."""
     ours = partial(module.fetch, record=f"{server.url}/record")
     monkeypatch.setattr(module, "fetch", ours)
     return lambda *families: main(["fetch", *families, "-o", str(dest)])
 
 
 def test_command(run, dest, capsys):
-    """The command prints the paths, and what to do with them."""
+    """The command prints the paths, and how to use them."""
     assert run("zp", "Astrometry") == 0
     shown = capsys.readouterr()
     paths = [str(dest / ZP), str(dest / NAMES["align"])]
@@ -789,7 +791,7 @@ def test_command(run, dest, capsys):
 
 
 def test_command_fails(run, server, capsys):
-    """What went wrong is one line and status 1."""
+    """An error is one line and status 1."""
     server.tricks["record"] = [sends(403)]
     assert run() == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -798,7 +800,7 @@ def test_command_fails(run, server, capsys):
 
 
 def test_command_is_interrupted(run, server, dest, capsys, monkeypatch):
-    """Ctrl-C keeps what is there, and says so."""
+    """Ctrl-C keeps the partial file, and the message states it."""
 
     def interrupt(_):
         raise KeyboardInterrupt

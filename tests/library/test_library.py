@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tests of finding and loading the maps of the release."""
+"""Finding and loading of DR1 maps."""
 
 import io
 import os
@@ -58,14 +58,14 @@ def load(tmp_path):
 
 @pytest.fixture(params=["folder", "maps.tar", "maps.tar.gz", "maps.tgz", "in folder"])
 def maps_anywhere(request, tmp_path, write_map, write_archive, zeropoints):
-    """A field's zero-point map in each kind of place; yields the path."""
+    """Yield the path of a field's zero-point map in each kind of source."""
     contents = {
         f"deep/{ZP}": zeropoints(),
         f"deep/er/{ZPERR}": np.full((5, 4), 0.02),
         f"else/where/{PSTAR}": np.full((5, 4), 7),
         "README.txt": b"not a map",
         f"deep/._{ZP}": b"AppleDouble",
-        "deep/zp_map_new_version.npy": b"not a name of the release",
+        "deep/zp_map_new_version.npy": b"not a name of DR1",
     }
     if request.param == "folder":
         for name, content in contents.items():
@@ -84,7 +84,7 @@ def maps_anywhere(request, tmp_path, write_map, write_archive, zeropoints):
 
 @pytest.mark.parametrize("as_type", [str, Path])
 def test_maps_are_found_anywhere(maps_anywhere, zeropoints, as_type):
-    """A map's three arrays are found in folders and archives at any depth."""
+    """The three arrays of a map are found in folders and archives at any depth."""
     with MapLibrary(as_type(maps_anywhere)) as library:
         zpmap = library.zeropoint("0403", "R")
     assert isinstance(zpmap, ZeroPointMap)
@@ -97,7 +97,7 @@ def test_maps_are_found_anywhere(maps_anywhere, zeropoints, as_type):
 
 
 def test_nothing_is_written(maps_anywhere, tmp_path, monkeypatch):
-    """Reading maps leaves no file behind, neither there nor in the temporary folder."""
+    """Reading maps creates no file, neither beside them nor in the temporary folder."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     before = files_below(tmp_path)
     with MapLibrary(maps_anywhere) as library:
@@ -107,7 +107,7 @@ def test_nothing_is_written(maps_anywhere, tmp_path, monkeypatch):
 
 
 def test_several_sources_are_one(tmp_path, write_map, write_archive, zeropoints):
-    """The arrays of a map may lie in different sources."""
+    """The arrays of a map may be in different sources."""
     write_map(f"a/{ZP}")
     archives = [
         write_archive("errors.tar.gz", {ZPERR: np.full((5, 4), 0.02)}),
@@ -119,8 +119,8 @@ def test_several_sources_are_one(tmp_path, write_map, write_archive, zeropoints)
     assert zpmap.count is not None
 
 
-def test_second_library_does_not_scan_again(write_archive, zeropoints, monkeypatch):
-    """Opening an archive that this process knows reads its index only."""
+def test_second_library_uses_the_index(write_archive, zeropoints, monkeypatch):
+    """Opening an archive that was scanned in this process reads its index only."""
     path = write_archive("maps.tar.gz", {ZP: zeropoints()})
     MapLibrary(path).close()
     monkeypatch.delattr(_archive, "_scan")
@@ -129,7 +129,7 @@ def test_second_library_does_not_scan_again(write_archive, zeropoints, monkeypat
 
 
 def test_errors_and_counts_are_optional(write_map, load):
-    """A map without errors and counts is a map."""
+    """A map without errors and counts is loaded."""
     write_map(ZP)
     zpmap = load()
     assert zpmap.error is None
@@ -138,7 +138,7 @@ def test_errors_and_counts_are_optional(write_map, load):
 
 @pytest.mark.parametrize("field", ["0403", 403, "0403.122-72", "122-72"])
 def test_every_name_of_a_field(write_map, tmp_path, field):
-    """A field is found under each of its names, whatever its files are called."""
+    """A field is found under each of its names, with any file names."""
     write_map("zp_map_0403.122-72_R_dual_AUTO.npy")
     with MapLibrary(tmp_path) as library:
         zpmap = library.zeropoint(field, "R", "Idual", "AUTO")
@@ -147,7 +147,7 @@ def test_every_name_of_a_field(write_map, tmp_path, field):
 
 
 def test_arguments_choose_the_map(write_map, tmp_path, zeropoints):
-    """Field, band, mode and aperture lead to the one file that they name."""
+    """Field, band, mode and aperture select one file."""
     wanted = ("0403", "I", "dual", "AUTO")
     names = [
         "0403_I_dual_AUTO",
@@ -175,7 +175,7 @@ def test_misalignment(write_map, load):
 
 
 def test_cells_follow_from_the_image(write_map, tmp_path):
-    """The size of the cells is that of the image over the shape of the map."""
+    """The size of the cells is the image shape divided by the map shape."""
     write_map(ZP)
     with MapLibrary(tmp_path) as library:
         assert library.zeropoint("0403", "R").grid.cell_size == (4400, 5500)
@@ -186,7 +186,7 @@ def test_cells_follow_from_the_image(write_map, tmp_path):
 
 
 def test_image_smaller_than_the_map(write_map, load):
-    """A map that does not fit the image is an error that names the file."""
+    """If the map does not fit the image, the message names the file."""
     write_map(ZP)
     with pytest.raises(GeometryError, match=ZP):
         load(image_shape=(3, 3))
@@ -194,7 +194,7 @@ def test_image_smaller_than_the_map(write_map, load):
 
 @pytest.mark.parametrize("shape", [(0, 10), 0, "big", (1, 2, 3)])
 def test_bad_image_shape(tmp_path, shape):
-    """A shape that no image has is refused at once."""
+    """A shape that no image has is refused when the library is opened."""
     with pytest.raises(KS4Error):
         MapLibrary(tmp_path, image_shape=shape)
 
@@ -224,7 +224,7 @@ def test_offset(write_map, load):
 
 
 def test_offsets_in_the_table(write_map, tmp_path):
-    """An offset is listed, behind the other kinds, if both components are there."""
+    """An offset is listed after the other kinds, if both components exist."""
     write_map(DRA, components()[0])
     write_map(DDEC, components()[1])
     write_map("offerr_map_0403_R_single.npy", np.ones((5, 4)))
@@ -242,14 +242,14 @@ def test_offsets_in_the_table(write_map, tmp_path):
 
 @pytest.mark.parametrize(("there", "lacking"), [(DRA, "ddec_map"), (DDEC, "dra_map")])
 def test_offset_of_one_component(write_map, load, there, lacking):
-    """The component that lacks is named."""
+    """The message names the missing component."""
     write_map(there)
     with pytest.raises(MapNotFoundError, match=f"exists, its {lacking} file does not"):
         load("offset")
 
 
-def test_the_release_has_no_offsets(write_map, load):
-    """Where there are misalignments only, the message says how to get offsets."""
+def test_dr1_has_no_offsets(write_map, load):
+    """If only misalignments exist, the message states how to get offsets."""
     write_map(ALIGN, np.ones((5, 4)))
     with pytest.raises(
         MapNotFoundError, match="no offset map exists.*build_offset_map"
@@ -257,8 +257,8 @@ def test_the_release_has_no_offsets(write_map, load):
         load("offset")
 
 
-def test_components_that_do_not_go_together(write_map, load):
-    """Components of different shapes are an error that names both files."""
+def test_components_of_different_shapes(write_map, load):
+    """If the components have different shapes, the message names both files."""
     write_map(DRA)
     write_map(DDEC, np.ones((4, 5)))
     with pytest.raises(MapFormatError, match=rf"{DDEC} .*\(4, 5\).*\(5, 4\).*{DRA}"):
@@ -267,7 +267,7 @@ def test_components_that_do_not_go_together(write_map, load):
 
 @pytest.mark.parametrize("name", [DRA, DDEC])
 def test_offset_that_is_not_finite(write_map, load, name):
-    """A bad number names the file of its component."""
+    """If a value is not finite, the message names the file of its component."""
     for path, content in zip((DRA, DDEC), components(), strict=True):
         content[2, 1] = np.nan if path == name else content[2, 1]
         write_map(path, content)
@@ -279,12 +279,12 @@ def test_offset_that_is_not_finite(write_map, load, name):
 
 
 def test_table(write_map, write_archive, tmp_path):
-    """The table has a sorted row per map, with what there is of it."""
+    """The table has one sorted row per map and lists its arrays."""
     write_map("zp_map_0403.122-72_R_single_AUTO.npy")
     write_map("zp_map_0403_I_single_AUTO.npy")
     write_map("zperr_map_0403_R_single_AUTO.npy")
     write_map("align_map_0000_B_Idual.npy", np.ones((2, 2)))
-    write_map("pstar_map_0001_R_single_AUTO.npy")  # no values: no map
+    write_map("pstar_map_0001_R_single_AUTO.npy")  # no values: not a map
     write_map("zp_map_0403_B_dual_APER10.npy")
     write_archive("a.tar", {"x/zp_map_0403_B_dual_APER3.npy": np.ones((2, 2))})
     with MapLibrary(tmp_path) as library:
@@ -311,8 +311,8 @@ def test_table(write_map, write_archive, tmp_path):
     assert table["source"][0] == f"{tmp_path}/a.tar:x/zp_map_0403_B_dual_APER3.npy"
 
 
-def test_table_of_nothing(tmp_path):
-    """A folder without maps has a table of the same columns and no row."""
+def test_table_without_maps(tmp_path):
+    """A folder without maps has a table of the same columns without rows."""
     with MapLibrary(tmp_path) as library:
         table = library.table()
     assert len(table) == 0
@@ -321,7 +321,7 @@ def test_table_of_nothing(tmp_path):
 
 
 def test_every_row_can_be_loaded(ks4_data):
-    """Each map of the acceptance archives is listed, whole, and loads."""
+    """Each map of the acceptance archives is listed, complete, and can be loaded."""
     with MapLibrary(ks4_data / "archives") as library:
         table = library.table()
         for row in table:
@@ -338,7 +338,7 @@ def test_every_row_can_be_loaded(ks4_data):
 
 
 def test_acceptance_header(ks4_data):
-    """The header of the acceptance stack leads to its field's map."""
+    """The header of the acceptance stack selects the map of its field."""
     header = fits.Header({"FIELD1": "0000", "FIELD2": "000-62", "FILTER": "I"})
     with MapLibrary(ks4_data / "archives") as library:
         zpmap = library.for_header(header, aperture="AUTO")
@@ -351,7 +351,7 @@ def test_acceptance_header(ks4_data):
 
 @pytest.fixture
 def library(write_map, tmp_path):
-    """A library of one map, of field 0403 in R."""
+    """Return a library of one map, of field 0403 in R."""
     write_map(ZP)
     with MapLibrary(tmp_path) as library:
         yield library
@@ -369,13 +369,13 @@ def library(write_map, tmp_path):
     ],
 )
 def test_field_of_a_header(library, kind, fields):
-    """A header names its field by number, by tile, or by both."""
+    """A header contains the number of the field, its tile, or both."""
     zpmap = library.for_header(kind({**fields, "FILTER": "R"}))
     assert zpmap.key.field == "0403"
 
 
 def test_frame_of_a_header(library):
-    """A header may say how large the whole image is."""
+    """A header may record the size of the full frame."""
     header = {"FIELD1": 403, "FILTER": "R", "KS4NAX1": 500, "KS4NAX2": 800}
     assert library.for_header(header).grid.image_shape == (800, 500)
     del header["KS4NAX2"]
@@ -383,7 +383,7 @@ def test_frame_of_a_header(library):
 
 
 def test_field_of_another_survey(write_map, tmp_path):
-    """A number out of the KS4 tiling goes with any name of a tile."""
+    """A number outside of the KS4 tiling is valid with any name of a tile."""
     write_map("zp_map_8000_R_single_APER5.npy")
     header = {"FIELD1": "8000", "FIELD2": "my-field", "FILTER": "R"}
     with MapLibrary(tmp_path) as library:
@@ -406,20 +406,20 @@ def test_field_of_another_survey(write_map, tmp_path):
         ({"KS4NAX1": 10, "KS4NAX2": 10.5}, "KS4NAX2"),
     ],
 )
-def test_headers_that_do_not_say_enough(library, changes, words):
-    """What is missing or wrong in a header is named."""
+def test_incomplete_headers(library, changes, words):
+    """The message names the missing or wrong keyword of a header."""
     header = {"FIELD1": "0403", "FILTER": "R", **changes}
     with pytest.raises(MapMismatchError, match=words):
         library.for_header(header)
 
 
-def test_what_is_no_header(library):
-    """Anything that is not a mapping is refused."""
+def test_header_of_a_wrong_type(library):
+    """A header that is not a mapping is refused."""
     with pytest.raises(KS4Error, match="header"):
         library.for_header("0403")
 
 
-# Maps that are not there
+# Missing maps
 
 
 @pytest.mark.parametrize(
@@ -431,19 +431,19 @@ def test_what_is_no_header(library):
     ],
 )
 def test_missing_map(library, arguments, words):
-    """The message about a missing map says which there are."""
+    """The message about a missing map lists the existing ones."""
     with pytest.raises(MapNotFoundError, match=words):
         library.zeropoint(*arguments)
 
 
 def test_missing_kind(library):
-    """The message says so when there is no map of the kind at all."""
+    """If no map of the kind exists, the message states it."""
     with pytest.raises(MapNotFoundError, match="no misalignment map exists"):
         library.misalignment("0403", "R")
 
 
 def test_missing_values(write_map, load):
-    """A map whose values lack says what there is of it."""
+    """The message about a map without values lists its existing arrays."""
     write_map(ZPERR)
     with pytest.raises(
         MapNotFoundError, match="error exists, its zp_map file does not"
@@ -451,15 +451,15 @@ def test_missing_values(write_map, load):
         load()
 
 
-def test_only_whole_maps_are_offered(write_map, load):
-    """A map without values is not among those that are there."""
+def test_incomplete_maps_are_not_listed(write_map, load):
+    """A map without values is not listed among the existing ones."""
     write_map("zperr_map_0403_R_single_AUTO.npy")
     with pytest.raises(MapNotFoundError, match="no zeropoint map exists"):
         load()
 
 
 def test_missing_field_among_many(write_map, tmp_path):
-    """A long list of fields is cut."""
+    """A long list of fields is shortened."""
     for field in range(30):
         write_map(f"zp_map_{field:04d}_R_single_APER5.npy")
     with pytest.raises(MapNotFoundError, match=r"0000, .*0011 and 18 more"):
@@ -477,7 +477,7 @@ def test_missing_field_among_many(write_map, tmp_path):
     ],
 )
 def test_bad_arguments(library, arguments):
-    """An argument that no map can have is quoted."""
+    """The message quotes an argument that no map can have."""
     with pytest.raises(KS4Error) as caught:
         library.zeropoint(*arguments)
     assert repr(arguments[-1]) in str(caught.value) or arguments[0] in str(caught.value)
@@ -487,26 +487,26 @@ def test_bad_arguments(library, arguments):
 
 
 def test_missing_path(tmp_path):
-    """A path that is not there is an error that names it."""
+    """The message names a path that does not exist."""
     with pytest.raises(MapNotFoundError, match="nowhere"):
         MapLibrary([tmp_path, tmp_path / "nowhere"])
 
 
 @pytest.mark.parametrize("path", [[], 5, None, [5]])
-def test_what_is_no_path(path):
-    """Anything but a path or a list of paths is refused."""
+def test_path_of_a_wrong_type(path):
+    """Only a path or a list of paths is accepted."""
     with pytest.raises(KS4Error, match="path"):
         MapLibrary(path)
 
 
 def test_single_array(write_map):
-    """The path of a single array asks for its folder."""
+    """For the path of a single array, the message suggests its folder."""
     with pytest.raises(MapFormatError, match="give the folder that contains it"):
         MapLibrary(write_map(ZP))
 
 
-def test_named_pipes_are_left_alone(tmp_path):
-    """A named pipe neither blocks nor counts as a map."""
+def test_named_pipes_are_not_read(tmp_path):
+    """A named pipe is not read and is not a map."""
     os.mkfifo(tmp_path / ZP)
     os.mkfifo(tmp_path / "maps.tar")
     assert len(MapLibrary(tmp_path).table()) == 0
@@ -515,7 +515,7 @@ def test_named_pipes_are_left_alone(tmp_path):
 
 
 def test_unreadable_folder(tmp_path, monkeypatch):
-    """A folder that cannot be listed is an error that names it."""
+    """The message names a folder that cannot be listed."""
 
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
@@ -527,7 +527,7 @@ def test_unreadable_folder(tmp_path, monkeypatch):
 
 
 def test_file_that_vanished(write_map, tmp_path):
-    """A file that went away after it was found is an error that names it."""
+    """The message names a file that was deleted after it was found."""
     path = write_map(ZP)
     with MapLibrary(tmp_path) as library:
         path.unlink()
@@ -536,14 +536,14 @@ def test_file_that_vanished(write_map, tmp_path):
 
 
 def test_bad_archive_in_a_folder(write_map, tmp_path):
-    """A folder with a broken archive is refused, the archive being named."""
+    """A folder with a damaged archive is refused, and the message names the archive."""
     write_map("broken.tar.gz", b"\x1f\x8bnot gzip")
     with pytest.raises(MapFormatError, match=r"broken\.tar\.gz"):
         MapLibrary(tmp_path)
 
 
 def test_closed_library(maps_anywhere):
-    """A closed library says so; closing it again does nothing."""
+    """A closed library raises an error; closing it again has no effect."""
     library = MapLibrary(maps_anywhere)
     library.close()
     library.close()
@@ -560,14 +560,14 @@ def test_closed_library(maps_anywhere):
     ],
 )
 def test_names_of_downloaded_archives(write_archive, tmp_path, zeropoints, name):
-    """In a folder, an archive is read in whatever way its download was named."""
+    """An archive in a folder is read under any name of its download."""
     write_archive("x.tar.gz", {ZP: zeropoints()}).rename(tmp_path / name)
     with MapLibrary(tmp_path) as library:
         assert_array_equal(library.zeropoint("0403", "R").values, zeropoints())
 
 
 def test_control_characters_in_names(write_map, write_archive, tmp_path, zeropoints):
-    """Control characters in the names of files reach neither messages nor tables."""
+    """Messages and tables contain no control characters from the names of files."""
     write_map(f"a\x1b[2J/{ZP}", b"no array")
     with MapLibrary(tmp_path) as library:
         with pytest.raises(MapFormatError) as caught:
@@ -580,35 +580,37 @@ def test_control_characters_in_names(write_map, write_archive, tmp_path, zeropoi
     assert str(caught.value).isprintable()
 
 
-# The same map twice
+# Duplicate maps
 
 
-@pytest.mark.parametrize("twin", [f"b/{ZP}", "b/zp_map_0403.122-72_R_single_APER5.npy"])
+@pytest.mark.parametrize(
+    "duplicate", [f"b/{ZP}", "b/zp_map_0403.122-72_R_single_APER5.npy"]
+)
 @pytest.mark.parametrize("dtype", ["<f8", ">f8"])
-def test_equal_twins_are_one(write_map, load, zeropoints, twin, dtype):
-    """A map that is there twice, with equal contents, counts once."""
+def test_equal_duplicates_are_one_map(write_map, load, zeropoints, duplicate, dtype):
+    """Two files of a map with equal contents are one map."""
     write_map(f"a/{ZP}", zeropoints())
-    write_map(twin, zeropoints().astype(dtype))
+    write_map(duplicate, zeropoints().astype(dtype))
     assert_array_equal(load().values, zeropoints())
 
 
-def test_tile_comes_from_any_twin(write_map, load):
-    """The name of the tile is known if any file of the map has it."""
+def test_tile_is_that_of_any_duplicate(write_map, load):
+    """The name of the tile is known if any file of the map contains it."""
     write_map(f"a/{ZP}")
     write_map("b/zp_map_0403.122-72_R_single_APER5.npy")
     assert load().key.tile == "122-72"
 
 
-def test_unequal_twins(write_map, write_archive, load, zeropoints):
-    """Two contents of the same map, in any sources, are an error that names both."""
+def test_different_duplicates(write_map, write_archive, load, zeropoints):
+    """If two files of a map differ, in any sources, the message names both."""
     write_map(f"a/{ZP}")
     write_archive("b.tar.gz", {f"deep/{ZP}": zeropoints(seed=1)})
     with pytest.raises(MapFormatError, match=rf"a/{ZP} and .*b.tar.gz:deep/{ZP}"):
         load()
 
 
-def test_twins_of_the_dual_mode(write_map, tmp_path, zeropoints):
-    """`dual` and `Idual` with different contents contradict each other."""
+def test_duplicates_of_the_dual_mode(write_map, tmp_path, zeropoints):
+    """`dual` and `Idual` files of a map with different contents are refused."""
     for seed, mode in enumerate(["dual", "Idual"]):
         write_map(f"zp_map_0403_R_{mode}_APER5.npy", zeropoints(seed))
     with pytest.raises(MapFormatError, match=r"_dual_.*_Idual_"):
@@ -616,14 +618,14 @@ def test_twins_of_the_dual_mode(write_map, tmp_path, zeropoints):
 
 
 def test_archive_given_twice_is_opened_once(write_archive, tmp_path, zeropoints):
-    """An archive that is named and lies in a named folder is one source."""
+    """An archive that is given and lies in a given folder is one source."""
     path = write_archive("maps.tar", {ZP: zeropoints()})
     with MapLibrary([path, tmp_path, path]) as library:
         assert len(library._sources) == 2
 
 
-def test_unequal_twins_in_one_archive(write_archive, tmp_path, zeropoints):
-    """Two members of one base name that differ are an error, whichever comes last."""
+def test_different_duplicates_in_one_archive(write_archive, tmp_path, zeropoints):
+    """Two members of one base name that differ are refused, in any order."""
     members = {f"{n}/{ZP}": zeropoints(seed=n) for n in range(2)}
     path = write_archive("maps.tar.gz", members)
     words = rf"0/{ZP} and .*1/{ZP} are the same map"
@@ -634,8 +636,8 @@ def test_unequal_twins_in_one_archive(write_archive, tmp_path, zeropoints):
 @pytest.mark.parametrize(
     "edges", [np.ones((2, 3)), np.array([[2.0, 11000.0]]), np.array([[np.nan, 5.0]])]
 )
-def test_edges_that_are_no_edges(write_map, load, edges):
-    """A file of edges has rows of an axis and a coordinate, or is named."""
+def test_invalid_files_of_edges(write_map, load, edges):
+    """The message names a file of edges without rows of an axis and a coordinate."""
     write_map(ZP)
     write_map("zpedge_map_0403_R_single_APER5.npy", edges)
     with pytest.raises(MapFormatError, match="zpedge_map.*must contain the edges"):
@@ -646,7 +648,7 @@ def test_edges_that_are_no_edges(write_map, load, edges):
 
 
 def npy_of_header(header):
-    """Return a .npy file of any header, followed by 64 bytes."""
+    """Return a .npy file with a given header, followed by 64 bytes."""
     text = header.encode()
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(64)
 
@@ -680,8 +682,8 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES)
-def test_what_is_no_npy_file(write_map, load, content):
-    """A file that is not a whole .npy file is an error that names it."""
+def test_invalid_npy_files(write_map, load, content):
+    """The message names a file that is not a complete .npy file."""
     write_map(ZP, content)
     with pytest.raises(MapFormatError, match=ZP):
         load()
@@ -689,14 +691,14 @@ def test_what_is_no_npy_file(write_map, load, content):
 
 @pytest.mark.parametrize("kept", [3, 9, 50, 128, 200, -1])
 def test_truncated_npy_file(write_map, load, npy, zeropoints, kept):
-    """A .npy file cut anywhere is an error that names it."""
+    """The message names a .npy file that is cut at any position."""
     write_map(ZP, npy(zeropoints())[:kept])
     with pytest.raises(MapFormatError, match=rf"{ZP} is truncated"):
         load()
 
 
-def test_bytes_behind_the_array(write_map, load, npy, zeropoints):
-    """A .npy file with more than its array is an error that names it."""
+def test_bytes_after_the_array(write_map, load, npy, zeropoints):
+    """The message names a .npy file with bytes after its array."""
     write_map(ZP, npy(zeropoints()) + b"\0")
     with pytest.raises(MapFormatError, match=f"{ZP} is damaged: expected 160 bytes"):
         load()
@@ -719,7 +721,7 @@ def npy_with_header_of(length):
 
 @pytest.mark.parametrize("length", [1025, 20_000])
 def test_long_header(write_map, load, length):
-    """A header longer than that of any map is refused without numpy's advice."""
+    """A header longer than that of any map is refused without the advice of numpy."""
     write_map(ZP, npy_with_header_of(length))
     words = f"{ZP}.*header has {length} bytes, expected about 128"
     with pytest.raises(MapFormatError, match=words) as caught:
@@ -737,14 +739,14 @@ def test_padded_header(write_map, load):
     "shape", [(-1, -4, 2), (-8, -1), (2, -2, -2), (2**62, 4, 2), (True, 8)]
 )
 def test_impossible_shapes(write_map, load, shape):
-    """A shape that no array has is an error."""
+    """A shape that no array has is refused."""
     write_map(ALIGN, claim(shape))
     with pytest.raises(MapFormatError, match=f"{ALIGN} is damaged: expected the shape"):
         load("misalignment")
 
 
 def test_short_messages(write_map, load):
-    """What a damaged file contains is quoted in part, without control characters."""
+    """Quotations of damaged files are short, without control characters."""
     descr = [(f"\x1b{n}", "<f8") for n in range(40)]
     write_map(ZP, claim((2, 4), repr(descr)))
     with pytest.raises(MapFormatError, match="must contain real numbers") as caught:
@@ -754,7 +756,7 @@ def test_short_messages(write_map, load):
 
 
 class Explosive:
-    """What would run code if it were unpickled."""
+    """Abort when unpickled."""
 
     def __reduce__(self):
         return os.abort, ()
@@ -783,8 +785,8 @@ def test_nothing_is_unpickled(write_map, load, npy):
     ],
     ids=lambda array: f"{array.dtype.char}-{array.shape}",
 )
-def test_arrays_that_are_no_map(write_map, load, array):
-    """An array that is not 2D and real, or that has no cell, is an error."""
+def test_arrays_that_are_not_maps(write_map, load, array):
+    """An array that is not 2D and real, or that is empty, is refused."""
     write_map(ZP, array)
     with pytest.raises(MapFormatError, match=ZP):
         load()
@@ -793,7 +795,7 @@ def test_arrays_that_are_no_map(write_map, load, array):
 @pytest.mark.parametrize("dtype", [">f4", "<f4", ">i2", "u1", "f2", ">f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_every_real_type_and_order(write_map, load, dtype, order):
-    """Any byte order, precision and memory order gives the same values."""
+    """Any byte order, precision and memory order yields the same values."""
     array = np.arange(20).reshape(5, 4).astype(dtype, order=order)
     write_map(ZP, array)
     assert_array_equal(load().values, np.arange(20).reshape(5, 4))
@@ -809,7 +811,7 @@ def test_every_real_type_and_order(write_map, load, dtype, order):
     ],
 )
 def test_bad_numbers(write_map, load, zeropoints, name, bad):
-    """A number that is not finite, or a negative error, names the array's file."""
+    """For a non-finite value or a negative error, the message names the file."""
     contents = {ZP: zeropoints(), ZPERR: np.ones((5, 4)), PSTAR: np.ones((5, 4))}
     contents[name][2, 1] = bad
     for path, content in contents.items():
@@ -819,7 +821,7 @@ def test_bad_numbers(write_map, load, zeropoints, name, bad):
 
 
 def test_the_mark_of_an_empty_cell(write_map, load, zeropoints):
-    """Without counts, 30 with an error of 0 (if there are errors) is an empty cell."""
+    """Without counts, 30 with an error of 0 (if errors exist) is an empty cell."""
     values = zeropoints()
     values[2, 1] = values[3, 1] = 30
     values[0, 0] = np.nan
@@ -841,7 +843,7 @@ def test_the_mark_of_an_empty_cell(write_map, load, zeropoints):
 
 @pytest.mark.parametrize("name", [ZPERR, PSTAR])
 def test_shapes_that_differ(write_map, load, name):
-    """Arrays of different shapes are an error that names both files."""
+    """If arrays have different shapes, the message names both files."""
     write_map(ZP)
     write_map(name, np.ones((4, 5)))
     with pytest.raises(MapFormatError, match=rf"{name} .*\(4, 5\).*\(5, 4\).*{ZP}"):
@@ -849,7 +851,7 @@ def test_shapes_that_differ(write_map, load, name):
 
 
 def test_map_of_30s(write_map, load):
-    """A zero-point map that is 30, or NaN, everywhere is empty, and refused by name."""
+    """A zero-point map of 30 or NaN everywhere is empty; the message names it."""
     for value in (30.0, np.nan):
         write_map(ZP, np.full((5, 4), value))
         with pytest.raises(MapFormatError, match=f"{ZP} is an empty map"):
@@ -857,7 +859,7 @@ def test_map_of_30s(write_map, load):
 
 
 def test_map_without_stars(write_map, load):
-    """A zero-point map without a single star is refused by name."""
+    """The message names a zero-point map without stars."""
     write_map(ZP)
     write_map(PSTAR, np.zeros((5, 4)))
     with pytest.raises(MapFormatError, match=f"{PSTAR} is an empty map"):
@@ -866,21 +868,21 @@ def test_map_without_stars(write_map, load):
 
 @pytest.mark.parametrize("shape", [(5, 4, 2), (2, 5, 4), (20,)])
 def test_misalignment_of_two_components(write_map, load, shape):
-    """An array that has not one number for each cell is not a map."""
+    """An array without exactly one number per cell is not a map."""
     write_map(ALIGN, np.ones(shape))
     with pytest.raises(MapFormatError, match=f"{ALIGN} must be a 2D array of cells"):
         load("misalignment")
 
 
 def test_signed_misalignment(write_map, load):
-    """An `align` array with signs is not what DR1 documents."""
+    """An `align` array with negative values is not as DR1 documents it."""
     write_map(ALIGN, np.array([[0.1, -0.2], [0.1, 0.1]]))
     with pytest.raises(MapFormatError, match=f"{ALIGN} .*numbers >= 0.*-0.2"):
         load("misalignment")
 
 
 def test_file_above_the_limit(write_map, load):
-    """A file larger than any map is refused without reading it whole."""
+    """A file larger than any map is refused before it is read completely."""
     path = write_map(ZP)
     os.truncate(path, 100 * MAX_ARRAY_BYTES)
     with pytest.raises(MapFormatError, match=f"{ZP}: expected at most"):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Tests of the store: what goes in comes out, and damage is an error."""
+"""The store: ingested maps are read unchanged, and damage is refused."""
 
 import gc
 import gzip
@@ -69,13 +69,13 @@ def rows_of(path):
 
 
 def edit(name, old, new):
-    """Return the statement that changes a text in a record of the index."""
+    """Return the statement that replaces a text in a record of the index."""
     content = f"CAST(replace(content, '{old}', '{new}') AS BLOB)"
     return f"UPDATE records SET content = {content} WHERE name = '{name}'"
 
 
 def change(path, *statements):
-    """Change a store behind its back."""
+    """Change a store without the functions of the package."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -83,40 +83,40 @@ def change(path, *statements):
 
 @pytest.fixture
 def path(tmp_path):
-    """The path of a store that is not there yet."""
+    """Return the path of a store that does not exist yet."""
     return tmp_path / "dr1.ks4maps"
 
 
 @pytest.fixture
 def six(write_archive, zeropoints):
-    """Maps of six fields, by member name."""
+    """Return maps of six fields, by member name."""
     return {zp_name(field): zeropoints(field) for field in range(6)}
 
 
 @pytest.fixture
 def filled(path, write_archive, six):
-    """A store with the maps of six fields."""
+    """Return a store with the maps of six fields."""
     ingest(write_archive("maps.tar.gz", six), path)
     return path
 
 
 @pytest.fixture
 def small_batches(monkeypatch):
-    """Every map is a batch of its own."""
+    """Make every map a separate batch."""
     monkeypatch.setattr(_batches, "_BATCH_BYTES", 1)
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Nobody waits long for a lock."""
+    """Set a short time limit for locks."""
     monkeypatch.setattr(_store_file, "LOCK_SECONDS", 0.05)
 
 
-# What goes in comes out
+# Round trip
 
 
 def test_store_is_a_library(path, write_archive, zeropoints):
-    """A store has the maps of the archives that it was filled from."""
+    """A store contains the maps of the archives that it was filled from."""
     count = np.arange(20).reshape(5, 4)
     photometry = {
         f"a/{family}_map_0403.122-72_R_Idual_APER3.npy": array
@@ -159,8 +159,8 @@ def test_store_is_a_library(path, write_archive, zeropoints):
         assert offsets.grid == expected.offset("0405", "R").grid
 
 
-def test_store_keeps_the_files(filled, six, npy):
-    """A store gives back each .npy file, to the byte."""
+def test_store_returns_the_files(filled, six, npy):
+    """A store returns the bytes of each .npy file."""
     with closing(StoreSource(filled)) as source:
         for name, array in six.items():
             key = MapKey.from_filename(name.rpartition("/")[2])
@@ -170,7 +170,7 @@ def test_store_keeps_the_files(filled, six, npy):
 
 @pytest.mark.parametrize("maps_of_a_task", [1, 2, 4, 6])
 def test_tasks_of_a_batch(path, write_archive, six, npy, monkeypatch, maps_of_a_task):
-    """Maps that are compressed together are all written, in their order."""
+    """All maps that are compressed together are written, in their order."""
     size = len(npy(six[zp_name(0)]))
     monkeypatch.setattr(_batches, "_TASK_BYTES", maps_of_a_task * size)
     report = ingest(write_archive("maps.tar.gz", six), path)
@@ -179,8 +179,8 @@ def test_tasks_of_a_batch(path, write_archive, six, npy, monkeypatch, maps_of_a_
     assert len(verify(path)) == 0
 
 
-def test_nothing_else_is_left(filled, tmp_path):
-    """A store is one file, whether it is being read or not."""
+def test_store_is_a_single_file(filled, tmp_path):
+    """A store is a single file, whether it is open or not."""
     with MapLibrary(filled) as library:
         library.zeropoint("0003", "R")
         there = {file.name for file in tmp_path.iterdir()}
@@ -188,13 +188,13 @@ def test_nothing_else_is_left(filled, tmp_path):
 
 
 def test_missing_map(filled):
-    """A map that is not there is told as with other libraries."""
+    """The message about a missing map is that of other libraries."""
     with MapLibrary(filled) as library, pytest.raises(KS4Error, match="0000, 0001"):
         library.zeropoint("0403", "R")
 
 
-def test_noise_and_repetitions_come_back(path, write_archive, npy):
-    """Whatever the array is like, it comes out as it went in."""
+def test_noise_and_repetitions_are_unchanged(path, write_archive, npy):
+    """Arrays of any content are read unchanged."""
     rng = np.random.default_rng(3)
     arrays = {
         zp_name(0): rng.normal(size=(110, 110)),
@@ -211,7 +211,7 @@ def test_noise_and_repetitions_come_back(path, write_archive, npy):
 
 
 def test_store_grows(filled, write_archive, zeropoints):
-    """Another archive's maps are added; a library that is open sees them."""
+    """Maps of another archive are added; an open library finds them."""
     with MapLibrary(filled) as library:
         with pytest.raises(KS4Error, match="0403"):
             library.zeropoint("0403", "R")
@@ -222,7 +222,7 @@ def test_store_grows(filled, write_archive, zeropoints):
 
 
 def test_same_archive_again(filled, tmp_path):
-    """An archive that is in the store is not read again, wherever it lies."""
+    """An archive that is in the store is not read again, from any folder."""
     before = filled.read_bytes()
     moved = tmp_path / "elsewhere" / "maps.tar.gz"
     moved.parent.mkdir()
@@ -240,25 +240,29 @@ def test_every_map_is_listed(filled):
         ]
 
 
-# Twins
+# Duplicate maps
 
 
-def test_equal_twins_are_one(filled, write_archive, six):
-    """A map that is there already counts as known, in whatever type it comes."""
+def test_equal_duplicates_are_one_map(filled, write_archive, six):
+    """A map that the store contains is counted as known, in any dtype."""
     name = zp_name(2)
-    twins = {name: six[name].astype(">f8"), f"again/{name}": six[name]}
-    report = ingest(write_archive("twins.tar", twins), filled)
+    duplicates = {name: six[name].astype(">f8"), f"again/{name}": six[name]}
+    report = ingest(write_archive("duplicates.tar", duplicates), filled)
     assert list(report.archives["written"]) == [0]
     assert list(report.archives["known"]) == [2]
     assert len(rows_of(filled)) == 6
 
 
 @pytest.mark.parametrize("on_error", ["skip", "raise"])
-def test_unequal_twins(filled, write_archive, six, on_error):
-    """Another content of a map that is there is an error that names both."""
+def test_different_duplicates(filled, write_archive, six, on_error):
+    """If a map differs from that in the store, the message names both."""
     name = zp_name(2)
-    other = write_archive("twins.tar", {zp_name(8): six[name], name: six[name] + 1})
-    words = rf"maps\.tar\.gz:{name} .* twins\.tar:{name} are the same map and differ"
+    other = write_archive(
+        "duplicates.tar", {zp_name(8): six[name], name: six[name] + 1}
+    )
+    words = (
+        rf"maps\.tar\.gz:{name} .* duplicates\.tar:{name} are the same map and differ"
+    )
     with pytest.raises(MapFormatError, match=words):
         ingest(other, filled, on_error=on_error)
     assert len(verify(filled)) == 0
@@ -269,13 +273,13 @@ def test_unequal_twins(filled, write_archive, six, on_error):
 
 @pytest.fixture
 def damaged(write_archive, six, npy):
-    """An archive with a member cut short among good ones."""
+    """Return an archive with a truncated member among good ones."""
     six[zp_name(3)] = npy(six[zp_name(3)])[:-8]
     return write_archive("maps.tar.gz", six)
 
 
 def test_damaged_member_is_skipped(path, damaged, write_archive, zeropoints):
-    """A damaged map is left out and listed; the right archive completes the store."""
+    """A damaged map is skipped and listed; the intact archive completes the store."""
     report = ingest(damaged, path, on_error="skip")
     assert list(report.archives["written"]) == [5]
     (problem,) = report.problems
@@ -291,7 +295,7 @@ def test_damaged_member_is_skipped(path, damaged, write_archive, zeropoints):
 
 
 def test_damaged_member_is_fatal(path, damaged):
-    """With on_error="raise" a damaged map is an error that names it and a way out."""
+    """With on_error="raise" a damaged map stops the ingest; the message names it."""
     words = rf"{zp_name(3)} is truncated.*--on-error skip"
     with pytest.raises(MapFormatError, match=words):
         ingest(damaged, path, on_error="raise")
@@ -302,8 +306,8 @@ def test_damaged_member_is_fatal(path, damaged):
 
 
 @pytest.mark.parametrize("name", ["maps.tar", "maps.tar.gz"])
-def test_archive_cut_off(path, write_archive, six, name):
-    """Of an archive cut off within a member the whole ones are kept."""
+def test_truncated_archive(path, write_archive, six, name):
+    """The complete maps of an archive that is cut within a member are kept."""
     archive = write_archive(name, six)
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) * 3 // 8])
@@ -321,8 +325,8 @@ def test_archive_cut_off(path, write_archive, six, name):
     assert len(rows_of(path)) == 6
 
 
-def test_cut_archive_is_fatal(path, write_archive, six):
-    """With on_error="raise" an archive cut off is an error; its maps are kept."""
+def test_truncated_archive_is_fatal(path, write_archive, six):
+    """With on_error="raise" a truncated archive is an error; its maps are kept."""
     archive = write_archive("maps.tar", six)
     archive.write_bytes(archive.read_bytes()[:2700])
     with pytest.raises(MapFormatError, match="truncated.*--on-error skip"):
@@ -333,7 +337,7 @@ def test_cut_archive_is_fatal(path, write_archive, six):
 @pytest.mark.parametrize("on_error", ["skip", "raise"])
 @pytest.mark.usefixtures("small_batches")
 def test_archive_of_wrong_checksum(path, write_archive, six, on_error):
-    """Of an archive whose checksum is wrong nothing is kept: any map may be bad."""
+    """If the checksum of an archive is wrong, no map of it is kept."""
     archive = write_archive("maps.tar.gz", six)
     whole = bytearray(archive.read_bytes())
     whole[-8] ^= 1
@@ -354,7 +358,7 @@ def test_archive_of_wrong_checksum(path, write_archive, six, on_error):
 
 @pytest.mark.usefixtures("small_batches")
 def test_wrong_checksum_after_batches(path, write_archive, monkeypatch):
-    """Maps that were written before a wrong checksum was met are removed again."""
+    """Maps that were written before a wrong checksum was found are removed again."""
     rng = np.random.default_rng(5)
     maps = {zp_name(field): rng.normal(size=(110, 110)) for field in range(6)}
     archive = write_archive("maps.tar.gz", maps)
@@ -379,7 +383,7 @@ def test_wrong_checksum_after_batches(path, write_archive, monkeypatch):
 
 
 def test_archive_that_differs_at_its_end(path, write_archive, six):
-    """An archive of the same name, size and beginning is another one, and is read."""
+    """An archive that differs at its end only is recognised, and is read."""
     ingest(write_archive("maps.tar", six), path)
     six[zp_name(9)] = six.pop(zp_name(5))
     report = ingest(write_archive("maps.tar", six), path)
@@ -388,7 +392,7 @@ def test_archive_that_differs_at_its_end(path, write_archive, six):
 
 
 def test_member_that_cannot_be_read(path, write_archive, tar_member, six):
-    """A link that leads nowhere is a problem of one map; the others are written."""
+    """A link without a target affects one map; the others are written."""
     name = zp_name(7)
     link = tar_member(name, type=tarfile.LNKTYPE, linkname="/etc/\x1b[2Jpasswd")
     archive = write_archive("maps.tar", six, [link])
@@ -405,7 +409,7 @@ def test_member_that_cannot_be_read(path, write_archive, tar_member, six):
 @pytest.mark.parametrize("kept", [2**25, 0], ids=["near", "far"])
 @pytest.mark.parametrize("name", ["maps.tar", "maps.tar.gz"])
 def test_links(path, write_archive, tar_member, monkeypatch, name, kept):
-    """A link is written as the map that it leads to, however far back that is."""
+    """A link is written as the map that it refers to, at any distance."""
     monkeypatch.setattr(_member_stream, "_RECENT_BYTES", kept)
     rng = np.random.default_rng(5)
     maps = {zp_name(field): rng.normal(size=(110, 110)) for field in range(6)}
@@ -423,8 +427,8 @@ def test_links(path, write_archive, tar_member, monkeypatch, name, kept):
 
 
 @pytest.mark.usefixtures("small_batches")
-def test_links_when_an_ingest_goes_on(path, write_archive, tar_member, monkeypatch):
-    """A link to a map that an interrupted ingest has written already is written."""
+def test_links_when_an_ingest_resumes(path, write_archive, tar_member, monkeypatch):
+    """A link to a map that an interrupted ingest has written is written."""
     rng = np.random.default_rng(5)
     maps = {zp_name(field): rng.normal(size=(110, 110)) for field in range(3)}
     link = tar_member(zp_name(10), type=tarfile.LNKTYPE, linkname=zp_name(1))
@@ -448,7 +452,7 @@ def test_links_when_an_ingest_goes_on(path, write_archive, tar_member, monkeypat
 
 
 def test_concatenated_archives(path, write_archive, six):
-    """`cat a.tar.gz b.tar.gz` is read whole; archives in one stream are a problem."""
+    """`cat a.tar.gz b.tar.gz` is read completely; archives in one stream are not."""
     items = list(six.items())
     parts = [write_archive(f"{n}.tar.gz", items[n::2]) for n in range(2)]
     both = parts[0].with_name("both.tar.gz")
@@ -466,7 +470,7 @@ def test_concatenated_archives(path, write_archive, six):
 
 @pytest.mark.parametrize("name", ["maps.tar.gz?download=1", "MAPS.TGZ"])
 def test_names_of_downloaded_archives(path, tmp_path, write_archive, six, name):
-    """An archive is read in whatever way its download was named, and only once."""
+    """An archive is read under any name of its download, and only once."""
     archive = write_archive("maps.tar.gz", six)
     archive.rename(tmp_path / name)
     report = ingest(tmp_path / name, path)
@@ -476,26 +480,26 @@ def test_names_of_downloaded_archives(path, tmp_path, write_archive, six, name):
     assert list(report.archives["state"]) == ["there"]
 
 
-def test_names_that_are_no_text(path, write_archive, zeropoints):
-    """Folders whose names are not UTF-8 are no obstacle."""
+def test_names_that_are_not_utf8(path, write_archive, zeropoints):
+    """Folders whose names are not UTF-8 are supported."""
     archive = write_archive("maps.tar", {f"\udcff/{NAME}": zeropoints()})
     assert len(ingest(archive, path).problems) == 0
     assert rows_of(path)[0][7] == rf"\udcff/{NAME}"
 
 
-# Going on
+# Resuming
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Simulate the end of the process."""
 
 
 @pytest.mark.parametrize("after", range(6))
 @pytest.mark.usefixtures("small_batches")
-def test_interrupted_ingest_goes_on(
+def test_interrupted_ingest_resumes(
     path, tmp_path, write_archive, six, monkeypatch, after
 ):
-    """What was written is neither checked nor written again, and nothing lacks."""
+    """Written maps are neither verified nor written again, and none is missing."""
     archive = write_archive("maps.tar.gz", six)
     whole = tmp_path / "whole.ks4maps"
     ingest(archive, whole)
@@ -522,7 +526,7 @@ def test_interrupted_ingest_goes_on(
 
 @pytest.mark.usefixtures("small_batches")
 def test_archive_that_changed_meanwhile(path, write_archive, six, monkeypatch):
-    """An archive that is another one by now is read from its beginning."""
+    """An archive that was changed is read from its beginning."""
     archive = write_archive("maps.tar", six)
     archive.write_bytes(archive.read_bytes()[:5000])
     with pytest.raises(MapFormatError):
@@ -535,7 +539,7 @@ def test_archive_that_changed_meanwhile(path, write_archive, six, monkeypatch):
 
 @pytest.mark.usefixtures("small_batches")
 def test_two_ingests_of_one_archive(path, write_archive, six, monkeypatch):
-    """The second of two ingests of one archive writes; the first one says so."""
+    """The second of two ingests of one archive writes; the first one is refused."""
     archive = write_archive("maps.tar", six)
     read_array, inner = store.read_array, []
 
@@ -553,7 +557,7 @@ def test_two_ingests_of_one_archive(path, write_archive, six, monkeypatch):
 
 
 def test_ingests_of_different_archives(path, write_archive, six):
-    """Ingests of different archives at once are all done."""
+    """Concurrent ingests of different archives are all completed."""
     archives = [
         write_archive(f"{number}.tar", {zp_name(number * 10 + k): a})
         for number, a in enumerate(six.values())
@@ -568,21 +572,21 @@ def test_ingests_of_different_archives(path, write_archive, six):
     assert len(verify(path)) == 0
 
 
-# Files that are no good store
+# Files that are not valid stores
 
 
 def other_program(path):
-    """Make the SQLite file of another program."""
+    """Write an SQLite file of another program."""
     change(path, "CREATE TABLE t (x)")
 
 
 def newer(path):
-    """Make a store of a later schema."""
+    """Write a store of a later schema."""
     change(path, "PRAGMA user_version = 99")
 
 
 def shorter(path):
-    """Cut a store short."""
+    """Truncate a store."""
     path.write_bytes(path.read_bytes()[:8000])
 
 
@@ -599,7 +603,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("kind", BAD_FILES)
 def test_bad_file(kind, path, write_archive, six):
-    """What is no good store is an error that names it, and stays as it is."""
+    """The message names a file that is not a valid store; the file is unchanged."""
     spoil, words = BAD_FILES[kind]
     archive = write_archive("maps.tar", six)
     if kind in ("newer", "older", "truncated"):
@@ -620,27 +624,27 @@ def test_bad_file(kind, path, write_archive, six):
 
 
 def test_empty_file_becomes_a_store(path, write_archive, six):
-    """What an ingest that was killed at once leaves is filled by the next one."""
+    """An empty file, as left by an ingest killed at its start, is filled."""
     path.touch()
     ingest(write_archive("maps.tar", six), path)
     assert len(rows_of(path)) == 6
 
 
-def test_no_store(path):
-    """A store that is not there is an error that names it."""
+def test_missing_store(path):
+    """The message names a store that does not exist."""
     with pytest.raises(StoreError, match=r"dr1\.ks4maps does not exist"):
         verify(path)
 
 
 def blob_of(path, row):
-    """Return where the bytes of an array lie in the file of a store."""
+    """Return the position of the bytes of an array in the file of a store."""
     content, blob = path.read_bytes(), rows_of(path)[row][-1]
-    # The end of a blob is in one piece.
+    # The end of a blob is contiguous.
     return content.index(blob[-60:]) + 30
 
 
 def test_flipped_byte(filled):
-    """A wrong byte in an array is noticed on reading it, and by verify."""
+    """A wrong byte in an array is detected when it is read, and by verify."""
     content = bytearray(filled.read_bytes())
     content[blob_of(filled, 3)] ^= 16
     filled.write_bytes(content)
@@ -654,7 +658,7 @@ def test_flipped_byte(filled):
 
 @pytest.fixture
 def with_parts(path, write_archive, zeropoints):
-    """A store of maps of six fields, each with its error and count."""
+    """Return a store of maps of six fields, each with its error and count."""
     parts = {
         f"{field:04d}/{family}_map_{field:04d}_R_single_APER5.npy": array
         for field in range(6)
@@ -669,7 +673,7 @@ def with_parts(path, write_archive, zeropoints):
 
 
 def contents_of(path):
-    """Return all that a library gives of a store of six fields."""
+    """Return all maps of a store of six fields, as a library reads them."""
     with MapLibrary(path) as library:
         maps = [library.zeropoint(field, "R") for field in range(6)]
         with pytest.raises(MapNotFoundError):
@@ -687,7 +691,7 @@ def contents_of(path):
 
 
 def test_any_flipped_bit(with_parts):
-    """Wherever a bit is flipped, a library gives what was written or a StoreError."""
+    """With any flipped bit, a library returns the written values or a StoreError."""
     good, rng = with_parts.read_bytes(), np.random.default_rng(11)
     expected = contents_of(with_parts)
     outcomes = Counter()
@@ -727,7 +731,7 @@ FIRST_LINE = "substr(content, 1, instr(substr(content, 2), x'0a'))"
     ],
 )
 def test_part_that_disappeared(with_parts, statement):
-    """A map never appears without a part that it had: reading it is an error."""
+    """Reading a map without a part that was ingested is an error."""
     change(with_parts, statement)
     with MapLibrary(with_parts) as library:
         with pytest.raises(StoreError, match="is damaged.*`ks4-ccd verify`"):
@@ -738,7 +742,7 @@ def test_part_that_disappeared(with_parts, statement):
 
 
 def test_old_state_of_a_field(path, write_archive, zeropoints):
-    """A state of a field that was right once, without its errors, is noticed."""
+    """An earlier, valid state of a field without its errors is detected."""
     first = {"zp_map_0003_R_single_APER5.npy": zeropoints()}
     ingest(write_archive("first.tar", first), path)
     with closing(sqlite3.connect(path)) as connection:
@@ -755,7 +759,7 @@ def test_old_state_of_a_field(path, write_archive, zeropoints):
 
 @pytest.mark.parametrize("text", [b"[1]", b"{", b"5", b"[" * 100_000])
 def test_root_of_another_kind(with_parts, text):
-    """A root that has the right checksum and the wrong content is damage, too."""
+    """A root with the right checksum and invalid content is damaged."""
     content = b"%08x " % zlib.crc32(text) + text
     change(with_parts, f"UPDATE root SET content = x'{content.hex()}'")
     with MapLibrary(with_parts) as library, pytest.raises(StoreError, match="fields"):
@@ -764,7 +768,7 @@ def test_root_of_another_kind(with_parts, text):
 
 
 def test_map_that_disappeared(with_parts):
-    """The absence of a map is checked as well as its presence."""
+    """The absence of a map is verified as well as its presence."""
     change(with_parts, "DELETE FROM records WHERE name = '0003'")
     with closing(StoreSource(with_parts)) as source:
         with pytest.raises(StoreError, match="the list of the maps of field '0003'"):
@@ -774,7 +778,7 @@ def test_map_that_disappeared(with_parts):
 
 
 def test_record_of_another_kind(with_parts):
-    """A record that has the right checksum and no valid key is damage, too."""
+    """A record with the right checksum and without a valid key is damaged."""
     with closing(sqlite3.connect(with_parts)) as connection:
         records = dict(connection.execute("SELECT name, content FROM records"))
     good = records["0003"]
@@ -812,7 +816,7 @@ def test_damaged_root(with_parts):
 
 
 def test_array_of_another_map(with_parts):
-    """An array that belongs to another map is not taken for that of this one."""
+    """An array of another map is refused."""
     change(
         with_parts,
         "UPDATE arrays SET id = -id",
@@ -822,8 +826,8 @@ def test_array_of_another_map(with_parts):
         library.zeropoint("0000", "R")
 
 
-def test_ingest_does_not_approve_damage(with_parts, write_archive):
-    """A field that is damaged stays damaged: nothing is added to it."""
+def test_ingest_keeps_damaged_fields_damaged(with_parts, write_archive):
+    """No map is added to a damaged field."""
     change(with_parts, edit("0003", '"zperr"', '"zpedge"'))
     edges = {"zpedge_map_0003_R_single_APER5.npy": np.array([[0.0, 11000.0]])}
     with pytest.raises(StoreError, match="field '0003' does not match"):
@@ -845,7 +849,7 @@ def test_ingest_does_not_approve_damage(with_parts, write_archive):
     ],
 )
 def test_ingest_into_a_damaged_store(path, damaged, six, write_archive, statement):
-    """An ingest does not rely on records that are damaged."""
+    """An ingest into a store with damaged records is refused."""
     ingest(damaged, path)
     change(path, statement)
     with pytest.raises(StoreError, match="is damaged"):
@@ -868,7 +872,7 @@ ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
         ["DROP TABLE arrays"],
     ],
 )
-def test_planted_schema(filled, write_archive, zeropoints, statements):
+def test_added_tables_views_and_triggers(filled, write_archive, zeropoints, statements):
     """A store with other tables, views or triggers is refused before it is read."""
     change(filled, *statements)
     archive = write_archive("more.tar", {zp_name(): zeropoints()})
@@ -877,8 +881,8 @@ def test_planted_schema(filled, write_archive, zeropoints, statements):
             call(filled)
 
 
-def test_no_query_is_endless(filled, monkeypatch):
-    """A query that takes more steps than any store needs is ended."""
+def test_number_of_steps_of_a_query_is_limited(filled, monkeypatch):
+    """A query that takes more steps than any store needs is stopped."""
     monkeypatch.setattr(_store_file, "_MOST_STEPS", 2_000_000)
     with closing(_store_file.open_for_reading(filled)) as connection:
         for _ in range(3):
@@ -905,8 +909,8 @@ def test_no_query_is_endless(filled, monkeypatch):
         (edit("", '"whole"', '"broken"'), "the list of archives"),
     ],
 )
-def test_verify_finds(filled, statement, words):
-    """Damage is listed with the map and with the record that disagrees."""
+def test_verify_lists_damage(filled, statement, words):
+    """Damage is listed with the map and the record that disagrees."""
     change(filled, statement)
     problems = verify(filled)
     assert 1 <= len(problems) <= 3
@@ -920,7 +924,7 @@ def test_verify_finds(filled, statement, words):
 
 @pytest.mark.usefixtures("impatient")
 def test_locked_store(filled, write_archive, zeropoints):
-    """A store that another program keeps locked is an error that says so."""
+    """The message about a store that another program locks states this."""
     archive = write_archive("more.tar", {zp_name(): zeropoints()})
     with closing(sqlite3.connect(filled, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -931,8 +935,8 @@ def test_locked_store(filled, write_archive, zeropoints):
     assert ingest(archive, filled).archives["written"][0] == 1
 
 
-def test_verify_does_not_blame_a_lock(filled, monkeypatch):
-    """A store that is locked while it is verified is not taken for damaged."""
+def test_verify_does_not_report_a_lock_as_damage(filled, monkeypatch):
+    """A store that is locked during verification is not reported as damaged."""
     read_array = store.read_array
     monkeypatch.setattr(_store_file, "LOCK_SECONDS", 0.05)
     with closing(sqlite3.connect(filled, isolation_level=None)) as other:
@@ -964,7 +968,7 @@ except StoreError as error:
 
 @pytest.mark.parametrize("limit", [5_000, 300_000])
 def test_full_disk(path, write_archive, limit):
-    """Where the disk ends an ingest, the store is valid, and the next one goes on."""
+    """If the disk is full, the store remains valid, and the next ingest resumes."""
     rng = np.random.default_rng(5)
     maps = {zp_name(field): rng.normal(size=(55, 55)) for field in range(40)}
     archive = write_archive("maps.tar", maps)
@@ -987,7 +991,7 @@ def test_full_disk(path, write_archive, limit):
 
 
 def test_full_message():
-    """The message about a full disk says that what was written is safe."""
+    """The message about a full disk states that written maps are safe."""
     error = sqlite3.OperationalError("database or disk is full")
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
     words = "x cannot be written: the disk is full.*written before are safe"
@@ -997,7 +1001,7 @@ def test_full_message():
 
 @pytest.fixture
 def as_nobody(tmp_path):
-    """Run a call as somebody who may not write here, whoever runs the tests."""
+    """Run a call as a user without write permission, also if root runs the tests."""
     is_root = os.geteuid() == 0
     names = ("pytest-", "popen-")
     ours = [tmp_path] + [f for f in tmp_path.parents if f.name.startswith(names)]
@@ -1019,8 +1023,8 @@ def as_nobody(tmp_path):
         folder.chmod(mode)
 
 
-def test_folder_not_to_be_written(filled, tmp_path, write_archive, six, as_nobody):
-    """A store may be read where nothing may be written; ingest says what it needs."""
+def test_read_only_folder(filled, tmp_path, write_archive, six, as_nobody):
+    """A store can be read in a read-only folder; ingest reports the permission."""
     folder = tmp_path / "read-only"
     folder.mkdir()
     kept = filled.rename(folder / "dr1.ks4maps")
@@ -1047,7 +1051,7 @@ def test_folder_not_to_be_written(filled, tmp_path, write_archive, six, as_nobod
 
 
 def test_file_system_without_locks(filled, monkeypatch):
-    """A store that nobody may write is read even where no lock can be had."""
+    """A read-only store is read in a file system without locks."""
     connect, asked = sqlite3.connect, []
 
     def without_locks(database, **options):
@@ -1068,7 +1072,7 @@ def test_file_system_without_locks(filled, monkeypatch):
 
 
 def test_killed_ingest_that_may_not_be_rolled_back():
-    """Who may not write is told to have a killed ingest rolled back."""
+    """Without write permission, the message names the command for a rollback."""
     error = sqlite3.OperationalError("attempt to write a readonly database")
     error.sqlite_errorcode = sqlite3.SQLITE_READONLY_ROLLBACK
     words = "who runs `ks4-ccd verify` on it. Do not delete x-journal"
@@ -1085,7 +1089,7 @@ def load(library, field):
 
 
 def test_pickled_library(filled, six):
-    """A pickled library is opened again, and finds the same."""
+    """An unpickled library opens its store again."""
     with MapLibrary(filled, image_shape=(1000, 1000)) as library:
         copy = pickle.loads(pickle.dumps(library))
     with copy:
@@ -1098,7 +1102,7 @@ def test_pickled_library(filled, six):
 @pytest.mark.skipif(sys.platform != "linux", reason="fork is not safe elsewhere")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_forked_library(filled, six):
-    """Processes forked from one with an open library use it at once."""
+    """Forked processes use an open library immediately."""
     with MapLibrary(filled) as library:
         load(library, 0)
         (source,) = library._sources
@@ -1107,7 +1111,7 @@ def test_forked_library(filled, six):
         def child(results):
             for field in range(6):
                 results.put((field, load(library, field)))
-            # SQLite forbids a child to use, or to close, what its parent opened.
+            # SQLite does not allow a child to use or close its parent's connection.
             assert source._opened.connection is not inherited
             library.close()
             assert inherited.execute("SELECT 1").fetchone() == (1,)
@@ -1129,7 +1133,7 @@ def test_forked_library(filled, six):
 @pytest.mark.skipif(sys.platform != "linux", reason="fork is not safe elsewhere")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_threads_of_a_forked_process_wait_for_its_connection(filled, six, monkeypatch):
-    """None of them uses that of the parent while another one connects."""
+    """Threads wait for a new connection, and do not use that of the parent."""
     with MapLibrary(filled) as library:
         load(library, 0)
         (source,) = library._sources
@@ -1195,12 +1199,12 @@ assert all("is closed" in message for message in messages), messages
 
 
 def test_closed_while_threads_load(filled):
-    """They are refused; no query uses a connection that is closed."""
+    """Threads get an error; no query uses a closed connection."""
     subprocess.run([sys.executable, "-c", CLOSE, filled], check=True, timeout=120)
 
 
-def test_fields_and_detectors_are_told_apart(tmp_path, write_archive, zeropoints):
-    """A field with @ in its name is not another field with a detector."""
+def test_fields_and_detectors_are_distinguished(tmp_path, write_archive, zeropoints):
+    """A field with @ in its name differs from a field with a detector."""
     keys = [
         MapKey("zp", "a@b", "R", aperture="AUTO"),
         MapKey("zp", "a", "R", aperture="AUTO", detector="b"),
@@ -1219,7 +1223,7 @@ def test_fields_and_detectors_are_told_apart(tmp_path, write_archive, zeropoints
 
 
 def test_a_map_of_two_archives_survives_a_broken_one(tmp_path, write_archive, six):
-    """What an archive shared with one that is dropped is stored at the next ingest."""
+    """A map that a dropped archive shared with another is stored by the next ingest."""
     path, name = tmp_path / "a.ks4maps", zp_name(0)
     whole = gzip.compress(write_archive("whole.tar", six).read_bytes(), mtime=0)
     archive = tmp_path / "first.tar.gz"
@@ -1235,7 +1239,7 @@ def test_a_map_of_two_archives_survives_a_broken_one(tmp_path, write_archive, si
 
 
 def test_threads_share_a_library(filled, six):
-    """Threads load maps from one library at once."""
+    """Threads load maps from one library concurrently."""
     wrong = []
 
     def read(library):
@@ -1253,7 +1257,7 @@ def test_threads_share_a_library(filled, six):
 
 
 def test_ended_threads_leave_nothing_open(filled, recwarn):
-    """Neither threads that ended nor a forgotten library leave a file open."""
+    """Neither ended threads nor a dropped library leave an open file."""
     before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     library = MapLibrary(filled)
     for _ in range(5):
@@ -1268,7 +1272,7 @@ def test_ended_threads_leave_nothing_open(filled, recwarn):
 
 
 def test_closed_source(filled):
-    """A closed source says so; closing it again does nothing."""
+    """A closed source raises an error; closing it again has no effect."""
     source = StoreSource(filled)
     source.close()
     source.close()
@@ -1300,7 +1304,7 @@ print(seen)
 
 @pytest.mark.usefixtures("small_batches")
 def test_readers_while_an_ingest_runs(path, write_archive, zeropoints):
-    """Processes that read while maps are written see whole maps and no error."""
+    """Processes that read during an ingest get complete maps and no error."""
     maps = {zp_name(field): zeropoints(field, (55, 55)) for field in range(40)}
     ingest(write_archive("first.tar", {zp_name(0): maps[zp_name(0)]}), path)
     command = [sys.executable, "-c", READER, path]
@@ -1330,7 +1334,7 @@ def test_readers_while_an_ingest_runs(path, write_archive, zeropoints):
     ],
 )
 def test_bad_arguments(tmp_path, write_archive, six, archives, target, options, words):
-    """A bad argument is quoted, and no store is made."""
+    """The message quotes a wrong argument, and no store is created."""
     write_archive("maps.tar", six)
     os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(KS4Error, match=words):
@@ -1339,7 +1343,7 @@ def test_bad_arguments(tmp_path, write_archive, six, archives, target, options, 
 
 
 def test_command(path, tmp_path, write_archive, six, damaged, capsys):
-    """The command fills and verifies a store, and its status tells of problems."""
+    """The command fills and verifies a store, and its status reports problems."""
     good = write_archive("good.tar", {zp_name(8): six[zp_name(0)]})
     assert main(["ingest", str(good), "-o", str(path)]) == 0
     assert "1 maps written" in capsys.readouterr().out

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""An ingest that is killed at any moment loses nothing and repeats nothing."""
+"""An ingest that is killed at any time loses no map and repeats no work."""
 
 import io
 import random
@@ -22,7 +22,7 @@ KILLS = 8
 FIELDS = 200
 LONGEST_DELAY = 0.02  # seconds from a message to the kill: about that of two batches
 
-# Prints how many maps it has written, after each batch and once more at the end.
+# Print the number of written maps after each batch, and once more at the end.
 INGEST = """
 import sys
 from ks4_ccd import ingest
@@ -45,7 +45,7 @@ assert sum(report.archives["written"]) == written
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """Three archives of maps, about 15 MB of arrays."""
+    """Return three archives of maps, about 15 MB of arrays."""
     folder = tmp_path_factory.mktemp("archives")
     rng = np.random.default_rng(13)
     paths = [folder / f"{family}.tar.gz" for family in ("zp", "zperr", "pstar")]
@@ -64,7 +64,7 @@ def archives(tmp_path_factory):
 
 
 def run(store, archives, batches=None, delay=0):
-    """Ingest in another process, killed after some batches; return what it printed."""
+    """Ingest in another process, killed after some batches; return its output."""
     process = subprocess.Popen(
         [sys.executable, "-c", INGEST, store, *archives],
         stdout=subprocess.PIPE,
@@ -75,7 +75,7 @@ def run(store, archives, batches=None, delay=0):
         if batches is None or len(counts) < batches:
             assert process.wait() == 0
             return counts, True
-        # Anywhere in the batches that follow, or in their commits.
+        # At any time during the following batches, or their commits.
         time.sleep(delay)
         process.kill()
         rest = [int(line) for line in process.stdout if line.endswith("\n")]
@@ -83,7 +83,7 @@ def run(store, archives, batches=None, delay=0):
 
 
 def contents(store):
-    """Return all that a store has of maps, byte for byte."""
+    """Return all maps in a store, byte for byte."""
     with closing(sqlite3.connect(store)) as connection:
         return [
             connection.execute(f"SELECT * FROM {table}").fetchall()
@@ -96,7 +96,7 @@ def check(store):
     try:
         problems = verify(store)
     except StoreError as error:
-        # Killed before it was a store: nothing that could be mistaken for one.
+        # Killed before the store was created: the file is not a store.
         if re.search("does not exist|is empty", str(error)):
             return 0
         raise
@@ -109,7 +109,7 @@ def check(store):
 
 
 def test_killed_ingests(archives, tmp_path):
-    """After any number of kills a store equals that of an uninterrupted ingest."""
+    """After any number of kills, a store equals that of an uninterrupted ingest."""
     whole, store = tmp_path / "whole.ks4maps", tmp_path / "killed.ks4maps"
     counts, is_done = run(whole, archives)
     assert is_done
@@ -121,7 +121,7 @@ def test_killed_ingests(archives, tmp_path):
         wanted, delay = rng.randint(0, batches // 3), LONGEST_DELAY * rng.random()
         counts, is_done = run(store, archives, wanted, delay)
         now = check(store)
-        # What was committed is kept.
+        # Committed maps are kept.
         assert now >= there + max(counts, default=0)
         there = now
         if is_done:
@@ -138,7 +138,7 @@ def test_killed_ingests(archives, tmp_path):
 
 
 def check_finished(store, whole):
-    """Compare a store with another one; nothing may be left beside them."""
+    """Compare a store with another one; no other file may exist beside them."""
     assert contents(store) == contents(whole)
     assert len(verify(store)) == 0
     files = {path.name for path in store.parent.iterdir()}

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Images of dask arrays: nothing is computed before it is asked for."""
+"""Images of dask arrays are calibrated lazily."""
 
 import sys
 
@@ -17,7 +17,7 @@ SHAPE = 80, 100
 
 @pytest.fixture
 def as_dask():
-    """Return an image whose planes are dask arrays that cannot be computed yet."""
+    """Return an image of dask arrays that cannot be computed yet."""
     computed = []
 
     def noted(block):
@@ -35,7 +35,7 @@ def as_dask():
             array = lazy(array) if "error" in planes else array
             options["uncertainty"] = type(ccd.uncertainty)(array, copy=False)
         if ccd.mask is not None:
-            # CCDData makes an array of numpy of any mask.
+            # CCDData converts any mask to a numpy array.
             options["mask"] = ccd.mask
         data = lazy(ccd.data) if "data" in planes else ccd.data
         result = CCDData(data, **options)
@@ -51,7 +51,7 @@ def as_dask():
 def test_a_lazy_image_becomes_a_lazy_image(
     make_ccd, make_map, as_dask, kind, method, chunks
 ):
-    """The same as in memory, block by block, wherever blocks end."""
+    """Values are those in memory, block by block, for any edges of blocks."""
     ccd = make_ccd(kind=kind)
     ccd.mask = ccd.data > 600
     lazy, computed = as_dask(ccd, chunks)
@@ -79,7 +79,7 @@ def test_a_lazy_image_becomes_a_lazy_image(
 
 @pytest.mark.parametrize("planes", [("data",), ("error",), ()])
 def test_planes_of_both_kinds(make_ccd, make_map, as_dask, planes):
-    """One lazy plane of pixels makes both lazy; values are the same."""
+    """One lazy plane makes the other one lazy; the values are the same."""
     ccd = make_ccd(kind="std", mask=np.zeros(SHAPE, bool))
     lazy, computed = as_dask(ccd, planes=planes)
     result = apply_zeropoint(lazy, make_map())
@@ -94,7 +94,7 @@ def test_planes_of_both_kinds(make_ccd, make_map, as_dask, planes):
 
 
 def test_blocks_of_different_sizes(make_ccd, make_map, as_dask):
-    """The uncertainty is cut as the pixels are."""
+    """The uncertainty has the blocks of the data."""
     ccd = make_ccd(kind="std")
     lazy, _ = as_dask(ccd, (30, 45))
     lazy.uncertainty.array = lazy.uncertainty.array.rechunk((11, 100))
@@ -104,7 +104,7 @@ def test_blocks_of_different_sizes(make_ccd, make_map, as_dask):
 
 
 def test_lazy_integers_and_electrons(make_map, as_dask):
-    """Types, blanks and gain are those of images in memory."""
+    """Types, blank pixels and gain are treated as in memory."""
     data = np.random.default_rng(1).integers(0, 900, SHAPE).astype("u2")
     data[3, 40:60] = 0
     ccd = CCDData(data, unit="electron", meta={"BLANK": -32768})
@@ -118,7 +118,7 @@ def test_lazy_integers_and_electrons(make_map, as_dask):
 
 
 def test_an_unknown_shape_is_refused(make_map):
-    """What dask has not counted has no place on the map."""
+    """An image of unknown shape has no defined location on the map."""
     blocks = da.ones(SHAPE, chunks=40, dtype="f4")
     unknown = blocks[blocks[:, 0] > 0]
     with pytest.raises(GeometryError, match="compute_chunk_sizes"):
@@ -126,7 +126,7 @@ def test_an_unknown_shape_is_refused(make_map):
 
 
 class OnDisk:
-    """An array that gives rows when asked for, as those of HDF5 files."""
+    """An array that returns rows on request, like those of HDF5 files."""
 
     def __init__(self, data):
         self._data = data
@@ -140,7 +140,7 @@ class OnDisk:
 
 
 def test_arrays_of_other_kinds_are_read(make_ccd, make_map):
-    """They become arrays of numpy."""
+    """They are converted to numpy arrays."""
     ccd = make_ccd()
     image = CCDData(OnDisk(ccd.data), unit="adu")
     assert isinstance(image.data, OnDisk)
@@ -149,7 +149,7 @@ def test_arrays_of_other_kinds_are_read(make_ccd, make_map):
 
 
 def test_dask_is_not_needed(make_ccd, make_map, monkeypatch):
-    """Images in memory do not need it."""
+    """Images in memory are calibrated without dask."""
     expected = apply_zeropoint(make_ccd(), make_map())
     monkeypatch.setitem(sys.modules, "dask.array", None)
     result = apply_zeropoint(make_ccd(), make_map())

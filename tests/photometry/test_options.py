@@ -27,7 +27,7 @@ def test_functions_have_all_options(function, options):
 
 
 def test_options_are_recorded_if_given():
-    """As numbers and text, for the manifest of a batch."""
+    """Recorded options are numbers and text, as in the manifest of a batch."""
     options = FileCalibrationOptions(gain=4.8 * u.electron / u.adu, unit=u.nJy)
     recorded = options.as_dict()
     assert recorded["gain"] == "4.8 electron / adu"
@@ -36,8 +36,8 @@ def test_options_are_recorded_if_given():
     assert FileCalibrationOptions(unit="nJy").as_dict()["unit"] == "nJy"
 
 
-def test_options_are_checked_once_and_for_all():
-    """When they are made: afterwards they cannot change."""
+def test_options_are_checked_once():
+    """They are checked when they are created, and cannot be changed afterwards."""
     with pytest.raises(KS4Error, match="hdu must be"):
         FileCalibrationOptions(hdu=1.5)
     with pytest.raises(KS4Error, match="smooth must be"):

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""The record of a calibration, what it recognises, and stale measurements."""
+"""The record of a calibration, its recognition, and outdated measurements."""
 
 import ccdproc
 import numpy as np
@@ -51,7 +51,7 @@ RENAMED |= {"ZSAPER10": "KS4OZS10", "RMSPHOT": "KS4ORMS", "DEPTH5": "KS4ODEP5"}
 
 @pytest.fixture
 def header():
-    """The header of a stack as the pipeline leaves it."""
+    """Return the header of a stack as written by the pipeline."""
     header = fits.Header({"FILTER": "R", "MAGZERO": 30.0, "PHOTREF": "Gaia XP"})
     for keyword, value in MEASURED.items():
         header[keyword] = value, f"{keyword} of the pipeline"
@@ -61,7 +61,7 @@ def header():
 
 
 def cards_of(header):
-    """Return cards that compare, without the log of calls."""
+    """Return cards for a comparison, without the log of calls."""
     logged = ("APPLYZP", "REMOVEZP")
     return [tuple(card) for card in header.cards if card.keyword not in logged]
 
@@ -71,14 +71,14 @@ def cards_of(header):
 def test_measurements_of_the_raw_image_are_renamed(
     make_ccd, make_map, header, options, kind
 ):
-    """None is left under its name; they come back with the image, comments too."""
+    """They have other names, and are restored with the image, including comments."""
     ccd = make_ccd(meta=header if kind is fits.Header else dict(header))
     result = apply_zeropoint(ccd, make_map(), **options)
     assert not set(MEASURED) & set(result.meta)
     for keyword, new in RENAMED.items():
         assert result.meta[new] == MEASURED[keyword]
     kept = [keyword for keyword in result.meta if keyword.startswith("KS4OZ")]
-    # Every one, and MAGZERO, but not RMSPHOT and DEPTH5.
+    # All of them and MAGZERO, except RMSPHOT and DEPTH5.
     assert len(kept) == len(MEASURED) - 1
     assert all(len(keyword) <= 8 for keyword in result.meta)
     back = remove_zeropoint(result, make_map())
@@ -90,7 +90,7 @@ def test_measurements_of_the_raw_image_are_renamed(
 
 
 def test_measurements_in_files_are_renamed(make_map, header, tmp_path):
-    """By calibrate_file as well, and they come back after reading."""
+    """calibrate_file renames them, and they are restored after reading."""
     fits.PrimaryHDU(np.ones((80, 100)), header).writeto(tmp_path / "a.fits")
     files = tmp_path / "a.fits", tmp_path / "b.fits"
     calibrate_file(*files, make_map(), unit="nJy", progress=False)
@@ -103,15 +103,15 @@ def test_measurements_in_files_are_renamed(make_map, header, tmp_path):
     assert back.header.comments["SATURATE"] == "[adu] Saturation level"
 
 
-def test_measurements_of_the_calibrated_image_do_not_stay(make_ccd, make_map):
-    """A zero point measured after calibration does not hold without it."""
+def test_measurements_of_the_calibrated_image_are_removed(make_ccd, make_map):
+    """A zero point measured after calibration is removed with the calibration."""
     result = apply_zeropoint(make_ccd(), make_map())
     result.meta["ZPAPER5"] = 30.001
     assert "ZPAPER5" not in remove_zeropoint(result, make_map()).meta
 
 
 def test_the_record_has_checksum_and_doi(make_map, make_ccd, make_key, tmp_path):
-    """The DOI is that of maps read from files with the release's names."""
+    """The DOI is recorded for maps read from files with the names of DR1."""
     zpmap = make_map(key=make_key())
     zpmap.save(tmp_path)
     with MapLibrary(tmp_path, image_shape=(80, 100)) as library:
@@ -135,7 +135,7 @@ def test_the_record_has_checksum_and_doi(make_map, make_ccd, make_key, tmp_path)
 
 
 def test_the_checksum_is_that_of_what_is_applied(make_map):
-    """Each part of the map changes it; what an empty cell holds does not."""
+    """Each part of the map changes it; the content of an empty cell does not."""
     zpmap = make_map()
     checksum = checksum_of(zpmap)
     parts = zpmap.values, zpmap.error, zpmap.count
@@ -166,7 +166,7 @@ def test_the_checksum_is_that_of_what_is_applied(make_map):
 
 
 def test_another_map_of_the_name_is_refused(make_ccd, make_map, make_key):
-    """The checksum decides; a record without one is believed."""
+    """The checksum decides; a record without one is accepted."""
     key = make_key()
     result = apply_zeropoint(make_ccd(), make_map(key=key))
     with pytest.raises(MapMismatchError, match="another map called .*KS4ZPSUM"):
@@ -190,7 +190,7 @@ def test_another_map_of_the_name_is_refused(make_ccd, make_map, make_key):
     ],
 )
 def test_calibrations_are_recognised(make_ccd, make_map, tmp_path, meta, words):
-    """By any part of a record, and by what the release's own function writes."""
+    """Any part of a record, and the keywords of DR1's function, are recognised."""
     with pytest.raises(AlreadyCalibratedError, match=words):
         apply_zeropoint(make_ccd(meta=meta), make_map())
     fits.PrimaryHDU(np.ones((80, 100)), fits.Header(meta)).writeto(tmp_path / "a.fits")
@@ -207,13 +207,13 @@ def test_calibrations_are_recognised(make_ccd, make_map, tmp_path, meta, words):
     "meta", [{"PHOTREF": "GAIA DR3"}, {"PHOTREF": "Gaia XP", "EMAGZERO": 0.1}]
 )
 def test_raw_images_are_not_taken_for_calibrated_ones(make_ccd, make_map, meta):
-    """One of the two keywords is not enough."""
+    """One of the two keywords is not sufficient."""
     result = apply_zeropoint(make_ccd(meta=meta), make_map())
     expected = apply_zeropoint(make_ccd(), make_map())
     np.testing.assert_array_equal(result.data, expected.data)
 
 
-def test_what_ccdproc_makes_of_a_calibrated_image(make_ccd, make_map, tan_wcs):
+def test_calibrated_images_after_ccdproc(make_ccd, make_map, tan_wcs):
     """Metadata that are kept, or a physical unit, prevent a second calibration."""
     options = {"wcs": tan_wcs((80, 100)), "meta": fits.Header()}
     counts = apply_zeropoint(make_ccd(**options), make_map())
@@ -237,7 +237,7 @@ def test_what_ccdproc_makes_of_a_calibrated_image(make_ccd, make_map, tan_wcs):
 
 @pytest.mark.parametrize("times", ["x", True, 1.5, np.nan, -1, None])
 def test_a_number_of_calibrations_is_a_number(make_ccd, make_map, times):
-    """Whatever else it is, it is a KS4Error."""
+    """A value of any other type raises a KS4Error."""
     result = apply_zeropoint(make_ccd(), make_map())
     meta = dict(result.meta) | {"KS4ZPNUM": times}
     changed = CCDData(result.data, unit=result.unit, meta=meta)
@@ -250,7 +250,7 @@ def test_a_number_of_calibrations_is_a_number(make_ccd, make_map, times):
 
 
 def test_a_number_of_calibrations_in_catalogs(make_map):
-    """The same in the meta of a table."""
+    """The same applies to the meta of a table."""
     sources = Table({"X_IMAGE": [5.0], "Y_IMAGE": [5.0], "MAG_AUTO": [-10.0]})
     sources.meta["KS4ZPNUM"] = "x"
     with pytest.raises(KS4Error, match="KS4ZPNUM"):
@@ -260,7 +260,7 @@ def test_a_number_of_calibrations_in_catalogs(make_map):
 @pytest.mark.parametrize("value", [None, 5, [1], np.ones(2)])
 @pytest.mark.parametrize("keyword", ["KS4ZPMTH", "KS4ZPERR", "KS4ZPUNI", "KS4ZPNEW"])
 def test_records_of_other_types_are_refused(make_ccd, make_map, keyword, value):
-    """A record in a dictionary may hold anything."""
+    """Values of any type in a dictionary are refused."""
     result = apply_zeropoint(make_ccd(), make_map())
     result.meta = dict(result.meta) | {keyword: value}
     with pytest.raises(KS4Error):
@@ -275,8 +275,8 @@ def test_names_that_cards_cannot_hold(make_ccd, make_map):
     remove_zeropoint(result, zpmap)
 
 
-def test_cards_that_come_twice_and_long_comments(make_ccd, make_map):
-    """No card of the name stays, and no comment is cut."""
+def test_duplicate_cards_and_long_comments(make_ccd, make_map):
+    """All cards of the name are removed, and no comment is truncated."""
     header = fits.Header({"ZPAPER5": 29.9})
     header.append(("ZPAPER5", 29.8))
     header["SATURATE"] = 60000, "[adu] a comment that leaves little room in it"
@@ -290,8 +290,8 @@ def test_cards_that_come_twice_and_long_comments(make_ccd, make_map):
         assert back.header.comments[keyword] == header.comments[keyword]
 
 
-def test_what_is_not_finite_in_a_header_is_kept(make_ccd, make_map):
-    """NaN is a value of a dictionary, and comes back."""
+def test_values_that_are_not_finite_are_kept(make_ccd, make_map):
+    """NaN in a dictionary is restored."""
     meta = {"MAGZERO": float("nan"), "SATURATE": float("inf")}
     result = apply_zeropoint(make_ccd(meta=meta), make_map())
     back = remove_zeropoint(result, make_map(), add_keyword=None)
@@ -299,8 +299,8 @@ def test_what_is_not_finite_in_a_header_is_kept(make_ccd, make_map):
     assert back.meta["SATURATE"] == np.inf
 
 
-def test_keys_of_the_release_have_kept_names_of_eight_characters():
-    """No two measurements share one."""
+def test_keywords_of_dr1_are_renamed_to_eight_characters():
+    """No two measurements have the same keyword."""
     from ks4_ccd.ks4.calibrated import RECORD
     from ks4_ccd.photometry._record import _KEPT, _MEASURED
 
@@ -311,7 +311,7 @@ def test_keys_of_the_release_have_kept_names_of_eight_characters():
 
 @pytest.mark.parametrize("suffix", ["fits", "ecsv", "vot", "xml", "parquet"])
 def test_files_keep_the_record_of_a_catalog(make_map, make_key, tmp_path, suffix):
-    """In every format that has room for it, also without the columns of zero points."""
+    """The record is in every format with metadata, also without zero-point columns."""
     if suffix == "parquet":
         for name in ("pyarrow", "pandas"):
             pytest.importorskip(name, reason=f"astropy needs {name} for parquet")
@@ -332,7 +332,7 @@ def test_files_keep_the_record_of_a_catalog(make_map, make_key, tmp_path, suffix
 
 
 def test_meta_in_votables(tmp_path):
-    """Numbers and strings come back; what is not of this package stays out."""
+    """Numbers and strings are restored; other metadata are omitted."""
     meta = {"a": 1, "b": 2.5, "c": True, "d": "größe & <x>", "e": np.float32(0.5)}
     meta |= {"DATE-OBS": "2021-09-07", "empty": "", "n": np.int64(7)}
     table = Table({"x": [1.0, 2.0]}, meta=meta | {"description": "two", "f": [1]})
@@ -346,7 +346,7 @@ def test_meta_in_votables(tmp_path):
 
 
 def test_votables_cannot_hold_everything(tmp_path):
-    """A column of positions is refused with its name, and no file is left."""
+    """The message names a column of positions, and no file is created."""
     table = Table({"place": SkyCoord([1, 2], [3, 4], unit="deg")})
     with pytest.raises(KS4Error, match="cannot contain columns such as place"):
         write_table(table, tmp_path / "a.vot")

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""calibrate_file: the same as apply_zeropoint, whole files or none, bad files."""
+"""calibrate_file: agreement with apply_zeropoint, complete files, and bad files."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ CARDS = {"FIELD1": "0403", "FILTER": "R", "SATURATE": 60000, "BUNIT": "adu"}
 
 @pytest.fixture
 def zpmap(make_map, make_key):
-    """A map of field 0403 in R, with a corner far from any star."""
+    """Return a map of field 0403 in R, with a corner far from any star."""
     plain = make_map((6, 5), 20, empty=0)
     count = plain.count.copy()
     count[:3, :3] = 0
@@ -47,20 +47,20 @@ def zpmap(make_map, make_key):
 
 @pytest.fixture
 def library(zpmap, tmp_path):
-    """A library that has it."""
+    """Return a library of the map."""
     zpmap.save(tmp_path / "maps")
     return MapLibrary(tmp_path / "maps", image_shape=(100, 120))
 
 
 @pytest.fixture
 def small_bands(monkeypatch):
-    """Bands of seven rows: they end within cells and blocks."""
+    """Set bands of seven rows, which end within cells and blocks."""
     monkeypatch.setattr(stream, "_BAND_BYTES", 7 * 120 * 4)
 
 
 @pytest.fixture
 def write_image(make_ccd, tmp_path):
-    """A factory of FITS images of field 0403 in R; returns image and path."""
+    """Return a factory of FITS images of field 0403 in R; returns image and path."""
 
     def write(name="raw.fits", **options):
         ccd = make_ccd((100, 120), meta=fits.Header(CARDS), **options)
@@ -73,10 +73,10 @@ def write_image(make_ccd, tmp_path):
 @pytest.mark.usefixtures("small_bands")
 @pytest.mark.parametrize("kind", [None, "std", "var", "ivar"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
-def test_it_does_what_apply_zeropoint_does(
+def test_the_result_is_that_of_apply_zeropoint(
     write_image, library, zpmap, tmp_path, kind, dtype
 ):
-    """Data, uncertainty, mask and header are the same, to the last bit."""
+    """Data, uncertainty, mask and header are bit-identical."""
     if kind is not None and dtype is np.int16:
         pytest.skip("an uncertainty of int16 is all zeros or ones")
     mask = np.arange(12000).reshape(100, 120) % 17 == 0
@@ -100,7 +100,7 @@ def test_it_does_what_apply_zeropoint_does(
 def test_an_image_without_a_mask_gets_one_where_stars_are_missing(
     write_image, library, zpmap, tmp_path
 ):
-    """Only if there are such pixels, and they are to be masked."""
+    """The mask exists only if such pixels exist and are to be masked."""
     ccd, source = write_image()
     calibrate_file(source, tmp_path / "cal.fits", library)
     expected = apply_zeropoint(ccd, zpmap).mask
@@ -109,7 +109,7 @@ def test_an_image_without_a_mask_gets_one_where_stars_are_missing(
     assert CCDData.read(tmp_path / "filled.fits").mask is None
 
 
-def test_the_map_goes_along(write_image, library, zpmap, tmp_path):
+def test_the_map_is_written_to_extensions(write_image, library, zpmap, tmp_path):
     """ZPMAP, ZPERRMAP and ZPCOUNT are images whose axes are those of the stack."""
     _, source = write_image()
     calibrate_file(source, tmp_path / "cal.fits", library)
@@ -123,7 +123,7 @@ def test_the_map_goes_along(write_image, library, zpmap, tmp_path):
 
 
 def test_the_file_is_standard(write_image, library, tmp_path):
-    """Astropy verifies it, the WCS and other extensions are still there."""
+    """The file passes verification by astropy; WCS and other extensions are kept."""
     _, source = write_image(kind="std")
     fits.append(source, np.arange(5.0), fits.Header({"EXTNAME": "OTHER"}))
     calibrate_file(source, tmp_path / "cal.fits", library)
@@ -136,7 +136,7 @@ def test_the_file_is_standard(write_image, library, tmp_path):
 
 
 def test_compressed_and_scaled_images_are_read(make_ccd, library, zpmap, tmp_path):
-    """Fpack's tiles, gzip, and BZERO integers."""
+    """Tile-compressed, gzipped and BZERO integer images are read."""
     data = np.random.default_rng(1).integers(0, 60000, (100, 120)).astype("u2")
     header = fits.Header(CARDS)
     fits.CompImageHDU(data, header).writeto(tmp_path / "raw.fits.fz")
@@ -153,8 +153,8 @@ def test_compressed_and_scaled_images_are_read(make_ccd, library, zpmap, tmp_pat
         assert "BZERO" not in fits.getheader(target)
 
 
-def test_what_the_primary_header_says_is_kept(library, tmp_path):
-    """An image in an extension has its field and band in the primary header."""
+def test_the_primary_header_is_inherited(library, tmp_path):
+    """Field and band of an image in an extension are read from the primary header."""
     data = np.ones((100, 120), np.float32)
     hdus = [fits.PrimaryHDU(header=fits.Header(CARDS)), fits.ImageHDU(data, name="SCI")]
     fits.HDUList(hdus).writeto(tmp_path / "raw.fits")
@@ -163,7 +163,7 @@ def test_what_the_primary_header_says_is_kept(library, tmp_path):
 
 
 def test_physical_units_and_smoothing(write_image, library, zpmap, tmp_path):
-    """BUNIT says the unit, the record says that the map was smoothed."""
+    """BUNIT contains the unit, and the record the smoothing of the map."""
     ccd, source = write_image()
     calibrate_file(source, tmp_path / "cal.fits", library, unit="nJy", smooth=1)
     result = CCDData.read(tmp_path / "cal.fits")
@@ -174,7 +174,7 @@ def test_physical_units_and_smoothing(write_image, library, zpmap, tmp_path):
 
 
 def test_in_place_and_overwriting(write_image, library, tmp_path):
-    """A file is replaced only when that is asked for; the source may be it."""
+    """A file is replaced only on request; the target may be the source."""
     _, source = write_image()
     before = source.read_bytes()
     with pytest.raises(KS4Error, match=r"raw.fits already exists; use overwrite"):
@@ -187,7 +187,7 @@ def test_in_place_and_overwriting(write_image, library, tmp_path):
 
 
 def test_a_progress_bar_counts_the_rows(write_image, library, tmp_path, capsys):
-    """It is on standard error, and not shown where there is no terminal."""
+    """It is on standard error, and is not shown without a terminal."""
     _, source = write_image()
     calibrate_file(source, tmp_path / "a.fits", library)
     assert capsys.readouterr().err == ""
@@ -197,14 +197,14 @@ def test_a_progress_bar_counts_the_rows(write_image, library, tmp_path, capsys):
 
 @pytest.fixture
 def offsets():
-    """An offset map of field 0403 in R."""
+    """Return an offset map of field 0403 in R."""
     dra, ddec = np.random.default_rng(4).normal(0, 0.2, (2, 6, 5))
     key = MapKey("dra", "0403", "R", "single")
     return OffsetMap(dra, ddec, grid=MapGrid((6, 5), 20), key=key)
 
 
 def sky_of(path):
-    """Return positions on the image, as astropy alone reads them."""
+    """Return positions on the image according to astropy alone."""
     x, y = np.random.default_rng(5).uniform(0, 99, (2, 100))
     with fits.open(path) as hdus:
         hdus.verify("exception")
@@ -215,7 +215,7 @@ def sky_of(path):
 def test_offsets_correct_the_positions(
     write_image, library, offsets, tan_wcs, tmp_path, form
 ):
-    """As correct_wcs does, and as astropy reads it; a second time is refused."""
+    """The WCS is that of correct_wcs, also for astropy; a second time is refused."""
     ccd, source = write_image(wcs=tan_wcs((100, 120), field="0403"))
     offsets.save(tmp_path / "offsets")
     if form == "same library":
@@ -242,8 +242,8 @@ def test_offsets_correct_the_positions(
     assert not (tmp_path / "b.fits").exists()
 
 
-def test_lookup_tables_are_carried_on(make_ccd, library, offsets, tan_wcs, tmp_path):
-    """Of an image whose positions were corrected before: they stay the same."""
+def test_lookup_tables_are_kept(make_ccd, library, offsets, tan_wcs, tmp_path):
+    """Those of an image with corrected positions are unchanged."""
     ccd = make_ccd(
         (100, 120), meta=fits.Header(CARDS), wcs=tan_wcs((100, 120), field="0403")
     )
@@ -256,7 +256,7 @@ def test_lookup_tables_are_carried_on(make_ccd, library, offsets, tan_wcs, tmp_p
 def test_an_image_without_a_wcs_has_no_positions(
     write_image, library, offsets, tmp_path
 ):
-    """They cannot be corrected, and nothing is written."""
+    """They cannot be corrected, and no file is written."""
     _, source = write_image()
     with pytest.raises(GeometryError, match="with a celestial WCS, found none"):
         calibrate_file(source, tmp_path / "cal.fits", library, offsets=offsets)
@@ -273,7 +273,7 @@ def test_an_image_without_a_wcs_has_no_positions(
     ],
 )
 def test_the_header_must_name_a_map(library, tmp_path, cards, error, words):
-    """Field and band lead to the map."""
+    """Field and band select the map."""
     header = fits.Header(CARDS | cards)
     for keyword in [k for k, v in cards.items() if v is None]:
         header.remove(keyword)
@@ -292,7 +292,7 @@ def test_the_header_must_name_a_map(library, tmp_path, cards, error, words):
     ],
 )
 def test_wrong_images_are_refused(library, tmp_path, data, error, words):
-    """Cubes, other sizes, and files without an image."""
+    """Cubes, images of another size, and files without an image are refused."""
     fits.PrimaryHDU(data, fits.Header(CARDS)).writeto(tmp_path / "raw.fits")
     with pytest.raises(error, match=words):
         calibrate_file(tmp_path / "raw.fits", tmp_path / "cal.fits", library)
@@ -300,7 +300,7 @@ def test_wrong_images_are_refused(library, tmp_path, data, error, words):
 
 
 def test_a_damaged_tile_is_refused(library, tmp_path):
-    """An fpack file whose compressed bytes were overwritten."""
+    """The compressed bytes of an fpack file are overwritten."""
     data = np.random.default_rng(0).integers(0, 9999, (100, 120)).astype("i4")
     fits.CompImageHDU(data, fits.Header(CARDS)).writeto(tmp_path / "raw.fits")
     content = bytearray((tmp_path / "raw.fits").read_bytes())
@@ -312,7 +312,7 @@ def test_a_damaged_tile_is_refused(library, tmp_path):
 
 
 def test_threads_do_not_disturb_each_other(write_image, zpmap, tmp_path):
-    """Good files stay good beside truncated ones, one target may have many writers."""
+    """Good files are read beside truncated ones, and one target has several writers."""
     _, good = write_image()
     bad = tmp_path / "bad.fits"
     bad.write_bytes(good.read_bytes()[:9000])
@@ -335,7 +335,7 @@ def test_threads_do_not_disturb_each_other(write_image, zpmap, tmp_path):
 
 
 def test_a_link_stays_a_link(write_image, zpmap, tmp_path):
-    """What it points to is replaced."""
+    """The file that it points to is replaced."""
     _, source = write_image()
     (tmp_path / "link.fits").symlink_to(tmp_path / "real.fits")
     (tmp_path / "real.fits").write_bytes(b"")
@@ -345,8 +345,8 @@ def test_a_link_stays_a_link(write_image, zpmap, tmp_path):
 
 
 @pytest.mark.parametrize("path", [None, 5, "a\0b.fits"])
-def test_what_is_no_path_is_refused(zpmap, tmp_path, path):
-    """For the source and the target."""
+def test_paths_of_a_wrong_type_are_refused(zpmap, tmp_path, path):
+    """Both the source and the target are checked."""
     with pytest.raises(KS4Error, match="source must be the name of a file"):
         calibrate_file(path, tmp_path / "cal.fits", zpmap)
     with pytest.raises(KS4Error, match="target must be the name of a file"):
@@ -366,7 +366,7 @@ def test_broken_files_are_refused(library, tmp_path, content):
 def test_truncated_files_leave_nothing_behind(
     write_image, library, tmp_path, kept, kind
 ):
-    """Wherever the file ends, in a header or in a plane."""
+    """The file may end in a header or in data."""
     _, source = write_image(kind=kind)
     content = source.read_bytes()
     source.write_bytes(content[: int(len(content) * kept)])
@@ -376,7 +376,7 @@ def test_truncated_files_leave_nothing_behind(
 
 
 def test_a_missing_source_and_a_wrong_target(write_image, library, tmp_path):
-    """Files that cannot be read or written are named."""
+    """The message names a file that cannot be read or written."""
     with pytest.raises(KS4Error, match=r"cannot read .*nowhere\.fits"):
         calibrate_file(tmp_path / "nowhere.fits", tmp_path / "cal.fits", library)
     _, source = write_image()
@@ -387,7 +387,7 @@ def test_a_missing_source_and_a_wrong_target(write_image, library, tmp_path):
 
 
 def test_planes_of_other_shapes_are_refused(write_image, library, tmp_path):
-    """An uncertainty must fit its image."""
+    """An uncertainty must have the shape of its image."""
     _, source = write_image()
     fits.append(source, np.ones((5, 5)), fits.Header({"EXTNAME": "UNCERT"}))
     with pytest.raises(GeometryError, match="UNCERT has the shape"):
@@ -409,8 +409,8 @@ except KS4Error as error:
 
 
 def run_child(setup, source, target, maps):
-    """Start calibrate_file in a process of its own."""
-    # A parent that ignores SIGINT, as with nohup, hands that down.
+    """Start calibrate_file in a separate process."""
+    # A parent that ignores SIGINT, as with nohup, passes this on.
     setup = (
         "import signal\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n" + setup
@@ -426,7 +426,7 @@ def run_child(setup, source, target, maps):
 
 @pytest.mark.usefixtures("library")
 def test_a_full_disk_leaves_nothing_behind(write_image, tmp_path):
-    """A limit on the size of files stands in for the end of the disk."""
+    """A limit on the size of files simulates a full disk."""
     _, source = write_image()
     setup = (
         "import resource, signal\n"
@@ -442,7 +442,7 @@ def test_a_full_disk_leaves_nothing_behind(write_image, tmp_path):
 
 @pytest.mark.usefixtures("library")
 def test_an_interruption_leaves_nothing_behind(write_image, tmp_path):
-    """Ctrl-C in the midst of writing."""
+    """Ctrl-C is sent while the file is written."""
     _, source = write_image()
     setup = (
         "import time\n"
@@ -466,13 +466,13 @@ def test_an_interruption_leaves_nothing_behind(write_image, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc")
 def test_memory_does_not_grow_with_the_image(tmp_path, make_key, make_map):
-    """A stack of 8000 x 8000 takes hardly more memory than the imports."""
+    """A stack of 8000 x 8000 needs little more memory than the imports."""
     size = 8000
     make_map((5, 5), key=make_key("0404")).save(tmp_path / "maps")
     header = fits.Header({"FIELD1": "0404", "FILTER": "R"})
     fits.PrimaryHDU(np.ones((size, size), "f4"), header).writeto(tmp_path / "raw.fits")
     script = _CHILD.format(setup="").replace("(100, 120)", str((size, size)))
-    # The high-water mark of this process alone; getrusage has its parent's too.
+    # The high-water mark of this process alone; getrusage includes its parent's.
     script += "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     arguments = [tmp_path / "raw.fits", tmp_path / "cal.fits", tmp_path / "maps"]
     done = subprocess.run(

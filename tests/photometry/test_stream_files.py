@@ -29,12 +29,12 @@ FACTOR = np.float32(10**0.04)
 
 @pytest.fixture
 def zpmap():
-    """A map that multiplies an image by 10**0.04."""
+    """Return a map that multiplies an image by 10**0.04."""
     return ZeroPointMap(np.full((3, 2), 29.9), grid=MapGrid((3, 2), 20))
 
 
 def plane(name, value, shape=SHAPE, dtype=np.float32, **cards):
-    """Return an image extension of one value."""
+    """Return an image extension of a constant value."""
     hdu = fits.ImageHDU(np.full(shape, value, dtype), name=name)
     hdu.header.update(cards)
     return hdu
@@ -48,7 +48,7 @@ def table():
 
 @pytest.fixture
 def write(tmp_path):
-    """A factory of files of several HDUs; the primary one has no data by default."""
+    """Return a factory of files of several HDUs; by default the primary is empty."""
 
     def write(*hdus, primary=None, name="raw.fits", **options):
         hdus = fits.HDUList([fits.PrimaryHDU(primary), *hdus])
@@ -60,7 +60,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def calibrate(zpmap, tmp_path):
-    """Calibrate a file; return the HDUs of the result by their names."""
+    """Return a function that calibrates a file and returns its HDUs by name."""
 
     def calibrate(source, **options):
         options = {"progress": False, "overwrite": True} | options
@@ -88,8 +88,8 @@ def test_several_detectors_are_refused_by_name(write, calibrate):
     "names", [("ERR",), ("DQ",), ("WEIGHT",), ("ivar", "X"), ("",)]
 )
 @pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE)])
-def test_planes_that_are_not_understood_are_refused(write, calibrate, names, shape):
-    """They would stay unscaled beside the calibrated image."""
+def test_planes_of_unknown_meaning_are_refused(write, calibrate, names, shape):
+    """They would remain unscaled beside the calibrated image."""
     image = np.full(SHAPE, 100, np.float32)
     source = write(*(plane(name, 3, shape) for name in names), primary=image)
     with pytest.raises(KS4Error, match=f"1.*{names[0].upper()}.*UNCERT"):
@@ -98,7 +98,7 @@ def test_planes_that_are_not_understood_are_refused(write, calibrate, names, sha
 
 @pytest.mark.parametrize("hdu", [2, "MM", "mm", ("MM", 1)])
 def test_one_of_several_images(write, calibrate, hdu):
-    """The result has that one, and nothing uncalibrated of its shape."""
+    """The result contains that one, and no uncalibrated image of its shape."""
     detectors = [plane(name, value) for value, name in enumerate(("KK", "MM", "NN"), 1)]
     source = write(*detectors, table(), plane("THUMB", 7, (4, 6)))
     hdus = calibrate(source, hdu=hdu)
@@ -126,7 +126,7 @@ def test_one_of_several_images(write, calibrate, hdu):
     ],
 )
 def test_wrong_hdus(write, calibrate, tmp_path, hdu, words):
-    """The message lists those that are there."""
+    """The message lists the existing HDUs."""
     source = write(
         plane("KK", 1),
         plane("MM", 1),
@@ -140,8 +140,8 @@ def test_wrong_hdus(write, calibrate, tmp_path, hdu, words):
     assert not (tmp_path / "cal.fits").exists()
 
 
-def test_left_out_planes_warn(write, calibrate):
-    """By their names they belong to the image; other detectors are no surprise."""
+def test_excluded_planes_warn(write, calibrate):
+    """Planes with such names belong to the image; other detectors are ignored."""
     source = write(plane("SCI", 1), plane("ERR", 1), plane("DQ", 0), plane("OTHER", 1))
     with pytest.warns(KS4Warning, match=r"HDU 2 \(ERR\), 3 \(DQ\) left out"):
         hdus = calibrate(source, hdu="SCI")
@@ -149,7 +149,7 @@ def test_left_out_planes_warn(write, calibrate):
 
 
 def test_planes_belong_to_the_image_of_their_version(write, calibrate):
-    """Among several images, EXTVER tells whose mask and uncertainty they are."""
+    """Among several images, EXTVER determines the owner of mask and uncertainty."""
     hdus = []
     for version in (1, 2):
         hdus += [
@@ -166,7 +166,7 @@ def test_planes_belong_to_the_image_of_their_version(write, calibrate):
 
 
 def test_planes_belong_to_the_primary_image(write, calibrate):
-    """As CCDData writes them; another image of that shape has none."""
+    """Files of CCDData are read so; another image of that shape has no planes."""
     image = np.full(SHAPE, 100, np.float32)
     source = write(plane("MASK", 1, dtype="u1"), plane("OTHER", 5), primary=image)
     np.testing.assert_array_equal(calibrate(source, hdu=0)["MASK"][0], 1)
@@ -177,14 +177,14 @@ def test_planes_belong_to_the_primary_image(write, calibrate):
 
 @pytest.mark.parametrize("names", [("KK", "MM", "MASK"), ("KK", "MASK", "MASK")])
 def test_ambiguous_masks_are_refused(write, calibrate, names):
-    """A mask of one of two detectors, and two masks of one."""
+    """A mask for one of two detectors, and two masks for one, are refused."""
     source = write(*(plane(name, 1) for name in names))
     with pytest.raises(KS4Error, match=r"expected one extension MASK for HDU 1 \(KK\)"):
         calibrate(source, hdu="KK")
 
 
 def test_tables_and_other_images_are_copied_byte_for_byte(write, calibrate, tmp_path):
-    """Scaled, compressed and with their checksums; the result's are right, too."""
+    """Scaled, compressed and with checksums; those of the result are valid."""
     scaled = fits.ImageHDU(np.arange(12, dtype=np.uint16).reshape(3, 4), name="SCALED")
     tiles = fits.CompImageHDU(np.arange(600, dtype="i4").reshape(20, 30), name="TILES")
     mask = plane("MASK", 0, dtype="u1")
@@ -221,7 +221,7 @@ def test_a_primary_image_of_another_shape_is_copied(write, calibrate):
 
 
 def test_the_maps_of_an_earlier_calibration_are_replaced(write, calibrate, tmp_path):
-    """The result has those of the last one only."""
+    """The result has only those of the last one."""
     source = write(plane("SCI", 1))
     calibrate(source)
     (tmp_path / "cal.fits").rename(tmp_path / "once.fits")
@@ -230,7 +230,7 @@ def test_the_maps_of_an_earlier_calibration_are_replaced(write, calibrate, tmp_p
 
 
 def test_lookup_tables_are_replaced_by_new_ones(write, calibrate, tan_wcs, tmp_path):
-    """With offsets= the old ones are not copied as well."""
+    """With offsets= the old ones are not copied."""
     header = tan_wcs(SHAPE, field="0403").to_header()
     old = plane("WCSDVARR", 0, (2, 2))
     source = write(plane("SCI", 1, **header), old)
@@ -245,7 +245,7 @@ def test_lookup_tables_are_replaced_by_new_ones(write, calibrate, tan_wcs, tmp_p
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_masks_beside_an_image_are_kept(write, calibrate, suffix):
-    """In bands of rows, and united with what is uncalibrated."""
+    """They are read in bands of rows, and combined with uncalibrated pixels."""
     masked = np.zeros(SHAPE, np.uint8)
     masked[3:7, 5:50] = 1
     source = write(primary=np.ones(SHAPE, np.float32))
@@ -253,8 +253,8 @@ def test_masks_beside_an_image_are_kept(write, calibrate, suffix):
     np.testing.assert_array_equal(calibrate(source)["MASK"][0], masked)
 
 
-def test_a_mask_is_not_calibrated_itself(write, calibrate):
-    """As *.fits would have it; a file of that name alone is an image."""
+def test_masks_are_not_calibrated(write, calibrate):
+    """A mask file among the images is ignored; alone it is an image."""
     mask = write(primary=np.ones(SHAPE, np.uint8), name="raw.mask.fits")
     assert "ZPMAP" in calibrate(mask)
     write(primary=np.ones(SHAPE, np.float32))
@@ -262,8 +262,8 @@ def test_a_mask_is_not_calibrated_itself(write, calibrate):
         calibrate(mask)
 
 
-def test_the_extension_mask_comes_before_the_file_beside(write, calibrate):
-    """As in CCDData.read."""
+def test_the_extension_mask_precedes_the_mask_file(write, calibrate):
+    """The order is that of CCDData.read."""
     source = write(plane("MASK", 1, dtype="u1"), primary=np.ones(SHAPE, np.float32))
     write(primary=np.zeros(SHAPE, np.uint8), name="raw.mask.fits")
     np.testing.assert_array_equal(calibrate(source)["MASK"][0], 1)
@@ -283,7 +283,7 @@ def test_masks_of_several_images_beside_them(write, calibrate):
 
 
 def test_a_damaged_mask_is_refused(write, calibrate, tmp_path):
-    """The message names its file."""
+    """The message names the mask file."""
     source = write(primary=np.ones(SHAPE, np.float32))
     mask = write(primary=np.zeros(SHAPE, np.uint8), name="raw.mask.fits")
     content = bytearray(gzip.compress(mask.read_bytes()))
@@ -297,14 +297,14 @@ def test_a_damaged_mask_is_refused(write, calibrate, tmp_path):
 
 @pytest.mark.parametrize("checksum", [True, False])
 def test_checksums_of_rewritten_planes(write, calibrate, monkeypatch, checksum):
-    """They are those of the new data, or absent where the source has none."""
+    """They are those of the new data, or absent if the source has none."""
     monkeypatch.setattr(stream, "_BAND_BYTES", 7 * SHAPE[1] * 4)
     noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     sigma = plane("UNCERT", 3, UTYPE="StdDevUncertainty")
     source = write(
         sigma, plane("MASK", 1, dtype="u1"), primary=noise, checksum=checksum
     )
-    # Astropy warns if they do not match.
+    # astropy issues a warning if they do not match.
     hdus = calibrate(source, zp_error="ignore")
     for name in ("PRIMARY", "MASK", "UNCERT"):
         assert ("DATASUM" in hdus[name][1]) == checksum
@@ -313,7 +313,7 @@ def test_checksums_of_rewritten_planes(write, calibrate, monkeypatch, checksum):
 
 @pytest.mark.parametrize("name", ["PRIMARY", "MASK", "CATALOG"])
 def test_data_that_do_not_match_their_checksum_warn(write, zpmap, tmp_path, name):
-    """Those that are rewritten and those that are copied."""
+    """The warning is issued for rewritten and for copied data."""
     image = np.ones(SHAPE, np.float32)
     source = write(plane("MASK", 1, dtype="u1"), table(), primary=image, checksum=True)
     content = bytearray(source.read_bytes())
@@ -325,7 +325,7 @@ def test_data_that_do_not_match_their_checksum_warn(write, zpmap, tmp_path, name
 
 
 def disturb(monkeypatch, action):
-    """Have something done while a file is calibrated."""
+    """Call a function while a file is calibrated."""
     finish = TargetPlanes.finish
 
     def disturbed(self):
@@ -338,7 +338,7 @@ def disturb(monkeypatch, action):
 def test_a_target_that_appears_meanwhile_is_kept(
     write, calibrate, tmp_path, monkeypatch
 ):
-    """Without overwriting; nothing else is left."""
+    """It is kept without overwriting, and no other file remains."""
     source = write(primary=np.ones(SHAPE, np.float32))
     target = tmp_path / "cal.fits"
     disturb(monkeypatch, lambda: target.write_bytes(b"other"))
@@ -352,7 +352,7 @@ def test_a_target_that_appears_meanwhile_is_kept(
 def test_a_source_that_changes_meanwhile_is_refused(
     write, calibrate, tmp_path, monkeypatch, changed
 ):
-    """The image or its mask; there is no result."""
+    """The image or its mask changes; no result is written."""
     source = write(primary=np.ones(SHAPE, np.float32))
     write(primary=np.zeros(SHAPE, np.uint8), name="raw.mask.fits")
     disturb(monkeypatch, lambda: os.utime(tmp_path / changed, ns=(1, 1)))
@@ -362,7 +362,7 @@ def test_a_source_that_changes_meanwhile_is_refused(
 
 
 def test_a_hard_link_to_the_source_is_replaced_alone(write, calibrate, tmp_path):
-    """The source keeps its contents under its other name."""
+    """The source is unchanged under its other name."""
     source = write(primary=np.ones(SHAPE, np.float32))
     before = source.read_bytes()
     os.link(source, tmp_path / "cal.fits")

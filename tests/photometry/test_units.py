@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Images in the unit of the map, converted to it, or refused, in memory and on disk."""
+"""Units of images: equal to that of the map, converted to it, or refused."""
 
 import ccdproc
 import numpy as np
@@ -26,7 +26,7 @@ SHAPE = 80, 100
 
 @pytest.fixture
 def calibrate(make_map, tmp_path):
-    """Calibrate an image, in memory or from file to file."""
+    """Return functions that calibrate an image in memory and from file to file."""
 
     def in_memory(ccd, zpmap=None, **options):
         return apply_zeropoint(ccd, zpmap or make_map(), **options)
@@ -81,7 +81,7 @@ def test_counts_of_any_name_are_counts(make_ccd, calibrate, how, unit):
 def test_other_units_are_refused(
     make_ccd, calibrate, tmp_path, how, unit, error, words
 ):
-    """With the remedy; the gain is of no use for most of them."""
+    """The message contains the remedy; a gain does not help for most units."""
     ccd = make_ccd(unit=unit)
     with pytest.raises(error, match=words):
         calibrate[how](ccd)
@@ -105,7 +105,7 @@ def test_other_units_are_refused(
     ],
 )
 def test_units_that_astropy_does_not_read(make_map, tmp_path, bunit, error):
-    """Are not taken for counts unless they are; the result has one that it reads."""
+    """They are refused unless they are counts; the result has a valid unit."""
     header = fits.Header({"BUNIT": bunit})
     fits.PrimaryHDU(np.ones(SHAPE, "f4"), header).writeto(tmp_path / "a.fits")
     files = tmp_path / "a.fits", tmp_path / "b.fits"
@@ -122,7 +122,7 @@ def test_units_that_astropy_does_not_read(make_map, tmp_path, bunit, error):
 @pytest.mark.parametrize("bunit", ["MJy/sr", "electron", "ELECTRONS/S", "nanomaggy"])
 @pytest.mark.parametrize("form", ["fits", "ks4"])
 def test_a_unit_given_to_the_reader(make_map, tmp_path, bunit, form):
-    """It does not make counts of pixels that the header records as others."""
+    """It does not convert pixels that the header records in another unit to counts."""
     header = fits.Header({"BUNIT": bunit})
     fits.PrimaryHDU(np.ones(SHAPE, "f4"), header).writeto(tmp_path / "a.fits")
     ccd = CCDData.read(tmp_path / "a.fits", unit="adu", format=form)
@@ -134,7 +134,7 @@ def test_a_unit_given_to_the_reader(make_map, tmp_path, bunit, form):
 
 @pytest.mark.parametrize("bunit", ["DN", "", "unknown", 5, None])
 def test_a_unit_in_the_header_that_does_not_contradict(make_ccd, make_map, bunit):
-    """Counts of another name, and what is not a unit, leave it to the image."""
+    """Other names of counts, and invalid units, in the header are ignored."""
     expected = apply_zeropoint(make_ccd(), make_map())
     result = apply_zeropoint(make_ccd(meta={"BUNIT": bunit}), make_map())
     np.testing.assert_array_equal(result.data, expected.data)
@@ -144,7 +144,7 @@ def test_a_unit_in_the_header_that_does_not_contradict(make_ccd, make_map, bunit
 
 
 def test_an_unrecognized_unit_in_memory(make_ccd, make_map):
-    """What astropy keeps as text is understood as in a file, or refused."""
+    """A unit that astropy keeps as text is interpreted as in a file, or refused."""
     ccd = make_ccd(unit=u.Unit("Counts", parse_strict="silent"))
     expected = apply_zeropoint(make_ccd(), make_map())
     np.testing.assert_array_equal(apply_zeropoint(ccd, make_map()).data, expected.data)
@@ -157,7 +157,7 @@ def test_an_unrecognized_unit_in_memory(make_ccd, make_map):
 @pytest.mark.parametrize("kind", [None, "std", "var", "ivar"])
 @pytest.mark.parametrize("unit", [None, "nJy"])
 def test_gain_undoes_gain_correct(make_ccd, make_map, calibrate, how, kind, unit):
-    """The oracle is the image that was never converted to electrons."""
+    """The result is that of the image before gain_correct."""
     ccd = make_ccd(dtype=float, kind=kind)
     electrons = ccdproc.gain_correct(ccd, GAIN, add_keyword=False)
     assert electrons.unit == u.electron
@@ -180,13 +180,13 @@ def test_gain_undoes_gain_correct(make_ccd, make_map, calibrate, how, kind, unit
 
 
 def test_gain_for_counts_is_refused(make_ccd, make_map):
-    """Either the gain or the unit is wrong: nobody can know which."""
+    """Either the gain or the unit is wrong."""
     with pytest.raises(KS4Error, match="the image is in adu, as the map is"):
         apply_zeropoint(make_ccd(), make_map(), gain=GAIN)
 
 
 def test_gain_of_a_batch(make_ccd, make_map, make_key, tmp_path):
-    """It reaches the workers, with its unit."""
+    """The gain is passed to the workers, with its unit."""
     make_map(key=make_key()).save(tmp_path / "maps")
     meta = fits.Header({"FIELD1": "0403", "FILTER": "R", "BUNIT": "electron"})
     meta["KS4NAX1"], meta["KS4NAX2"] = 100, 80
@@ -208,7 +208,7 @@ def test_gain_of_a_batch(make_ccd, make_map, make_key, tmp_path):
 
 
 def test_a_map_for_electrons(make_ccd, make_map):
-    """A map records the unit of its images: theirs apply, others need the gain."""
+    """A map records the unit of its images; images in another unit need the gain."""
     plain = make_map()
     zpmap = ZeroPointMap(
         plain.values, plain.error, plain.count, grid=plain.grid, image_unit="electron"
@@ -216,7 +216,7 @@ def test_a_map_for_electrons(make_ccd, make_map):
     assert zpmap.smoothed().image_unit == u.electron
     result = apply_zeropoint(make_ccd(unit="electron"), zpmap)
     np.testing.assert_array_equal(result.data, apply_zeropoint(make_ccd(), plain).data)
-    with pytest.raises(MapMismatchError, match="holds for images in electron"):
+    with pytest.raises(MapMismatchError, match="applies to images in electron"):
         apply_zeropoint(make_ccd(), zpmap)
     counts = apply_zeropoint(make_ccd(dtype=float), zpmap, gain=GAIN)
     electrons = ccdproc.gain_correct(make_ccd(dtype=float), GAIN)
@@ -225,8 +225,8 @@ def test_a_map_for_electrons(make_ccd, make_map):
     assert counts.unit == u.electron
 
 
-def test_a_map_for_electrons_is_not_saved_as_one_of_the_release(make_map, make_key):
-    """Its files could not record the unit."""
+def test_a_map_for_electrons_is_not_saved_as_a_dr1_map(make_map, make_key):
+    """Its files cannot record the unit."""
     plain = make_map()
     zpmap = ZeroPointMap(
         plain.values, grid=plain.grid, key=make_key(), image_unit="electron"
@@ -248,7 +248,7 @@ def test_scaled_counts(make_ccd, make_map):
 
 
 def test_the_limits_of_an_image_in_electrons(make_ccd, make_map):
-    """A unit in the comment decides; without one they are put away."""
+    """They are rescaled if the comment has a unit, and else renamed."""
     header = fits.Header()
     header["SATURATE"] = 60000.0, "[adu] Saturation level"
     header["UNDERSAT"] = -100.0
@@ -268,7 +268,7 @@ def test_the_limits_of_an_image_in_electrons(make_ccd, make_map):
 
 
 def test_uncertainties_in_another_unit(make_ccd, make_map):
-    """Are converted, or refused."""
+    """They are converted, or refused."""
     ccd = make_ccd(dtype=float, kind="std")
     expected = apply_zeropoint(ccd, make_map())
     array = ccd.uncertainty.array
@@ -292,7 +292,7 @@ def test_uncertainties_in_another_unit(make_ccd, make_map):
 )
 @pytest.mark.parametrize(("bunit", "scale"), [(None, 1), ("ct", 1), ("10 adu", 10)])
 def test_uncertainties_in_files(make_map, tmp_path, utype, power, bunit, scale):
-    """UTYPE and BUNIT of UNCERT decide; the result records them as astropy does."""
+    """UTYPE and BUNIT of UNCERT are used, and recorded in the form of astropy."""
     sigma, factor = 50.0, 10**0.04
     hdu = fits.ImageHDU(np.full(SHAPE, (sigma / scale) ** power), name="UNCERT")
     if utype:
@@ -320,8 +320,8 @@ def test_uncertainties_in_files(make_map, tmp_path, utype, power, bunit, scale):
 
 
 @pytest.mark.parametrize("card", [("UTYPE", "weight"), ("BUNIT", "electron")])
-def test_uncertainties_that_are_not_understood(make_map, tmp_path, card):
-    """The file is refused before anything is written."""
+def test_uncertainties_of_unknown_types(make_map, tmp_path, card):
+    """The file is refused before a target is written."""
     hdu = fits.ImageHDU(np.ones(SHAPE), fits.Header([card]), name="UNCERT")
     image = fits.PrimaryHDU(np.ones(SHAPE))
     fits.HDUList([image, hdu]).writeto(tmp_path / "a.fits")
@@ -342,15 +342,15 @@ def test_uncertainties_that_are_not_understood(make_map, tmp_path, card):
         (19.9, {"unit": "nJy"}, "factor of 1.1e.04"),
     ],
 )
-def test_factors_that_cannot_be(make_ccd, calibrate, how, value, options, words):
-    """A zero point more than 10 mag from that of the result has a cause."""
+def test_implausible_factors(make_ccd, calibrate, how, value, options, words):
+    """Zero points more than 10 mag from that of the result are refused."""
     zpmap = ZeroPointMap(np.full((5, 4), value), grid=MapGrid((5, 4), 20))
     with pytest.raises(KS4Error, match=words):
         calibrate[how](make_ccd(), zpmap, **options)
 
 
-def test_factors_that_can_be(make_ccd):
-    """10 mag are allowed, a unit and a gain do not count, nor do empty cells."""
+def test_plausible_factors(make_ccd):
+    """10 mag are allowed; unit, gain and empty cells are not part of the difference."""
     values = np.full((5, 4), 29.9)
     values[0, 0] = 0
     grid = MapGrid((5, 4), 20)
@@ -368,7 +368,7 @@ def test_factors_that_can_be(make_ccd):
 @pytest.mark.parametrize("how", ["memory", "file"])
 @pytest.mark.parametrize("dtype", ["u2", "u4", "u8"])
 def test_blank_pixels_of_unsigned_integers(make_map, tmp_path, how, dtype):
-    """BLANK counts from the middle of their range: such pixels are NaN."""
+    """BLANK is relative to the middle of their range; such pixels are NaN."""
     data = np.random.default_rng(3).integers(100, 900, SHAPE).astype(dtype)
     data[3, 4:9] = 0
     hdu = fits.PrimaryHDU(data)
@@ -394,7 +394,7 @@ def test_blank_pixels_of_unsigned_integers(make_map, tmp_path, how, dtype):
 
 @pytest.mark.parametrize("dtype", ["i2", "u1", ">i4"])
 def test_integer_uncertainties_do_not_overflow(make_map, tmp_path, dtype):
-    """The square of 250 is beyond small integers."""
+    """The square of 250 exceeds the range of small integers."""
     hdus = [fits.PrimaryHDU(np.full(SHAPE, 1000.0))]
     hdus += [fits.ImageHDU(np.full(SHAPE, 250, dtype), name="UNCERT")]
     fits.HDUList(hdus).writeto(tmp_path / "a.fits")
@@ -409,7 +409,7 @@ def test_integer_uncertainties_do_not_overflow(make_map, tmp_path, dtype):
 
 
 def test_half_precision_does_not_overflow(make_ccd, make_map):
-    """It ends at 65504: the result is in single precision."""
+    """Its largest number is 65504; the result is in single precision."""
     data = np.full(SHAPE, 60000, np.float16)
     uncertainty = StdDevUncertainty(np.full(SHAPE, 30000, np.float16))
     ccd = CCDData(data, unit="adu", uncertainty=uncertainty)
@@ -422,7 +422,7 @@ def test_half_precision_does_not_overflow(make_ccd, make_map):
 @pytest.mark.parametrize("unit", ["W / (m2 Hz)", "erg / (s cm2 Hz)"])
 @pytest.mark.parametrize("kind", ["std", "var", "ivar"])
 def test_single_precision_does_not_underflow(make_ccd, make_map, calibrate, kind, unit):
-    """The variance of a flux in cgs units is beyond the range of float32."""
+    """The variance of a flux in cgs units is below the range of float32."""
     ccd = make_ccd(kind=kind)
     double = make_ccd(dtype=float, kind=kind)
     expected = apply_zeropoint(double, make_map(), unit=unit)

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""apply_zeropoint and remove_zeropoint against astropy, the release and chance."""
+"""Comparison of apply_zeropoint and remove_zeropoint with astropy and DR1."""
 
 import ccdproc
 import numpy as np
@@ -38,7 +38,7 @@ SCALE = 0.4 * np.log(10)
 
 
 def maps_of_dr1(zpmap, x, y, error_kind="scatter"):
-    """Return the zero point and its error: published ones on the stretched grid."""
+    """Return the zero point and its error of the stretched map of DR1."""
     along_x, along_y = zpmap.grid.stretched(0, x), zpmap.grid.stretched(1, y)
     factor = 10 ** (0.4 * (30 - zpmap.marked(30.0)["values"]))
     factor = sum(factor[cell] * weight for cell, weight in corners(along_x, along_y))
@@ -47,7 +47,7 @@ def maps_of_dr1(zpmap, x, y, error_kind="scatter"):
 
 
 def factor_image(ccd, zpmap, pixels, zeropoint=30.0, method="bilinear", **options):
-    """Return the factor of every pixel with its error: what astropy multiplies by."""
+    """Return the factor of every pixel with its error, for ccd.multiply."""
     x, y = pixels(ccd.shape)
     if method == "dr1":
         value, error = maps_of_dr1(zpmap, x, y, **options)
@@ -64,10 +64,10 @@ def factor_image(ccd, zpmap, pixels, zeropoint=30.0, method="bilinear", **option
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-6), (np.float64, 1e-12)])
-def test_it_is_astropys_multiplication(
+def test_the_result_is_that_of_ccd_multiply(
     make_ccd, make_map, pixels, kind, dtype, rtol, method, error_kind
 ):
-    """The oracle is ccd.multiply with an image of factors and their errors."""
+    """The result is that of ccd.multiply with an image of factors and their errors."""
     zpmap = make_map()
     ccd = make_ccd(dtype=dtype, kind=kind)
     ccd.mask = ccd.data > 600
@@ -88,7 +88,7 @@ def test_it_is_astropys_multiplication(
 
 @pytest.mark.parametrize("cell_size", [1, 2.5, 7, _BLOCK, 33, (40, 9)])
 def test_rows_join_without_seams(make_ccd, make_map, pixels, cell_size):
-    """Whatever the cells' size, each pixel has the factor of the map there."""
+    """For any cell size, each pixel has the factor of the map at its position."""
     zpmap = make_map((9, 11), cell_size)
     ccd = make_ccd(zpmap.grid.image_shape, float)
     factor = factor_image(ccd, zpmap, pixels).data
@@ -97,7 +97,7 @@ def test_rows_join_without_seams(make_ccd, make_map, pixels, cell_size):
 
 
 def published(data, zp):
-    """Return what the release's own function does to an image, literally."""
+    """Return the result of the published function of DR1, copied literally."""
     factor = 10 ** (0.4 * (30 - zp))
     big = zoom(factor, data.shape[0] // zp.shape[0], order=1)
     return (data * np.transpose(big)).astype(np.float32)
@@ -105,7 +105,7 @@ def published(data, zp):
 
 @pytest.mark.parametrize("size", [55, 550, 2200])
 def test_dr1_is_the_published_function_in_every_bit(make_map, size):
-    """But for ties of rounding, fewer than one pixel in ten million."""
+    """Fewer than one pixel in ten million differs, by ties of rounding."""
     zpmap = make_map((55, 55), size / 55)
     data = np.random.default_rng(8).normal(100, 30, (size, size)).astype(np.float32)
     ours = apply_zeropoint(CCDData(data, unit="adu"), zpmap, method="dr1")
@@ -115,7 +115,7 @@ def test_dr1_is_the_published_function_in_every_bit(make_map, size):
 
 
 def test_dr1_quotes_the_published_uncertainties(make_map):
-    """The oracle is scipy's zoom of the array of errors, the median where unknown."""
+    """They are those of scipy's zoom of the error array, with the median if unknown."""
     zpmap = make_map((6, 6), 20, empty=0)
     known = zpmap.error > 0
     published_error = np.where(known, zpmap.error, np.median(zpmap.error[known]))
@@ -130,7 +130,7 @@ def test_dr1_quotes_the_published_uncertainties(make_map):
 
 
 def test_the_pull_of_a_monte_carlo_has_width_one():
-    """Counts and a field's zero point drawn from their errors, many times."""
+    """Counts and the zero point of a field are drawn from their errors many times."""
     rng = np.random.default_rng(11)
     shape, grid, sigma, scatter = (30, 40), MapGrid((4, 3), 10), 20.0, 0.03
     truth = rng.uniform(200, 2000, shape)
@@ -148,8 +148,8 @@ def test_the_pull_of_a_monte_carlo_has_width_one():
     assert np.std(pulls) == pytest.approx(1, abs=0.03)
 
 
-def test_the_pull_of_cells_drawn_apart_has_width_one(make_map):
-    """Each cell's median drawn from its error: error_kind="median" says so."""
+def test_the_pull_of_independent_cells_has_width_one(make_map):
+    """The median of each cell is drawn from its error of kind "median"."""
     rng = np.random.default_rng(12)
     plain = make_map((4, 3), 10, empty=0)
     sigma = plain.cell_error("median")
@@ -168,8 +168,8 @@ def test_the_pull_of_cells_drawn_apart_has_width_one(make_map):
     assert np.std(pulls) == pytest.approx(1, abs=0.03)
 
 
-def test_the_input_is_untouched(make_ccd, make_map, tan_wcs):
-    """Nothing of the image changes, and nothing is shared with the result."""
+def test_the_input_is_not_modified(make_ccd, make_map, tan_wcs):
+    """The image is not modified, and shares no array with the result."""
     ccd = make_ccd(kind="std", mask=np.zeros((80, 100), bool), wcs=tan_wcs((80, 100)))
     ccd.header = fits.Header({"SATURATE": 60000, "FILTER": "R"})
     ccd.psf = np.ones((3, 3))
@@ -187,8 +187,8 @@ def test_the_input_is_untouched(make_ccd, make_map, tan_wcs):
     assert ccd.header["SATURATE"] == 60000
 
 
-def test_what_the_image_carries_is_kept(make_ccd, make_map, tan_wcs):
-    """WCS, PSF, flags and other cards come along."""
+def test_attributes_of_the_image_are_kept(make_ccd, make_map, tan_wcs):
+    """WCS, PSF, flags and other cards are in the result."""
     ccd = make_ccd(wcs=tan_wcs((80, 100)), meta={"OBSERVER": "somebody"})
     ccd.psf = np.ones((3, 3))
     ccd.flags = np.arange(8000).reshape(80, 100)
@@ -202,7 +202,7 @@ def test_what_the_image_carries_is_kept(make_ccd, make_map, tan_wcs):
 
 @pytest.mark.parametrize("dtype", ["u2", "i4", ">i2", "i8"])
 def test_integers_become_float32(make_map, pixels, dtype):
-    """Counts are counts."""
+    """Images of integers are converted."""
     data = np.random.default_rng(0).integers(0, 60000, (80, 100)) // 2
     ccd = CCDData(data.astype(dtype), unit="adu")
     result = apply_zeropoint(ccd, make_map(), uncalibrated="fill")
@@ -217,7 +217,7 @@ def make_ccd_like(data):
 
 
 def test_each_plane_keeps_its_dtype(make_ccd, make_map):
-    """A float64 uncertainty of a float32 image stays float64, big-endian or not."""
+    """A float64 uncertainty of a float32 image remains float64, in any byte order."""
     ccd = make_ccd(kind="std")
     ccd.uncertainty = StdDevUncertainty(ccd.uncertainty.array.astype(">f8"))
     result = apply_zeropoint(ccd, make_map())
@@ -226,14 +226,14 @@ def test_each_plane_keeps_its_dtype(make_ccd, make_map):
 
 
 def test_a_map_of_30_changes_nothing(make_ccd):
-    """A flat map at the wanted zero point is the identity."""
+    """A flat map at the requested zero point is the identity."""
     zpmap = ZeroPointMap(np.full((5, 4), 30.0), grid=MapGrid((5, 4), 20))
     ccd = make_ccd()
     np.testing.assert_array_equal(apply_zeropoint(ccd, zpmap).data, ccd.data)
 
 
-def test_the_zero_point_is_what_magnitudes_need(make_ccd):
-    """A magnitude is the same before with the map and after with zeropoint."""
+def test_magnitudes_are_unchanged_by_calibration(make_ccd):
+    """A magnitude with the map equals that with MAGZERO after calibration."""
     zpmap = ZeroPointMap(np.full((5, 4), 29.3), grid=MapGrid((5, 4), 20))
     ccd = make_ccd(dtype=float)
     result = apply_zeropoint(ccd, zpmap, zeropoint=25)
@@ -243,7 +243,7 @@ def test_the_zero_point_is_what_magnitudes_need(make_ccd):
 
 
 def test_fluxes_in_nanojansky(make_ccd, make_map):
-    """AB 30 is 3.631 nJy a count, and MAGZERO is that of one nJy."""
+    """AB 30 is 3.631 nJy per count, and MAGZERO is that of 1 nJy."""
     ccd = make_ccd(dtype=float, kind="std")
     counts = apply_zeropoint(ccd, make_map())
     for unit, scale in ((u.nJy, 3.6307805), ("uJy", 3.6307805e-3)):
@@ -286,8 +286,8 @@ def test_slicing_commutes_with_calibration(data):
     np.testing.assert_allclose(sliced.data, whole.data[part], rtol=1e-13)
 
 
-def test_slices_and_cutouts_of_a_stack_know_their_place(make_map, make_key, tan_wcs):
-    """A slice's WCS, a trimmed image's, and a Cutout2D tell where they were cut."""
+def test_slices_and_cutouts_of_a_stack_are_located(make_map, make_key, tan_wcs):
+    """The origin of slices, trimmed images and a Cutout2D is determined."""
     rng = np.random.default_rng(4)
     zpmap = make_map((6, 5), 40, empty=0, key=make_key("0000"))
     ccd = CCDData(
@@ -313,7 +313,7 @@ def test_slices_and_cutouts_of_a_stack_know_their_place(make_map, make_key, tan_
 
 
 def test_pixels_far_from_stars_are_masked_kept_or_refused(make_ccd, make_map):
-    """A pixel counts as calibrated if its cell has stars or touches one that has."""
+    """A pixel is calibrated if its cell or an adjacent one has stars."""
     count = np.ones((5, 4))
     count[:3, :3] = 0
     plain = make_map(empty=0)
@@ -331,8 +331,8 @@ def test_pixels_far_from_stars_are_masked_kept_or_refused(make_ccd, make_map):
         apply_zeropoint(ccd, zpmap, uncalibrated="raise")
 
 
-def test_masks_are_joined(make_ccd, make_map):
-    """What was masked stays masked, whatever kind of mask it was."""
+def test_masks_are_combined(make_ccd, make_map):
+    """Masked pixels remain masked, for any type of mask."""
     count = np.ones((5, 4))
     count[:3, :3] = 0
     plain = make_map(empty=0)
@@ -346,8 +346,8 @@ def test_masks_are_joined(make_ccd, make_map):
     assert np.count_nonzero(result.mask) == 39 * 39 + 1
 
 
-def test_the_header_says_what_was_done(make_ccd, make_map, make_key):
-    """MAGZERO, EMAGZERO, PHOTREF, the limits, and a record of map and method."""
+def test_the_header_records_the_calibration(make_ccd, make_map, make_key):
+    """It has MAGZERO, EMAGZERO, PHOTREF, limits, and a record of map and method."""
     zpmap = make_map(key=make_key(), empty=0)
     meta = fits.Header({"SATURATE": 60000, "UNDERSAT": -100, "MAGZERO": 27.0})
     result = apply_zeropoint(make_ccd(meta=meta), zpmap, method="dr1")
@@ -367,7 +367,7 @@ def test_the_header_says_what_was_done(make_ccd, make_map, make_key):
 
 @pytest.mark.parametrize("kind", ["scatter", "median"])
 def test_the_mean_of_the_quoted_errors_is_in_the_header(make_ccd, make_map, kind):
-    """EMAGZERO is the mean of what the pixels were given, over cells with stars."""
+    """EMAGZERO is the mean error of the cells with stars."""
     zpmap = make_map()
     result = apply_zeropoint(make_ccd(kind="std"), zpmap, error_kind=kind)
     expected = zpmap.cell_error(kind)[zpmap.valid].mean()
@@ -389,8 +389,8 @@ def test_the_mean_of_the_quoted_errors_is_in_the_header(make_ccd, make_map, kind
         (ccdproc.Keyword("ZPKEY", value="yes"), {"ZPKEY": "yes"}),
     ],
 )
-def test_logging_is_that_of_ccdproc(make_ccd, make_map, add_keyword, expected):
-    """add_keyword takes what ccdproc's functions take, and gives what they give."""
+def test_the_log_is_that_of_ccdproc(make_ccd, make_map, add_keyword, expected):
+    """add_keyword accepts and writes the same as in functions of ccdproc."""
     ccd = make_ccd()
     ours = apply_zeropoint(ccd, make_map(), add_keyword=add_keyword)
     logged = {k: v for k, v in ours.meta.items() if k.startswith(("ZP", "APPLYZP"))}
@@ -399,7 +399,7 @@ def test_logging_is_that_of_ccdproc(make_ccd, make_map, add_keyword, expected):
 
 
 def test_a_second_calibration_is_refused(make_ccd, make_map):
-    """Unless it is asked for."""
+    """It is applied on request only."""
     once = apply_zeropoint(make_ccd(), make_map())
     with pytest.raises(AlreadyCalibratedError, match="KS4ZPMAP.*recalibrate=True"):
         apply_zeropoint(once, make_map())
@@ -411,7 +411,7 @@ def test_a_second_calibration_is_refused(make_ccd, make_map):
 
 @pytest.mark.parametrize("unit", [u.mag, u.Jy / u.beam, u.erg / u.s / u.cm**2 / u.AA])
 def test_images_not_in_counts_are_refused(make_ccd, make_map, unit):
-    """Magnitudes and flux densities are no counts."""
+    """Magnitudes and flux densities are not counts."""
     with pytest.raises(KS4Error):
         apply_zeropoint(make_ccd(unit=unit), make_map())
 
@@ -419,7 +419,7 @@ def test_images_not_in_counts_are_refused(make_ccd, make_map, unit):
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
 @pytest.mark.parametrize("kind", [None, *KINDS])
 def test_removing_is_the_inverse(make_ccd, make_map, kind, method):
-    """Data, uncertainty, unit and header come back."""
+    """Data, uncertainty, unit and header are restored."""
     meta = fits.Header({"SATURATE": 60000, "EXPTIME": 480.0, "PHOTREF": "APASS"})
     ccd = make_ccd(dtype=float, kind=kind, meta=meta)
     zpmap = make_map()
@@ -436,7 +436,7 @@ def test_removing_is_the_inverse(make_ccd, make_map, kind, method):
 
 
 def test_removing_needs_the_record_and_the_map(make_ccd, make_map, make_key):
-    """What was not done, or done with another map, cannot be undone."""
+    """An image without a record, or with that of another map, is refused."""
     zpmap = make_map(key=make_key())
     with pytest.raises(KS4Error, match="expected the record of a calibration"):
         remove_zeropoint(make_ccd(), zpmap)
@@ -447,8 +447,8 @@ def test_removing_needs_the_record_and_the_map(make_ccd, make_map, make_key):
         remove_zeropoint(calibrated, zpmap.smoothed())
 
 
-def test_removing_what_is_not_as_it_was(make_ccd, make_map):
-    """Another unit, a second map on top, and a changed record are refused."""
+def test_removing_from_a_changed_image_is_refused(make_ccd, make_map):
+    """Another unit, a second map, and a changed record are refused."""
     zpmap = make_map()
     flux = apply_zeropoint(make_ccd(), zpmap, unit="nJy")
     with pytest.raises(MapMismatchError, match="in uJy, and was in nJy"):
@@ -487,7 +487,7 @@ def test_removing_from_a_rescaled_image_is_refused(make_ccd, make_map, unit):
 
 
 def test_limits_of_any_number_type(make_ccd, make_map):
-    """Scalars of numpy are rescaled, and NaN is left alone."""
+    """Scalars of numpy are rescaled, and NaN is unchanged."""
     meta = {"SATURATE": np.int64(60000), "UNDERSAT": np.float32("nan")}
     result = apply_zeropoint(make_ccd(meta=meta), make_map())
     assert result.meta["SATURATE"] != 60000
@@ -495,14 +495,14 @@ def test_limits_of_any_number_type(make_ccd, make_map):
 
 
 def test_a_misalignment_map_calibrates_nothing(make_ccd, make_map):
-    """It has no direction, and no zero points."""
+    """It has neither a direction nor zero points."""
     misalignment = MisalignmentMap(np.ones((5, 4)), grid=MapGrid((5, 4), 20))
     with pytest.raises(DirectionlessMapError, match="MisalignmentMap"):
         apply_zeropoint(make_ccd(), misalignment)
 
 
 def test_a_map_without_errors(make_ccd, make_map):
-    """Propagating what is not there is an error; leaving it out is not."""
+    """Propagation without errors is refused; zp_error="ignore" is not."""
     plain = make_map(empty=0)
     zpmap = ZeroPointMap(plain.values, grid=plain.grid)
     ccd = make_ccd(kind="std", dtype=float)
@@ -516,10 +516,8 @@ def test_a_map_without_errors(make_ccd, make_map):
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
-def test_nan_in_an_empty_cell_is_what_the_release_stores_there(
-    make_ccd, make_map, method
-):
-    """Image, uncertainty, mask and limits are those of a map with 30 there."""
+def test_nan_in_an_empty_cell_is_equivalent_to_30(make_ccd, make_map, method):
+    """Image, uncertainty, mask and limits are those of a map with 30 in such cells."""
     plain = make_map()
     values, error, count = (
         np.where(plain.valid, array, np.nan)
@@ -543,8 +541,8 @@ def test_a_flagged_field_warns(make_ccd, make_map, make_key):
         apply_zeropoint(make_ccd(), make_map(key=make_key("1311", "V")))
 
 
-def test_bad_pixels_stay_where_they_are(make_map, make_ccd):
-    """NaN and Inf do not spread, nor warn."""
+def test_bad_pixels_do_not_spread(make_map, make_ccd):
+    """NaN and infinite pixels affect no other pixel, and issue no warning."""
     ccd = make_ccd(kind="ivar")
     ccd.data[3, 4], ccd.data[5, 6] = np.nan, np.inf
     ccd.uncertainty.array[7, 8] = 0
@@ -565,7 +563,7 @@ def test_bad_pixels_stay_where_they_are(make_map, make_ccd):
     ],
 )
 def test_wrong_images_are_refused(make_map, ccd, error, words):
-    """What is wrong is named."""
+    """The message names the problem."""
     with pytest.raises(error, match=words):
         apply_zeropoint(ccd, make_map())
 
@@ -597,13 +595,13 @@ def test_wrong_uncertainties_are_refused(make_ccd, make_map):
     ],
 )
 def test_wrong_options_are_refused(make_ccd, make_map, options, words):
-    """The message lists what is allowed."""
+    """The message lists the allowed values."""
     with pytest.raises(KS4Error, match=words):
         apply_zeropoint(make_ccd(), make_map(), **options)
 
 
 def test_wrong_maps_are_refused(make_ccd, make_map):
-    """A map of something else, an empty one, and one of another field."""
+    """Other objects, empty maps, and maps of another field are refused."""
     with pytest.raises(KS4Error, match="zpmap must be a ZeroPointMap, got ndarray"):
         apply_zeropoint(make_ccd(), np.ones((5, 4)))
     empty = ZeroPointMap(

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Many images at once: what is done, skipped, done again, and what fails alone."""
+"""Batches of images: finished, skipped, repeated and failed ones."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ SHAPE = (100, 120)
 
 @pytest.fixture(scope="module")
 def client():
-    """Two processes that all tests share."""
+    """Return a client of two processes that all tests share."""
     with (
         distributed.LocalCluster(
             n_workers=2,
@@ -51,7 +51,7 @@ def client():
 
 @pytest.fixture
 def survey(tmp_path, make_map, make_key, make_ccd):
-    """A folder with three images of field 0403 in R, and their map."""
+    """Return a folder with three images of field 0403 in R, and their map."""
     make_map((6, 5), key=make_key(), empty=0).save(tmp_path / "maps")
     meta = fits.Header({"FIELD1": "0403", "FILTER": "R"})
     for seed, name in enumerate("abc"):
@@ -62,7 +62,7 @@ def survey(tmp_path, make_map, make_key, make_ccd):
 
 @pytest.fixture
 def run(survey, client):
-    """Calibrate images of the survey into its folder `out`."""
+    """Return a function that calibrates images of the survey into the folder `out`."""
 
     def calibrate(names="abc", **options):
         images = [survey / f"{name}.fits" for name in names]
@@ -84,17 +84,17 @@ def contents(folder):
 
 
 def recorded(survey):
-    """Return the manifest on the disk."""
+    """Return the manifest on disk."""
     return Table.read(survey / "out" / "manifest.ecsv")
 
 
 def touch(path):
-    """Give a file another time."""
+    """Change the modification time of a file."""
     os.utime(path, ns=(1, os.stat(path).st_mtime_ns + 10**9))
 
 
 def test_results_are_those_of_single_files(survey, run):
-    """With all options passed on, byte for byte."""
+    """With all options, results are those of calibrate_file, byte for byte."""
     options = {"method": "nearest", "smooth": 1.5, "unit": "nJy", "zeropoint": 29.0}
     options |= {"zp_error": "ignore", "uncalibrated": "fill", "error_kind": "median"}
     table = run(**options)
@@ -108,7 +108,7 @@ def test_results_are_those_of_single_files(survey, run):
 
 
 def test_positions_are_corrected(survey, run, make_ccd, tan_wcs):
-    """By the offset map of each image's field and band."""
+    """Offsets are those of the field and band of each image."""
     key = ks4_ccd.MapKey("dra", "0403", "R", "single")
     dra, ddec = np.full((2, 6, 5), 0.1)
     grid = ks4_ccd.MapGrid((6, 5), 20)
@@ -123,8 +123,8 @@ def test_positions_are_corrected(survey, run, make_ccd, tan_wcs):
     assert fits.getheader(survey / "out" / "sky_cal.fits")["CPDIS1"] == "LOOKUP"
 
 
-def test_the_manifest_tells_all(survey, run):
-    """One row an image, as in the table returned."""
+def test_the_manifest_has_one_row_per_image(survey, run):
+    """It has one row per image, as in the returned table."""
     table = run()
     read = recorded(survey)
     assert read.colnames == table.colnames == list(ManifestRow._fields)
@@ -141,8 +141,8 @@ def test_the_manifest_tells_all(survey, run):
     assert read.meta["options"][row["options"]]["aperture"] == "APER5"
 
 
-def test_a_second_run_skips_what_is_done(survey, run):
-    """No file is touched, and no worker needed."""
+def test_a_second_run_skips_finished_images(survey, run):
+    """No file is changed, and no worker is needed."""
     first = run()
     before = {path.name: path.stat().st_mtime_ns for path in (survey / "out").iterdir()}
     second = run(client=None)
@@ -155,7 +155,7 @@ def test_a_second_run_skips_what_is_done(survey, run):
 
 
 def change_image(survey):
-    """Alter a pixel."""
+    """Change a pixel."""
     with fits.open(survey / "b.fits", mode="update") as hdus:
         hdus[0].data[0, 0] += 1
 
@@ -166,13 +166,13 @@ def remove_target(survey):
 
 
 def cut_target(survey):
-    """Cut a result off."""
+    """Truncate a result."""
     os.truncate(survey / "out" / "b_cal.fits", 2880)
 
 
 @pytest.mark.parametrize("change", [change_image, remove_target, cut_target])
-def test_what_changed_is_done_again(survey, run, change):
-    """And nothing else."""
+def test_changed_images_are_calibrated_again(survey, run, change):
+    """Other images are skipped."""
     run()
     change(survey)
     assert outcomes(run()) == "skipped done skipped"
@@ -184,7 +184,7 @@ def test_what_changed_is_done_again(survey, run, change):
 
 
 def test_other_times_of_equal_contents_change_nothing(survey, run):
-    """Checksums tell, once: the new times are remembered."""
+    """Checksums are compared once, and the new times are recorded."""
     run()
     touch(survey / "b.fits")
     touch(next((survey / "maps").iterdir()))
@@ -194,8 +194,8 @@ def test_other_times_of_equal_contents_change_nothing(survey, run):
     assert time.perf_counter() - started < 1
 
 
-def test_other_options_and_other_maps_do_all_again(survey, run, make_map, make_key):
-    """Results of other options are not what is wanted."""
+def test_other_options_and_maps_calibrate_all_again(survey, run, make_map, make_key):
+    """Results of other options are replaced."""
     run()
     assert outcomes(run(method="nearest")) == "done done done"
     make_map((6, 5), key=make_key(), empty=0, seed=9).save(survey / "maps")
@@ -204,8 +204,8 @@ def test_other_options_and_other_maps_do_all_again(survey, run, make_map, make_k
     assert outcomes(run(method="nearest")) == "skipped skipped skipped"
 
 
-def test_bad_images_fail_alone(survey, run):
-    """Whatever is wrong with them; they are tried again."""
+def test_bad_images_do_not_stop_the_batch(survey, run):
+    """The other images are calibrated, and the failed ones are tried again."""
     (survey / "d.fits").write_bytes(b"nonsense")
     table = run("abcde")
     assert outcomes(table) == "done done done failed failed"
@@ -216,8 +216,8 @@ def test_bad_images_fail_alone(survey, run):
     assert outcomes(run("abcde")) == "skipped skipped skipped done failed"
 
 
-def test_a_failure_is_not_taken_for_an_earlier_result(survey, run):
-    """What was done fails when its image is gone, and is done when it is back."""
+def test_a_missing_image_is_a_failure(survey, run):
+    """A missing image fails although its result exists; if it is back, it is done."""
     run()
     (survey / "b.fits").rename(survey / "kept")
     assert outcomes(run()) == "skipped failed skipped"
@@ -225,8 +225,8 @@ def test_a_failure_is_not_taken_for_an_earlier_result(survey, run):
     assert outcomes(run()) == "skipped done skipped"
 
 
-def test_files_of_others_are_not_replaced(survey, run):
-    """Without `overwrite`."""
+def test_other_files_are_not_replaced(survey, run):
+    """Files that no batch wrote need `overwrite`."""
     (survey / "out").mkdir()
     strange = survey / "out" / "b_cal.fits"
     strange.write_bytes(b"mine")
@@ -238,8 +238,8 @@ def test_files_of_others_are_not_replaced(survey, run):
     assert outcomes(run(overwrite=True)) == "skipped done skipped"
 
 
-def test_flags_are_told(survey, run, make_map, make_key, make_ccd):
-    """Here and in the manifest, as the workers are not heard."""
+def test_flags_are_reported(survey, run, make_map, make_key, make_ccd):
+    """Flags are in a warning and in the manifest."""
     make_map((6, 5), key=make_key("1311", "V"), empty=0).save(survey / "maps")
     meta = fits.Header({"FIELD1": "1311", "FILTER": "V"})
     make_ccd(SHAPE, meta=meta).write(survey / "f.fits")
@@ -248,8 +248,8 @@ def test_flags_are_told(survey, run, make_map, make_key, make_ccd):
     assert "flags" in recorded(survey)["message"][0]
 
 
-def test_low_space_is_told(run, monkeypatch):
-    """Before anything is written."""
+def test_low_space_is_reported(run, monkeypatch):
+    """A warning is issued before any file is written."""
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr("ks4_ccd.survey.batch.shutil.disk_usage", lambda _: usage)
     with pytest.warns(KS4Warning, match="GB free: free space"):
@@ -273,14 +273,14 @@ def test_low_space_is_told(run, monkeypatch):
     ],
 )
 def test_wrong_options(survey, run, options, word):
-    """They are noticed before any image is."""
+    """They are refused before any image is read."""
     with pytest.raises(KS4Error, match=word):
         run(**options)
     assert not list(survey.glob("out/*.fits"))
 
 
 def test_names_of_another_camera(survey, run, make_map):
-    """Mode and aperture are free, if the library has them."""
+    """Mode and aperture are free names, if the library contains them."""
     key = ks4_ccd.MapKey("zp", "0403", "R", "deep", "PSF")
     make_map((6, 5), key=key, empty=0).save(survey / "maps")
     assert outcomes(run("a", mode="deep", aperture="PSF")) == "done"
@@ -288,16 +288,16 @@ def test_names_of_another_camera(survey, run, make_map):
         run("a", mode="deep", aperture="APER4")
 
 
-def test_special_files_fail_alone(survey, run):
-    """A named pipe would wait for a writer."""
+def test_special_files_do_not_stop_the_batch(survey, run):
+    """Reading a named pipe would block."""
     os.mkfifo(survey / "d.fits")
     table = run("ad")
     assert outcomes(table) == "done failed"
     assert "found a named pipe" in table["message"][1]
 
 
-def test_wrong_places(survey, client):
-    """No library, no folder, an image that would be replaced: nothing begins."""
+def test_wrong_paths(survey, client):
+    """Missing libraries and folders, and targets that are sources, are refused."""
     image, maps = survey / "a.fits", survey / "maps"
     with pytest.raises(KS4Error, match="nowhere"):
         calibrate_many([image], survey / "nowhere", survey / "out", client=client)
@@ -317,7 +317,7 @@ def test_wrong_places(survey, client):
 
 
 def test_one_of_several_images(survey, run):
-    """hdu= is an option like others: another one calibrates again."""
+    """Another value of hdu= calibrates the image again."""
     header = fits.Header({"FIELD1": "0403", "FILTER": "R"})
     hdus = [fits.PrimaryHDU(header=header)]
     for value, name in enumerate(("KK", "MM"), 1):
@@ -335,7 +335,7 @@ def test_one_of_several_images(survey, run):
 
 
 def test_masks_beside_images_count_as_input(survey, run):
-    """They are in the result, and a new or changed mask calibrates again."""
+    """The result has the mask, and a new or changed mask calibrates it again."""
     run()
     for value in (1, 0):
         mask = np.full(SHAPE, value, np.uint8)
@@ -350,7 +350,7 @@ def test_masks_beside_images_count_as_input(survey, run):
 
 
 def test_files_that_appear_meanwhile_are_kept(survey, run, monkeypatch):
-    """Without `overwrite`: here, while the batch is planned."""
+    """A file that appears while the batch is planned is not replaced."""
     import ks4_ccd.survey.batch as batch
 
     plan, strange = batch.plan_batch, survey / "out" / "b_cal.fits"
@@ -367,21 +367,21 @@ def test_files_that_appear_meanwhile_are_kept(survey, run, monkeypatch):
     assert strange.read_bytes() == b"mine"
 
 
-def test_no_image_is_no_error(survey, run):
-    """An empty night has an empty table."""
+def test_a_batch_without_images(survey, run):
+    """A batch of no images returns an empty table."""
     assert len(run("")) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may")
 def test_a_folder_that_may_not_be_written(survey, run):
-    """One clear error."""
+    """The error is raised before any image is calibrated."""
     (survey / "out").mkdir(mode=0o500)
     with pytest.raises(KS4Error, match="cannot write"):
         run()
 
 
 def test_one_run_at_a_time(survey, run):
-    """The second one is told who is there; a worker counts, too."""
+    """The second run is refused, also while only a worker of the first is alive."""
     (survey / "out").mkdir()
     path = survey / "out" / "manifest.ecsv.lock"
     with RunLock(path) as lock:
@@ -398,8 +398,8 @@ def test_one_run_at_a_time(survey, run):
     assert outcomes(run()) == "done done done"
 
 
-def test_leftovers_of_a_killed_run_go(survey, run):
-    """Partial files of our targets, and of nobody else's."""
+def test_partial_files_of_a_killed_run_are_removed(survey, run):
+    """Partial files of the targets are removed, and no others."""
     (survey / "out").mkdir()
     ours = survey / "out" / ".a_cal.fits.0123456789ab.part"
     others = survey / "out" / ".x_cal.fits.0123456789ab.part"
@@ -410,8 +410,8 @@ def test_leftovers_of_a_killed_run_go(survey, run):
     assert others.exists()
 
 
-def test_a_torn_line_is_dropped(survey, run):
-    """The image of a line that was not finished is calibrated again."""
+def test_an_incomplete_line_is_dropped(survey, run):
+    """The image of an incomplete line is calibrated again."""
     run()
     path = survey / "out" / "manifest.ecsv"
     manifest = Manifest(path, {})
@@ -423,8 +423,8 @@ def test_a_torn_line_is_dropped(survey, run):
     assert len(recorded(survey)) == 3
 
 
-def test_a_strange_manifest_is_left_alone(survey, run):
-    """Another program's file, or a damaged one."""
+def test_an_invalid_manifest_is_kept(survey, run):
+    """A file of another program, or a damaged one, is kept."""
     (survey / "out").mkdir()
     path = survey / "out" / "manifest.ecsv"
     for text in ("", "hello\n", "# %ECSV 1.0\n# ---\n# datatype:\nx\n1\n"):
@@ -435,19 +435,19 @@ def test_a_strange_manifest_is_left_alone(survey, run):
 
 
 def test_manifest_keeps_any_text(tmp_path):
-    """Commas, quotes, line ends and bytes that are no text."""
+    """Commas, quotes, line breaks and bytes that are not UTF-8 are kept."""
     name = readable('a "b", \n\udce9 é  c.fits')
     row = ManifestRow(name, "x", "failed", message_of(ValueError("1,\n2")))
     Manifest(tmp_path / "m.ecsv", {}).append(row)
     manifest = Manifest(tmp_path / "m.ecsv", {})
     assert manifest.get(name) == row
-    # Another image of the same target takes its place.
+    # Another image of the same target replaces it.
     manifest.append(row._replace(image="y"))
     assert [row.image for row in Manifest(tmp_path / "m.ecsv", {})] == ["y"]
 
 
 def test_an_interrupt_waits_for_the_workers_of_others(survey, run, monkeypatch):
-    """They cannot be stopped; what they leave is whole, and the next run goes on."""
+    """They cannot be stopped; their results are complete, and the next run resumes."""
     append = Manifest.append
 
     def interrupt(self, row):
@@ -467,9 +467,9 @@ def test_an_interrupt_waits_for_the_workers_of_others(survey, run, monkeypatch):
 
 
 def test_a_worker_that_dies_fails_one_image(run, monkeypatch):
-    """Even those that waited for the same worker are done."""
+    """Other images that waited for the same worker are calibrated."""
 
-    # In here, or the workers would have to find this file to import it from.
+    # A local function is pickled by value, and needs no import in the workers.
     def die(task):
         if task.image.endswith("b.fits"):
             os._exit(1)
@@ -481,15 +481,15 @@ def test_a_worker_that_dies_fails_one_image(run, monkeypatch):
     assert "died" in table["message"][1]
 
 
-def test_missing_dask_is_told(run, monkeypatch):
-    """With the way to get it."""
+def test_missing_dask_is_reported(run, monkeypatch):
+    """The message contains the command that installs it."""
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(KS4Error, match=r"ks4_ccd\[survey\]"):
         run(client=None)
 
 
-def test_a_closed_client_is_told(run, client):
-    """Before anything is begun."""
+def test_a_closed_client_is_refused(run, client):
+    """It is refused before any image is calibrated."""
     with distributed.Client(client.scheduler.address) as other:
         pass
     with pytest.raises(KS4Error, match="client"):
@@ -497,7 +497,7 @@ def test_a_closed_client_is_told(run, client):
 
 
 def test_command(survey, client, capsys):
-    """Images by name and in a list; a scheduler; the report; the exit status."""
+    """Images by name and in a list, a scheduler, the report and the exit status."""
     (survey / "list.txt").write_text(f"{survey}/b.fits\n\n{survey}/c.fits\n")
     (survey / "d.fits").write_bytes(b"nonsense")
     command = ["batch", f"{survey}/a.fits", f"@{survey}/list.txt"]
@@ -516,7 +516,7 @@ def test_command(survey, client, capsys):
 
 
 def test_the_function_needs_no_dask_to_be_imported():
-    """Only to be called."""
+    """The package can be imported without dask."""
     code = (
         "import sys, ks4_ccd.survey.batch, ks4_ccd.cli; "
         "print('distributed' in sys.modules)"
@@ -527,8 +527,8 @@ def test_the_function_needs_no_dask_to_be_imported():
     assert done.stdout.strip() == "False"
 
 
-def test_processes_that_are_gone_are_replaced(survey, monkeypatch):
-    """Dask starts none again that died while it started; here, all are gone."""
+def test_dead_processes_are_replaced(survey, monkeypatch):
+    """Dask does not restart processes that died while they started."""
     monkeypatch.setattr("ks4_ccd.survey._cluster._PATIENCE", 0.5)
     library = MapLibrary(survey / "maps", image_shape=SHAPE)
     with (

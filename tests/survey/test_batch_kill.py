@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""A batch that is killed or interrupted loses nothing and leaves nothing behind."""
+"""A batch that is killed or interrupted loses no result and leaves no partial file."""
 
 import os
 import random
@@ -18,10 +18,10 @@ from astropy.table import Table
 pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
 pytestmark = pytest.mark.skipif(
-    not hasattr(os, "killpg"), reason="process groups are a Unix thing"
+    not hasattr(os, "killpg"), reason="process groups exist on Unix only"
 )
 
-# As many as a slow machine does in the time below, but not fewer than the first.
+# Slow machines stop at the time below, but not before the first number of kills.
 FEWEST, KILLS = 3, 10
 IMAGES = 16
 SIZE = 1200
@@ -30,7 +30,7 @@ LONGEST = 40.0  # seconds for all kills
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
-    """A folder with images of field 0403 in R, and their map."""
+    """Return a folder with images of field 0403 in R, and their map."""
     from ks4_ccd import MapGrid, MapKey, ZeroPointMap
 
     folder = tmp_path_factory.mktemp("survey")
@@ -48,7 +48,7 @@ def survey(tmp_path_factory):
 
 
 def start(survey, out, errors=False):
-    """Start a batch in a process group of its own."""
+    """Start a batch in a separate process group."""
     command = [sys.executable, "-m", "ks4_ccd.cli", "batch"]
     command += sorted(survey.glob("*.fits"))
     command += ["--maps", survey / "maps", "--image-size", f"{SIZE}", f"{SIZE}"]
@@ -59,13 +59,13 @@ def start(survey, out, errors=False):
         stderr=subprocess.PIPE if errors else subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        # A parent that ignores SIGINT, as with nohup, hands that down.
+        # A parent that ignores SIGINT, as with nohup, passes this on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def kill(process, seconds):
-    """Kill a batch and its workers after a while; return whether it was too late."""
+    """Kill a batch and its workers after a delay; return whether it had finished."""
     try:
         return process.wait(seconds) == 0
     except subprocess.TimeoutExpired:
@@ -76,7 +76,7 @@ def kill(process, seconds):
 
 
 def wait_for_the_rest(group):
-    """Wait until no process of a group is left, which takes a moment."""
+    """Wait until no process of a group exists."""
     end = time.monotonic() + 120
     while any(is_alive_in(group, process) for process in psutil.process_iter()):
         assert time.monotonic() < end, "a process of the batch is still there"
@@ -84,7 +84,7 @@ def wait_for_the_rest(group):
 
 
 def is_alive_in(group, process):
-    """Return whether a process is of a group, and no zombie."""
+    """Return whether a process belongs to a group and is not a zombie."""
     with suppress(OSError, psutil.Error):
         is_zombie = process.status() == psutil.STATUS_ZOMBIE
         return os.getpgid(process.pid) == group and not is_zombie
@@ -92,7 +92,7 @@ def is_alive_in(group, process):
 
 
 def wait_for_work(process, out):
-    """Wait until workers write what was not there before."""
+    """Wait until workers write a new file."""
     before = names_in(out)
     while process.poll() is None:
         if any("_cal.fits" in name for name in names_in(out) - before):
@@ -101,19 +101,19 @@ def wait_for_work(process, out):
 
 
 def names_in(folder):
-    """Return the names of all files in a folder, if it is there."""
+    """Return the names of all files in a folder, if it exists."""
     with suppress(FileNotFoundError):
         return set(os.listdir(folder))
     return set()
 
 
 def results(folder):
-    """Return what is in a folder under the names of results, byte for byte."""
+    """Return the results in a folder, byte for byte."""
     return {path.name: path.read_bytes() for path in folder.glob("*.fits")}
 
 
 def check_finished(out, whole):
-    """A finished batch has all results, all rows and nothing else."""
+    """Assert that a batch has all results and rows, and no other file."""
     assert results(out) == whole
     names = {path.name for path in out.iterdir()}
     assert names == {*whole, "manifest.ecsv"}
@@ -123,7 +123,7 @@ def check_finished(out, whole):
 
 
 def test_killed_batches(survey, tmp_path):
-    """After any number of kills the results equal those of a batch left alone."""
+    """After any number of kills, results equal those of an uninterrupted batch."""
     process = start(survey, tmp_path / "whole")
     wait_for_work(process, tmp_path / "whole")
     begun = time.monotonic()
@@ -137,7 +137,7 @@ def test_killed_batches(survey, tmp_path):
     out = tmp_path / "killed"
     rng = random.Random(23)
     began, kills, left = time.monotonic(), 0, 0
-    # One of them at least has to hit an image.
+    # At least one kill has to occur during an image.
     while (
         kills < FEWEST
         or not left
@@ -145,25 +145,25 @@ def test_killed_batches(survey, tmp_path):
     ):
         process = start(survey, out)
         wait_for_work(process, out)
-        # A part of it at once, so that several kills hit one batch.
+        # Wait for a part of it at once, so that several kills occur in one batch.
         if kill(process, 0.6 * seconds * rng.random()):
             check_finished(out, whole)
             shutil.rmtree(out)
             continue
         kills += 1
         there = results(out)
-        assert there.items() <= whole.items(), "a result is there that is not whole"
+        assert there.items() <= whole.items(), "a result is incomplete"
         left += len(list(out.glob(".*.part")))
     assert start(survey, out).wait() == 0
     check_finished(out, whole)
 
 
 def test_ctrl_c(survey, tmp_path):
-    """It ends the batch and its workers, and what is there is whole."""
+    """Ctrl-C ends the batch and its workers, and existing results are complete."""
     out = tmp_path / "out"
     process = start(survey, out)
     wait_for_work(process, out)
-    # A terminal sends it to all processes of the group.
+    # A terminal sends the signal to all processes of the group.
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(120) == 130
     wait_for_the_rest(process.pid)
@@ -178,12 +178,12 @@ def test_ctrl_c(survey, tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_while_processes_start(survey, tmp_path, name):
-    """One line, and no process is left."""
+    """One line is printed, and no process remains."""
     out, number = tmp_path / "out", getattr(signal, name)
     process = start(survey, out, errors=True)
-    # The first one belongs to multiprocessing; the workers come next.
+    # The first process belongs to multiprocessing; the workers follow.
     wait_until(lambda: len(psutil.Process(process.pid).children()) > 1)
-    # They would print a traceback once they import their modules.
+    # Workers would print a traceback while they import their modules.
     time.sleep(0.3)
     os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=120)
@@ -195,7 +195,7 @@ def test_signals_while_processes_start(survey, tmp_path, name):
 
 
 def wait_until(condition):
-    """Wait for something that happens soon."""
+    """Wait until a function returns true."""
     end = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < end
