@@ -46,6 +46,7 @@ from ks4_ccd.mapmaking.builders import (
     build_offset_map,
     build_zeropoint_map,
 )
+from ks4_ccd.mapmaking.gaia import reference_stars
 from ks4_ccd.mapmaking.matching import match_catalogs
 from ks4_ccd.mapmaking.reference import ReferenceColumns, read_reference
 from ks4_ccd.mapmaking.validation import Validation, cross_validate
@@ -112,6 +113,7 @@ __all__ = [
     "plot_map",
     "plot_offsets",
     "read_reference",
+    "reference_stars",
     "remove_zeropoint",
     "simulate_field",
     "verify",

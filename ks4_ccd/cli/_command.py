@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from ks4_ccd.cli import (
     _ingest,
     _maps,
     _plot,
+    _reference,
     _validate,
     _verify,
 )
@@ -26,6 +28,8 @@ from ks4_ccd.exceptions import KS4Error, KS4Warning
 
 __all__ = ["VERBS", "run_command"]
 
+_DECLINATION = re.compile(r"-\d+[:d]")
+
 # In the order of the help.
 VERBS = tuple(
     module.VERB
@@ -33,6 +37,7 @@ VERBS = tuple(
         _demo,
         _calibrate,
         _catalog,
+        _reference,
         _build,
         _validate,
         _maps,
@@ -63,6 +68,9 @@ def run_command(argv: list[str]) -> int:
     if argv[:1] == ["field"] and not {"-h", "--help", "--"} & set(argv):
         # A declination such as -62:30:00 must not be parsed as an option.
         argv = [argv[0], "--", *argv[1:]]
+    elif argv[:1] == ["reference"]:
+        # A word with a space is no option, either.
+        argv = [f" {word}" if _DECLINATION.match(word) else word for word in argv]
     arguments = _parser().parse_args(argv)
     with warnings.catch_warnings():
         warnings.simplefilter("always", KS4Warning)

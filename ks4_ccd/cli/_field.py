@@ -12,11 +12,11 @@ from ks4_ccd.ks4.names import BANDS
 from ks4_ccd.ks4.quality import field_flags, in_dr1
 from ks4_ccd.ks4.tiling import field_center, field_of, tile_name
 
-__all__ = ["VERB"]
+__all__ = ["VERB", "position_in"]
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    position = _position(arguments.ra, arguments.dec)
+    position = position_in(arguments.ra, arguments.dec)
     field = str(field_of(position))
     center = field_center(field)
     print(f"field     {field}.{tile_name(field)}")
@@ -28,7 +28,9 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"flags {band}   {', '.join(flags) or 'none'}")
 
 
-def _position(ra: str, dec: str) -> SkyCoord:
+def position_in(ra: str, dec: str) -> SkyCoord:
+    """Return the position of two words, or raise `OptionError`."""
+    ra, dec = ra.strip(), dec.strip()
     try:
         in_degrees = ra.lstrip("+-").replace(".", "", 1).isdigit()
         return SkyCoord(

@@ -13,6 +13,7 @@ from ks4_ccd.exceptions import OptionError
 from ks4_ccd.files.units import as_gain
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.mapmaking.builders import RECIPES
+from ks4_ccd.mapmaking.reference_columns import PRESETS as REFERENCE_PRESETS
 from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.photometry.options import METHODS, FileCalibrationOptions
 
@@ -342,8 +343,9 @@ MATCHING = (
         "--reference",
         metavar="STARS",
         required=True,
-        help="reference stars: a Gaia XP file of the KS4 pipeline, or a table with "
-        "RAJ2000, DEJ2000 and magnitudes such as Rmag",
+        help="reference stars: a Gaia XP file of the KS4 pipeline, a table of the Gaia "
+        "archive (ks4-ccd reference) or of VizieR, or one with RAJ2000, DEJ2000 and "
+        "magnitudes such as Rmag",
     ),
     BAND.but(required=True),
     MODE,
@@ -357,10 +359,20 @@ MATCHING = (
         help="largest separation of a match in arcsec",
     ),
     Option(
+        "--reference-columns",
+        metavar="NAME=COLUMN",
+        nargs="+",
+        help="columns of the reference, if they are not found: mag=r_jkc_mag,"
+        "error=e_r,flag=ok for the band (mag.V=... for another one), ra, dec, pm_ra, "
+        "pm_dec, epoch (a column or a year), offset (a number to add to mag); or "
+        f"{', '.join(REFERENCE_PRESETS)}: gaiaxp converts synthetic photometry of the "
+        "Gaia archive to the system of KS4",
+    ),
+    Option(
         "--epoch",
         metavar="TIME",
         help="time of the image (a year or DATE-OBS), to which reference stars with "
-        "proper motions are moved",
+        "proper motions are moved; by default that in the header of a FITS_LDAC file",
     ),
     Option(
         "--reference-epoch",
@@ -376,15 +388,70 @@ MATCHING = (
 
 def matching_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of `~ks4_ccd.match_catalogs` in `MATCHING`."""
-    epoch = arguments.reference_epoch
     return {
         "band": arguments.band,
         "columns": arguments.columns,
         "apertures": arguments.apertures,
-        "reference_columns": "auto" if epoch is None else {"epoch": epoch},
+        "reference_columns": _reference_columns(arguments),
         "epoch": arguments.epoch,
         "mag_zeropoint": arguments.mag_zeropoint,
     }
+
+
+# Keys of --reference-columns: the parameters of `ReferenceColumns`, those by band in
+# the singular.
+_BY_BAND = {
+    "mag": "magnitudes",
+    "error": "errors",
+    "flag": "flags",
+    "offset": "offsets",
+}
+_NAMED = {name: name for name in ("ra", "dec", "pm_ra", "pm_dec", "epoch")}
+_NAMED |= {"pmra": "pm_ra", "pmdec": "pm_dec"}
+
+
+def _reference_columns(arguments: argparse.Namespace) -> str | dict[str, Any]:
+    """Return the columns of ``--reference-columns`` and ``--reference-epoch``."""
+    words = ",".join(arguments.reference_columns or ["auto"]).split(",")
+    epoch = arguments.reference_epoch
+    if len(words) == 1 and words[0] in REFERENCE_PRESETS:
+        if epoch is None:
+            return words[0]
+        if words[0] != "auto":
+            msg = (
+                "--reference-epoch cannot be given with --reference-columns "
+                f"{words[0]}: expected columns, such as mag=r_jkc_mag"
+            )
+            raise OptionError(msg)
+        return {"epoch": epoch}
+    columns: dict[str, Any] = {} if epoch is None else {"epoch": epoch}
+    for word in words:
+        key, _, value = word.partition("=")
+        kind, _, band = key.strip().partition(".")
+        value = value.strip()
+        if kind in _BY_BAND and value:
+            own = _number_in(value) if kind == "offset" else value
+            columns.setdefault(_BY_BAND[kind], {})[band or arguments.band] = own
+        elif key.strip() in _NAMED and value:
+            name = _NAMED[key.strip()]
+            columns[name] = _number_in(value) if name == "epoch" else value
+        else:
+            msg = (
+                "--reference-columns: expected one of "
+                f"{', '.join(REFERENCE_PRESETS)}, or columns such as "
+                "mag=r_jkc_mag,ra=RA with the names "
+                f"{', '.join((*_BY_BAND, *_NAMED))}, got {word!r}"
+            )
+            raise OptionError(msg)
+    return columns
+
+
+def _number_in(text: str) -> float | str:
+    """Return the number that a text contains, or the text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def edges_option(name: str, content: str) -> Option:

@@ -17,13 +17,14 @@ from ks4_ccd.catalogs.sources import Sources
 from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError
 from ks4_ccd.files.magnitudes import MATCHED
 from ks4_ccd.files.tables import read_table
+from ks4_ccd.mapmaking._motions import at_epoch_of_image
 from ks4_ccd.mapmaking.reference import (
     ReferenceColumns,
     bands_of,
-    decimal_year,
-    moved,
+    columns_of_band,
     read_reference,
 )
+from ks4_ccd.mapmaking.synthetic import GAIA_AB_MINUS_VEGA
 
 __all__ = ["match_catalogs"]
 
@@ -72,7 +73,10 @@ or dict, optional
     epoch : `~astropy.time.Time`, float or str, optional
         The time of the image: a time, a decimal year, or the value of
         DATE-OBS. Proper motions are applied up to this time; stars without a
-        proper motion do not move.
+        proper motion do not move. By default it is taken from ``sources.meta``, which
+        contains the image's header for FITS_LDAC files: the middle of the exposure
+        (DATE-OBS or MJD-OBS, and EXPTIME), or EPOCH, where that is not the equinox.
+        The epoch of the reference itself (2016.0) leaves all stars where they are.
     mag_zeropoint : float, optional
         The zero point that the magnitudes of the sources contain (SExtractor's
         MAG_ZEROPOINT). The magnitudes stay unchanged: the zero point is recorded
@@ -87,10 +91,9 @@ or dict, optional
         ``flag_R`` for each band; ``sep`` (deg), the separation; and ``dra``,
         ``ddec`` (arcsec), the position of the star minus that of the source along
         RA cos(Dec) and Dec, which corrects the position of the source. ``meta``
-        records
-        ``MATCHRAD`` (arcsec), ``MATCHSRC``, ``MATCHREF`` and ``MATCHNUM`` (the
-        numbers of sources, stars and matches) and, if given,
-        ``MATCHBND``, ``MATCHEPO`` (yr) and ``MATCHMZP`` (mag).
+        records ``MATCHRAD`` (arcsec), ``MATCHSRC``, ``MATCHREF`` and ``MATCHNUM`` (the
+        numbers of sources, stars and matches), ``MATCHEPO`` (yr) if stars were moved,
+        and, if given, ``MATCHBND`` and ``MATCHMZP`` (mag).
 
     Raises
     ------
@@ -98,14 +101,17 @@ or dict, optional
         If an argument does not have one of its allowed values.
     KS4Error
         If no source has a match, columns or the band are missing, a catalog
-        is empty or cannot be read, ``epoch`` is given for a reference without
-        proper motions, or ``mag_zeropoint`` for fluxes.
+        is empty or cannot be read, ``epoch`` is given and the epoch of the
+        reference is unknown, keywords of the header are not possible epochs or
+        contradict each other, or ``mag_zeropoint`` is given for fluxes.
 
     Warns
     -----
     KS4Warning
-        If the reference has proper motions and ``epoch`` is not given: its
-        stars are then matched at the epoch of the reference.
+        If stars are matched at the epoch of the reference, with the size of the effect:
+        because the reference has proper motions and the epoch of the image or of the
+        reference is unknown, or because it has none and the epoch of the image is
+        known. Or if ``band`` is one of Gaia's in the Vega system.
 
     See Also
     --------
@@ -115,6 +121,9 @@ or dict, optional
     -----
     Sources and stars without a position are not matched. A source that is listed
     twice is matched twice, unless ``mutual`` is true.
+
+    A stack has several dates, and its DATE-OBS may be that of the first exposure: give
+    the mean time of its exposures as ``epoch`` where they span more than a few months.
 
     Examples
     --------
@@ -132,17 +141,15 @@ or dict, optional
     if not isinstance(sources, Table):
         sources = read_table(sources)
     catalog = Sources(sources, columns, apertures, mag_zeropoint)
+    if not isinstance(reference, Table):
+        reference = read_table(reference)
     stars = read_reference(reference, reference_columns)
-    if epoch is not None:
-        epoch = decimal_year("epoch", epoch)
-        stars = _at_epoch(stars, epoch)
-    else:
-        _warn_of_motion(stars)
+    stars, year = at_epoch_of_image(stars, epoch, sources.meta)
     stars.remove_columns([name for name in _MOTION if name in stars.colnames])
     _refuse_existing_names(sources, stars)
     ra, dec = catalog.sky()
     rows, positions = _with_positions(ra, dec, "the source catalog")
-    stars = _usable(stars, band)
+    stars = _usable(stars, band, reference.colnames)
     used, star_positions = _with_positions(
         stars["RAJ2000"].value, stars["DEJ2000"].value, "the reference"
     )
@@ -172,7 +179,7 @@ or dict, optional
         "MATCHREF": len(used),
         "MATCHNUM": len(matched),
         "MATCHBND": band,
-        "MATCHEPO": epoch,
+        "MATCHEPO": year,
     }
     matched.meta = deepcopy(sources.meta)
     matched.meta |= {name: value for name, value in record.items() if value is not None}
@@ -195,57 +202,16 @@ def _in_arcsec(radius: u.Quantity | float) -> float:
     return value
 
 
-def _at_epoch(stars: Table, epoch: float) -> Table:
-    # Offsets would otherwise include the motion since the epoch of the reference.
-    if "pmRA" not in stars.colnames:
-        msg = (
-            f"epoch={epoch:g} requires proper motions, and the reference has none: "
-            "specify their columns with reference_columns={'pm_ra': ..., 'pm_dec': "
-            "...}, or omit epoch to match at the epoch of the reference"
-        )
-        raise KS4Error(msg)
-    if "Epoch" not in stars.colnames or (
-        len(stars) and not np.isfinite(stars["Epoch"]).any()
-    ):
-        msg = (
-            "the reference does not record its epoch: specify a column or the year "
-            "with reference_columns={'epoch': 2016.0} (the epoch of Gaia DR3; 2015.5 "
-            "for DR2; 2000.0 for RAJ2000 and DEJ2000 of VizieR)"
-        )
-        raise KS4Error(msg)
-    names = ("RAJ2000", "DEJ2000", "pmRA", "pmDE")
-    years = epoch - stars["Epoch"].value
-    ra, dec, pm_ra, pm_dec = (stars[name].value for name in names)
-    ra, dec = moved(ra, dec, pm_ra, pm_dec, years)
-    stars["RAJ2000"][:], stars["DEJ2000"][:] = ra, dec
-    return stars
-
-
-def _warn_of_motion(stars: Table) -> None:
-    """Warn of the size of proper motions that are not applied."""
-    if "pmRA" not in stars.colnames:
-        return
-    motion = np.array([stars[name].value for name in ("pmRA", "pmDE")])
-    motion = motion[:, np.isfinite(motion).all(axis=0)]
-    if not motion.any():
-        return
-    east, north = motion.mean(axis=1)
-    msg = (
-        "the reference has proper motions, but they are not applied without the "
-        f"epoch of the image: their median is {np.median(np.hypot(*motion)):.3g} "
-        f"mas/yr, their mean ({east:+.3g}, {north:+.3g}) mas/yr along RA and Dec; give "
-        "epoch= (--epoch), the time of the image"
-    )
-    warnings.warn(msg, KS4Warning, stacklevel=3)
-
-
-def _usable(stars: Table, band: str | None) -> Table:
+def _usable(stars: Table, band: str | None, columns: Sequence[str]) -> Table:
     if band is None:
         return stars
     if band not in bands_of(stars):
         msg = (
             f"expected magnitudes of band {band!r} in the reference, found bands "
-            f"{', '.join(bands_of(stars)) or 'none'}"
+            f"{', '.join(bands_of(stars)) or 'none'}: looked for the columns "
+            f"{', '.join(columns_of_band(band))}, found {', '.join(columns)}; name "
+            f"the column with reference_columns={{'magnitudes': {{{band!r}: ...}}}} "
+            "(--reference-columns mag=...)"
         )
         raise KS4Error(msg)
     usable = (stars[f"flag_{band}"] == 1) & np.isfinite(stars[f"{band}mag"])
@@ -255,6 +221,16 @@ def _usable(stars: Table, band: str | None) -> Table:
             f"reference, found none among {len(stars)} stars"
         )
         raise KS4Error(msg)
+    description = stars[f"{band}mag"].description or ""
+    if band in GAIA_AB_MINUS_VEGA and "Vega" in description:
+        offset = GAIA_AB_MINUS_VEGA[band]
+        msg = (
+            f"the magnitudes of band {band} are in the Vega system, and zero points "
+            "from them will be; AB magnitudes follow with "
+            f"reference_columns={{'offsets': {{{band!r}: {offset}}}}} "
+            f"(--reference-columns offset={offset})"
+        )
+        warnings.warn(msg, KS4Warning, stacklevel=3)
     return stars[np.asarray(usable)]
 
 

@@ -358,9 +358,10 @@ def test_bad_epoch(stars, epoch):
 
 
 def test_epoch_without_proper_motion(stars):
-    """An epoch is refused for a reference without proper motions or epoch."""
-    with pytest.raises(KS4Error, match="the reference has none.*'pm_ra'"):
-        match_catalogs(sources_at(stars), reference_at(stars), epoch=2020)
+    """Missing proper motions are a warning, a missing epoch of them an error."""
+    with pytest.warns(KS4Warning, match="the reference has no proper motions.*'pm_ra'"):
+        matched = match_catalogs(sources_at(stars), reference_at(stars), epoch=2020)
+    assert "MATCHEPO" not in matched.meta
     reference = reference_at(stars, pmRA=1.0, pmDE=1.0)
     with pytest.raises(KS4Error, match="reference does not record its epoch"):
         match_catalogs(sources_at(stars), reference, epoch=2020)

@@ -8,10 +8,11 @@ import pytest
 from astropy import units as u
 from astropy.table import MaskedColumn, QTable, Table
 from astropy.time import Time
+from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ks4_ccd import simulate_field
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd import match_catalogs, simulate_field
+from ks4_ccd.exceptions import KS4Error, KS4Warning, OptionError
 from ks4_ccd.mapmaking.reference import (
     ReferenceColumns,
     bands_of,
@@ -355,3 +356,240 @@ def test_other_magnitude_systems():
         read_reference(table)
     table["Vmag"] = u.Magnitude([6.1, 7.1], u.mag(u.Jy))
     assert_allclose(read_reference(table)["Vmag"], [15, 16], atol=1e-3)
+
+
+# Synthetic photometry as published
+
+# Johnson-Cousins magnitudes of a star of AB magnitude 0 in all bands, after Bessell,
+# Castelli & Plez 1998: fluxes at magnitude 0 in 1e-20 erg / (s cm2 Hz).
+FLUXES_AT_ZERO = {"U": 1.790, "B": 4.063, "V": 3.636, "R": 3.064, "I": 2.416}
+SURVEY = {"B": 436.8, "V": 545.5, "R": 642.6, "I": 793.9}
+
+
+def archive(number=2, **columns):
+    """Return stars of the Gaia archive: gaia_source joined with the photometry."""
+    table = Table({"ra": 10.0 + np.arange(number), "dec": np.full(number, -62.0)})
+    table["pmra"], table["pmdec"], table["phot_g_mean_mag"] = 4.0, -5.0, 15.0
+    for system, bands in (("jkc", "ubvri"), ("sdss", "ugriz"), ("ps1", "y")):
+        for i, band in enumerate(bands):
+            table[f"{band}_{system}_mag"] = 15.0 + 0.1 * i + np.arange(number)
+    for name, values in columns.items():
+        table[name] = values
+    return table
+
+
+@pytest.mark.parametrize("band", "UBVRI")
+def test_vega_magnitudes_become_ab(band):
+    """By the AB magnitude of a star of magnitude 0, to the digits of the table."""
+    table = archive()
+    ab = -2.5 * np.log10(FLUXES_AT_ZERO[band] * 1e-20) - 48.6
+    found = read_reference(table)[f"{band}mag"] - table[f"{band.lower()}_jkc_mag"]
+    assert_allclose(found, ab, atol=3e-3)
+
+
+def test_ab_magnitudes_stay():
+    """Those of SDSS and Pan-STARRS, and Gaia's own for the selection of stars."""
+    table = archive()
+    standard = read_reference(table)
+    for name in ("u_sdss", "g_sdss", "r_sdss", "i_sdss", "z_sdss", "y_ps1"):
+        assert_array_equal(standard[f"{name[0]}mag"], table[f"{name}_mag"])
+    assert_array_equal(standard["Gmag"], 15)
+    assert set(bands_of(standard)) == {*"UBVRI", *"ugriz", "y", "G"}
+    assert standard["Rmag"].description == (
+        "r_jkc_mag of Gaia XP spectra +0.186, AB magnitudes"
+    )
+
+
+@pytest.mark.parametrize(("band", "name"), [("R", "r_jkc"), ("r", "r_sdss")])
+def test_errors_of_fluxes(band, name):
+    """Become errors of magnitudes, whatever the unit of the fluxes."""
+    table = archive()
+    table[f"{name}_flux"] = [2e-17, 0.0] * u.W / u.m**2 / u.nm
+    table[f"{name}_flux_error"] = [2e-19, 1e-19] * u.W / u.m**2 / u.nm
+    errors = read_reference(table)[f"e_{band}mag"]
+    # A change by one per cent of the flux.
+    assert_allclose(errors[0], (np.log10(1.01) - np.log10(0.99)) * 1.25, rtol=1e-4)
+    assert np.isnan(errors[1])
+
+
+def test_errors_without_fluxes():
+    """The fluxes follow from the magnitudes and the zero points of the catalog."""
+    table = archive()
+    # Bessell, Castelli & Plez: 217.7e-12 W / (m2 nm)  at R = 0; 3631 Jy at 0 AB mag.
+    magnitudes = table["r_jkc_mag"]
+    table["r_jkc_flux_error"] = 0.01 * 217.7e-13 * 10 ** (-0.4 * magnitudes)
+    flux = 3.631e-23 * 10 ** (-0.4 * table["g_sdss_mag"])
+    table["g_sdss_flux_error"] = 0.01 * flux
+    standard = read_reference(table)
+    assert_allclose(standard["e_Rmag"], 0.010857, rtol=0.05)
+    assert_allclose(standard["e_gmag"], 0.010857, rtol=1e-3)
+    assert np.isnan(standard["e_Bmag"]).all()
+
+
+def test_validated_range():
+    """A magnitude with the flag 0 is an extrapolation, and not used."""
+    standard = read_reference(archive(3, v_jkc_flag=[1, 0, 1], i_sdss_flag=[0, 0, 1]))
+    assert_array_equal(standard["flag_V"], [1, 0, 1])
+    assert_array_equal(standard["flag_i"], [0, 0, 1])
+    assert_array_equal(standard["flag_R"], [1, 1, 1])
+
+
+@pytest.mark.parametrize("kind", [Table, QTable])
+def test_tables_of_astroquery(kind):
+    """Upper-case names, units, masks and single precision."""
+    table = archive()
+    table["r_jkc_mag"] = MaskedColumn(
+        np.float32([15.5, 16.5]), mask=[False, True], unit="mag"
+    )
+    table["r_jkc_flag"] = MaskedColumn(np.int16([1, 1]), mask=[False, True])
+    table["pmra"], table["ra"].unit = [4.0, 5.0] * u.mas / u.yr, "deg"
+    table.rename_columns(table.colnames, [name.upper() for name in table.colnames])
+    table = kind(table)
+    standard = read_reference(table)
+    assert_allclose(standard["Rmag"], [15.686, np.nan])
+    assert_array_equal(standard["flag_R"], [1, 0])
+    assert_array_equal(standard["RAJ2000"], [10, 11])
+    assert_array_equal(standard["pmRA"], [4, 5])
+    assert_array_equal(standard["Epoch"], [2016, 2016])
+    assert_array_equal(standard["Gmag"], [15, 15])
+    masked = kind(archive())
+    masked["dec"] = Masked([-62.0, -61.0] * u.deg, mask=[False, True])
+    assert_array_equal(read_reference(masked)["DEJ2000"], [-62, np.nan])
+
+
+def vizier(name="I/360/syntphot", **columns):
+    """Return stars of VizieR; upper case is Johnson-Kron-Cousins, lower case SDSS."""
+    table = Table({"RA_ICRS": [10.0, 11.0], "DE_ICRS": [-62.0, -61.0]})
+    table["pmRA"], table["pmDE"] = [4.0, 5.0], [-5.0, -4.0]
+    for column, values in columns.items():
+        table[column] = values
+    table.meta["name"] = name
+    return table
+
+
+def test_synthetic_photometry_of_vizier():
+    """Vega and AB magnitudes differ by the case of their names only."""
+    table = vizier(Rmag=[15.0, 16.0], rmag=[15.2, 16.2], RFlag=[1, 0])
+    table["FR"], table["e_FR"] = [1e-17, 2e-17], [1e-19, 2e-19]
+    for meta in ({"name": "I/360/syntphot"}, {"EXTNAME": "I_360_syntphot"}, {}):
+        table.meta = meta
+        standard = read_reference(table)
+        assert_allclose(standard["Rmag"], [15.186, 16.186])
+        assert_array_equal(standard["flag_R"], [1, 0])
+        assert_allclose(standard["e_Rmag"], 0.010857, rtol=1e-4)
+    table.meta = {"ID": "I_360_syntphot"}
+    assert_array_equal(read_reference(table)["rmag"], [15.2, 16.2])
+    table.remove_columns(["RFlag", "FR", "e_FR"])
+    assert_allclose(read_reference(table)["Rmag"], [15.186, 16.186])
+    # Any other table with such names is taken as it is.
+    table.meta = {"EXTNAME": "xmatch(I_360_syntphot)"}
+    assert_array_equal(read_reference(table)["Rmag"], [15, 16])
+
+
+@pytest.mark.parametrize(
+    ("name", "year"),
+    [
+        ("I/355/gaiadr3", 2016.0),
+        ("I/350/gaiaedr3", 2016.0),
+        ("I/345/gaia2", 2015.5),
+        ("I/360/syntphot", 2016.0),
+        ("II/246/out", None),
+        ("I/35/other", None),
+    ],
+)
+def test_epochs_of_vizier(name, year):
+    """Are those of the catalogs by their names, or by the description of a column."""
+    table = vizier(name, Gmag=[15.0, 16.0])
+    standard = read_reference(table)
+    if year is None:
+        assert "Epoch" not in standard.colnames
+    else:
+        assert_array_equal(standard["Epoch"], year)
+    table["RA_ICRS"].description = "Right ascension (ICRS) at Ep=2015.0 (ra)"
+    assert_array_equal(read_reference(table)["Epoch"], 2015)
+    assert_array_equal(read_reference(table, {"epoch": 2014.0})["Epoch"], 2014)
+    # Positions that VizieR moved to another epoch.
+    table.rename_columns(["RA_ICRS", "DE_ICRS"], ["RAJ2000", "DEJ2000"])
+    table["RAJ2000"].description = None
+    assert "Epoch" not in read_reference(table).colnames
+
+
+def test_names_that_are_given():
+    """Of synthetic photometry are converted, too; an offset that is given wins."""
+    table = archive(r_jkc_flag=[1, 0])
+    standard = read_reference(table, {"magnitudes": {"R": "r_jkc_mag"}})
+    assert bands_of(standard) == ["R"]
+    assert_allclose(standard["Rmag"], table["r_jkc_mag"] + 0.186)
+    assert_array_equal(standard["flag_R"], [1, 0])
+    columns = {"magnitudes": {"R": "r_jkc_mag"}, "offsets": {"R": 0.21}}
+    assert_allclose(read_reference(table, columns)["Rmag"], table["r_jkc_mag"] + 0.21)
+    columns = {"offsets": {"V": 0.02}}
+    standard = read_reference(plain(Vmag=[15.0, 16.0], Rmag=[1.0, 2.0]), columns)
+    assert_allclose(standard["Vmag"], [15.02, 16.02])
+    assert_array_equal(standard["Rmag"], [1, 2])
+    with pytest.raises(OptionError, match="offset of band V"):
+        read_reference(plain(Vmag=[15.0, 16.0]), {"offsets": {"V": "Vega"}})
+    with pytest.raises(KS4Error, match=r"no column R_JKC_MAG: it has ra, dec"):
+        read_reference(table, {"magnitudes": {"R": "R_JKC_MAG"}})
+
+
+def test_columns_of_other_magnitudes_are_not_confused():
+    """Gmag is not Gmag, and r not R."""
+    standard = read_reference(plain(gmag=[15.0, 16.0], rmag=[14.0, 15.0]))
+    assert bands_of(standard) == ["g", "r"]
+
+
+def test_the_system_of_the_survey():
+    """The preset gaiaxp converts published photometry as the survey did."""
+    table = archive()
+    standard = read_reference(table, "gaiaxp")
+    xp = {}
+    for band, wavelength in SURVEY.items():
+        zeropoints = {"B": -25.4710, "V": -26.0861, "R": -26.6268, "I": -27.3212}
+        flux = 10 ** (-0.4 * (table[f"{band.lower()}_jkc_mag"] - zeropoints[band]))
+        # f_lambda in erg / (s cm2 Angstrom), the wavelength in Angstrom.
+        per_hertz = flux * 100 * (10 * wavelength) ** 2 / 3e18
+        xp[band] = -2.5 * np.log10(per_hertz) - 48.6
+    assert_allclose(standard["Vmag"], xp["V"], atol=1e-9)
+    assert_allclose(standard["Bmag"], xp["B"] - 0.30 * (xp["B"] - xp["V"]), atol=1e-9)
+    assert_allclose(standard["Rmag"], xp["R"] - 0.04 * (xp["V"] - xp["R"]), atol=1e-9)
+    assert_allclose(standard["Imag"], xp["I"], atol=1e-9)
+    assert bands_of(standard) == ["B", "V", "R", "I", "G"]
+    assert_array_equal(standard["Epoch"], 2016)
+
+
+def test_magnitudes_of_the_survey_are_those_of_published_fluxes(ks4_data):
+    """Its file contains logarithms of single-precision fluxes, to the last digit."""
+    stars = Table.read(ks4_data / "catalogs" / "gaiaxp_0000.fits")
+    for band, wavelength in SURVEY.items():
+        magnitudes = np.ma.filled(stars[f"XP_{band}"], np.nan)
+        magnitudes = magnitudes[np.isfinite(magnitudes)]
+        zeropoint = -56.1 - 2.5 * np.log10(wavelength**2 / 3e17)
+        flux = 10 ** (-0.4 * (magnitudes - zeropoint))
+        assert len(flux) > 9000
+        # Other numbers would deviate by up to 6e-8.
+        assert_allclose(flux, flux.astype(np.float32), rtol=1e-13)
+
+
+def test_bands_of_gaia_are_vega():
+    """Zero points made from them are, too, which a warning says."""
+    sources = Table({"ALPHA_J2000": [10.0, 11.0], "DELTA_J2000": [-62.0, -62.0]})
+    table = archive()
+    table.remove_columns(["pmra", "pmdec"])
+    table["phot_rp_mean_mag"] = [14.0, 15.0]
+    with pytest.warns(KS4Warning, match=r"band RP are in the Vega .*'RP': 0.3561"):
+        match_catalogs(sources, table, band="RP")
+    columns = {"offsets": {"RP": 0.3561}}
+    matched = match_catalogs(sources, table, band="RP", reference_columns=columns)
+    assert_allclose(matched["RPmag"], [14.3561, 15.3561])
+
+
+def test_a_band_that_is_not_there():
+    """The message lists the columns looked for, those found, and what to do."""
+    sources = Table({"ALPHA_J2000": [10.0], "DELTA_J2000": [-62.0]})
+    culprit = (
+        r"band 'R' .* found bands V: looked for the columns Rmag, XP_R with XP_V, "
+        r"r_jkc_mag, found RAJ2000, DEJ2000, Vmag; .* \(--reference-columns mag="
+    )
+    with pytest.raises(KS4Error, match=culprit):
+        match_catalogs(sources, plain(Vmag=[15.0, 16.0]), band="R")
