@@ -128,7 +128,7 @@ def run(rows, repeats):
     bare, *ours = race(repeats, bare_indexing(table, maps), *calls)
     print(f"  ({rows} rows, 5 apertures; plain indexing {bare:.3f} s)")
     for name, seconds in zip(options, ours, strict=True):
-        report(f"calibrate_catalog ({name}) / plain indexing", seconds / bare, 3)
+        report(f"calibrate_catalog ({name}) / indexing", seconds / bare, 3)
 
 
 if __name__ == "__main__":

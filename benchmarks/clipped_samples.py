@@ -2,8 +2,8 @@
 """
 Print the table of `ks4_ccd.maps._clipped_samples` from a Monte Carlo simulation.
 
-Run as ``python benchmarks/clipped_samples.py [--stars 4e6]``, with the number of
-normal stars for each number of stars before clipping. It takes minutes.
+Run as ``python benchmarks/clipped_samples.py [--stars 4e6]``; it takes minutes.
+``--stars`` is the number of simulated stars for each size of a sample before clipping.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""How Sphinx builds the documentation."""
+"""Configure the build of the documentation by Sphinx."""
 
 import builtins
 import os
@@ -18,8 +18,8 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
     "numpydoc",
 ]
-# The links to other packages need the network, and a build must not: a build
-# server sets this variable.
+# Links to other packages need the network, and are omitted unless this variable is
+# set, as on the build server.
 is_online = bool(os.environ.get("KS4_CCD_ONLINE_DOCS"))
 if is_online:
     extensions.append("sphinx.ext.intersphinx")
@@ -34,7 +34,7 @@ if is_online:
         "distributed": ("https://distributed.dask.org/en/stable/", None),
     }
 
-# Each reference has to lead somewhere.
+# Every reference has to be resolved.
 nitpicky = True
 nitpick_ignore_regex = []
 if not is_online:
@@ -55,7 +55,7 @@ templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"ks4_ccd {release}"
 html_show_sourcelink = False
-# pages of the top level have nothing to navigate to beside them
+# pages at the top level have no sections to navigate to
 html_sidebars = {
     page: []
     for page in (

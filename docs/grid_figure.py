@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Draw the lower left corner of a grid of cells over the pixels of an image."""
+"""Plot the lower left corner of a grid of cells over the pixels of an image."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,7 @@ SIZE = 4
 grid = MapGrid((3, 2), SIZE)
 rows, columns = grid.image_shape
 
-# which cell a pixel belongs to; image arrays are indexed [y, x]
+# the cell of each pixel; image arrays are indexed [y, x]
 y, x = np.mgrid[:rows, :columns]
 x_bin, y_bin = grid.cell_of(x, y)
 shade = (np.asarray(x_bin) + np.asarray(y_bin)) % 2

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Draw the cross-validation of both recipes on a simulated field."""
+"""Plot the cross-validation of both recipes on a simulated field."""
 
 import matplotlib.pyplot as plt
 

@@ -28,7 +28,7 @@ def ks4_data():
     """Return the folder of the acceptance data."""
     folder = os.environ.get("KS4_CCD_DATA")
     if not folder:
-        pytest.skip("KS4_CCD_DATA is not set: it names the acceptance data's folder")
+        pytest.skip("KS4_CCD_DATA, the folder of the acceptance data, is not set")
     return Path(folder)
 
 

@@ -41,7 +41,7 @@ def clipped(count, rng, *, sigma=SIGMA, gradient=0.0, cell_size=10):
 
 
 def truth_of(zpmap, gradient=0.0):
-    """Return the true value of each cell of a map that `clipped` made."""
+    """Return the true value of each cell of a map of `clipped`."""
     i, j = np.indices(zpmap.grid.shape)
     return TRUE + gradient * (i + j)
 
@@ -176,7 +176,7 @@ def test_the_published_scatter_stays(make_map):
 
 
 def test_scatter_includes_the_error_of_the_value():
-    """Its square is that of "median" plus the variance of single stars."""
+    """The square of "scatter" is that of "median" plus the variance of stars."""
     rng = np.random.default_rng(6)
     count = np.repeat([1, 2, 4, 8, 16, 32], 40).reshape(6, 40)
     zpmap = clipped(count, rng)
@@ -213,7 +213,7 @@ def test_a_scatter_of_zero_is_unknown_for_any_number_of_stars():
     ("shape", "count"), [((1, 1), 1), ((2, 2), 1), ((3, 1), 1), ((5, 5), 1)]
 )
 def test_the_error_of_few_cells_of_one_star_is_unknown(shape, count):
-    """Their uncertainty is refused, and not assumed to be 0."""
+    """The uncertainty of such a map is refused, and not assumed to be 0."""
     rng = np.random.default_rng(9)
     counts = np.zeros(shape, int)
     counts.flat[:4] = count
@@ -264,7 +264,7 @@ def test_missing_errors_are_named(make_map):
 
 
 def test_without_counts_the_scatter_is_not_corrected(make_map):
-    """It is interpolated like a value, with the median where it is unknown."""
+    """The scatter is interpolated like a value, with the median where unknown."""
     plain = make_map((6, 6))
     zpmap = ZeroPointMap(
         np.where(plain.valid, plain.values, np.nan), plain.error, grid=plain.grid
@@ -436,7 +436,7 @@ def test_beside_empty_cells():
 def test_filled_cells_have_no_smaller_errors_than_neighbours(
     make_map, kind, smooth, with_count
 ):
-    """Its error is the largest around it, in holes of any size and in filled()."""
+    """The error of a filled cell is the largest around it, in holes of any size."""
     zpmap = make_map((20, 18), empty=0.5)
     if not with_count:
         values = np.where(zpmap.valid, zpmap.values, np.nan)

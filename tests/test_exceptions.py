@@ -116,7 +116,7 @@ def test_misalignment_maps_have_no_components():
     ],
 )
 def test_wrong_options_of_all_rooms_are_value_errors(call, expected):
-    """They are also errors of the package, whose messages name the option."""
+    """A wrong option raises a KS4Error and ValueError whose message names it."""
     with pytest.raises(ValueError, match=expected) as caught:
         call()
     assert isinstance(caught.value, OptionError)

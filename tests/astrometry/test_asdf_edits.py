@@ -166,7 +166,7 @@ def test_unedited_nodes_are_read(fits_node):
     ids=str,
 )
 def test_files_with_wrong_tables(path, value):
-    """They are refused with and without schemas, by any version of asdf."""
+    """Wrong tables are refused with and without schemas, by any version of asdf."""
     with pytest.raises(REFUSED):
         read("lookup_distortion", edited(TABLES, path, value))
 
@@ -248,7 +248,7 @@ def test_wrong_tables(key, value):
 
 @pytest.mark.parametrize("dtype", ["i2", "u1", "f4", ">f8"])
 def test_tables_of_other_real_numbers(dtype):
-    """Their values are the same in float64."""
+    """Tables of other real dtypes have the same values in float64."""
     model = convert("lookup_distortion", TABLES | {"dy": TABLES["dy"].astype(dtype)})
     assert model.dy.dtype == np.float64
     np.testing.assert_array_equal(model.dy, TABLES["dy"])

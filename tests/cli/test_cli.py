@@ -134,7 +134,7 @@ def test_an_impossible_target_is_one_line(folder, capsys):
 
 
 def test_a_compressed_target_is_refused(folder, capsys):
-    """It is not interpreted as a folder."""
+    """A target with the suffix of a compressed file is not created as a folder."""
     command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
     assert run(*command, "-o", folder / "x.fits.gz") == 1
     assert "expected an uncompressed file" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_warnings_are_one_line(tmp_path, make_map, make_key, make_ccd, capsys):
 
 
 def test_maps_lists_the_existing_maps(folder, capsys):
-    """They are listed as a text table."""
+    """The command prints a text table of the maps."""
     assert run("maps", folder / "maps") == 0
     header, _, row = capsys.readouterr().out.splitlines()
     assert "aperture" in header
@@ -274,7 +274,7 @@ def options_of(verb):
 
 
 def test_options_are_the_same_in_all_commands():
-    """Their types agree, and whether they take a value."""
+    """Options of one name have the same type and action."""
     found = {}
     for option in (o for verb in VERBS for o in options_of(verb)):
         meaning = {k: option.settings.get(k) for k in ("type", "action")}
@@ -298,7 +298,7 @@ def test_maps_of_another_camera(folder, make_map, make_key, make_ccd, capsys):
 
 
 def test_the_command_runs_as_a_process(folder):
-    """It exits cleanly if the reader closed the pipe."""
+    """The command exits cleanly if the reader closed the pipe."""
     command = [sys.executable, "-m", "ks4_ccd.cli"]
     version = subprocess.run(
         [*command, "--version"], capture_output=True, text=True, check=True

@@ -13,9 +13,7 @@ from astropy.io import fits
 from ks4_ccd.cli import main
 from ks4_ccd.cli._signals import Signals, Terminated
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(signal, "SIGHUP"), reason="these are signals of Unix"
-)
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of Unix")
 SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]
 
 # A command that prints a line for each band of rows, and then waits.
@@ -135,7 +133,7 @@ def test_other_programs_keep_their_ctrl_c():
 
 
 def test_handlers_are_restored(folder):
-    """Other programs may call `main`."""
+    """After `main`, the signal handlers of the caller are restored."""
     before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS]
     with pytest.raises(SystemExit):
         main(["--help"])

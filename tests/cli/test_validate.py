@@ -79,7 +79,7 @@ def test_wrong_usage(run):
 
 
 def test_zero_points_and_epochs(written, run, tmp_path, capsys):
-    """They are used for the match; residuals of 30 mag are refused."""
+    """Both are used for the match; residuals of 30 mag are refused."""
     words = ["--zeropoint", 29.9, "--aperture", "AUTO"]
     assert run(*words, "--mag-zeropoint", 30) == 1
     assert "found a median difference" in capsys.readouterr().err

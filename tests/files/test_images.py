@@ -276,7 +276,7 @@ def test_trailing_garbage_of_gzip_is_refused(stack):
 
 @pytest.mark.parametrize("data", [b"", b"a", b"abcd", bytes(12), b"\xff" * 8])
 def test_datasum_of_pieces_is_that_of_the_whole(data):
-    """It is that of astropy, also for pieces that are not multiples of four bytes."""
+    """The sum is that of astropy, also for pieces of any number of bytes."""
     rng = np.random.default_rng(4)
     data += rng.integers(0, 256, 5000 * bool(data), np.uint8).tobytes()
     total = DataSum()
@@ -352,7 +352,7 @@ def test_a_replacement_of_the_source_is_detected(stack, tmp_path):
 
 
 def test_special_files_are_not_read(tmp_path):
-    """They cannot be read twice, and a named pipe would block."""
+    """A named pipe, which cannot be read twice, is refused."""
     os.mkfifo(tmp_path / "pipe.fits")
     for function in (SourceImage, image_header):
         with pytest.raises(KS4Error, match="found a named pipe"):

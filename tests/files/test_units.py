@@ -108,7 +108,7 @@ def test_other_kinds_are_refused(text):
 
 
 def test_the_unit_of_uncertainties():
-    """It is converted to that of the image, squared for variances, or refused."""
+    """BUNIT is converted to the unit of the image, as a square for variances."""
     for header in ({}, {"BUNIT": " "}):
         assert uncertainty_factor(header, "std", u.adu, "a.fits") == 1
     assert uncertainty_factor({"BUNIT": "DN2"}, "var", u.adu, "a.fits") == 1

@@ -40,7 +40,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path, overwrite):
 
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path, monkeypatch, links):
-    """It is kept without overwriting, also in file systems without hard links."""
+    """Without overwriting it is not replaced, with and without hard links."""
     path = tmp_path / "a.fits"
     if not links:
         monkeypatch.setattr(os, "link", no_links)
@@ -86,16 +86,16 @@ def special(request, tmp_path):
     return path, request.param
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="not a Unix")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Unix only")
 @pytest.mark.parametrize("through_link", [False, True])
 @pytest.mark.parametrize("appears_late", [False, True])
 def test_special_files_are_never_replaced(
     tmp_path, special, through_link, appears_late
 ):
-    """They are kept, directly or through a link, also if they appear meanwhile."""
+    """Special files are kept, also behind a link or if they appear meanwhile."""
     path, kind = special
     if appears_late and kind == "device":
-        pytest.skip("only root makes devices")
+        pytest.skip("only root can create devices")
     target = path
     if through_link:
         target = tmp_path / "link.fits"

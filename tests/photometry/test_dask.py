@@ -140,7 +140,7 @@ class OnDisk:
 
 
 def test_arrays_of_other_kinds_are_read(make_ccd, make_map):
-    """They are converted to numpy arrays."""
+    """Arrays with the array interface are converted to numpy arrays."""
     ccd = make_ccd()
     image = CCDData(OnDisk(ccd.data), unit="adu")
     assert isinstance(image.data, OnDisk)

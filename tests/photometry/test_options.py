@@ -37,7 +37,7 @@ def test_options_are_recorded_if_given():
 
 
 def test_options_are_checked_once():
-    """They are checked when they are created, and cannot be changed afterwards."""
+    """Options are checked at creation, and cannot be changed afterwards."""
     with pytest.raises(KS4Error, match="hdu must be"):
         FileCalibrationOptions(hdu=1.5)
     with pytest.raises(KS4Error, match="smooth must be"):

@@ -71,7 +71,7 @@ def cards_of(header):
 def test_measurements_of_the_raw_image_are_renamed(
     make_ccd, make_map, header, options, kind
 ):
-    """They have other names, and are restored with the image, including comments."""
+    """All measurements are renamed, and restored with the image and their comments."""
     ccd = make_ccd(meta=header if kind is fits.Header else dict(header))
     result = apply_zeropoint(ccd, make_map(), **options)
     assert not set(MEASURED) & set(result.meta)
@@ -268,7 +268,7 @@ def test_records_of_other_types_are_refused(make_ccd, make_map, keyword, value):
 
 
 def test_names_that_cards_cannot_hold(make_ccd, make_map):
-    """They are escaped, and recognised."""
+    """Names with other characters are escaped, and recognised."""
     zpmap = make_map(source="größe\n.npy")
     result = apply_zeropoint(make_ccd(meta=fits.Header()), zpmap, add_keyword=None)
     assert result.meta["KS4ZPMAP"] == r"gr\xf6\xdfe\n.npy"

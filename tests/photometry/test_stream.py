@@ -187,7 +187,7 @@ def test_in_place_and_overwriting(write_image, library, tmp_path):
 
 
 def test_a_progress_bar_counts_the_rows(write_image, library, tmp_path, capsys):
-    """It is on standard error, and is not shown without a terminal."""
+    """The progress bar is on standard error, and is not shown without a terminal."""
     _, source = write_image()
     calibrate_file(source, tmp_path / "a.fits", library)
     assert capsys.readouterr().err == ""
@@ -256,7 +256,7 @@ def test_lookup_tables_are_kept(make_ccd, library, offsets, tan_wcs, tmp_path):
 def test_an_image_without_a_wcs_has_no_positions(
     write_image, library, offsets, tmp_path
 ):
-    """They cannot be corrected, and no file is written."""
+    """Offsets for an image without a WCS are refused, and no file is written."""
     _, source = write_image()
     with pytest.raises(GeometryError, match="with a celestial WCS, found none"):
         calibrate_file(source, tmp_path / "cal.fits", library, offsets=offsets)

@@ -89,7 +89,7 @@ def test_several_detectors_are_refused_by_name(write, calibrate):
 )
 @pytest.mark.parametrize("shape", [SHAPE, (1, *SHAPE)])
 def test_planes_of_unknown_meaning_are_refused(write, calibrate, names, shape):
-    """They would remain unscaled beside the calibrated image."""
+    """Such planes are refused, because they would remain unscaled."""
     image = np.full(SHAPE, 100, np.float32)
     source = write(*(plane(name, 3, shape) for name in names), primary=image)
     with pytest.raises(KS4Error, match=f"1.*{names[0].upper()}.*UNCERT"):
@@ -209,7 +209,7 @@ def stored(path):
 
 
 def test_a_primary_image_of_another_shape_is_copied(write, calibrate):
-    """It becomes an extension."""
+    """A primary image of another shape becomes an extension."""
     small = np.arange(12, dtype=np.int16).reshape(3, 4)
     source = write(plane("SCI", 1), primary=small, checksum=True)
     with pytest.raises(GeometryError):
@@ -245,7 +245,7 @@ def test_lookup_tables_are_replaced_by_new_ones(write, calibrate, tan_wcs, tmp_p
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_masks_beside_an_image_are_kept(write, calibrate, suffix):
-    """They are read in bands of rows, and combined with uncalibrated pixels."""
+    """Mask files are read in bands of rows, and combined with uncalibrated pixels."""
     masked = np.zeros(SHAPE, np.uint8)
     masked[3:7, 5:50] = 1
     source = write(primary=np.ones(SHAPE, np.float32))
@@ -297,7 +297,7 @@ def test_a_damaged_mask_is_refused(write, calibrate, tmp_path):
 
 @pytest.mark.parametrize("checksum", [True, False])
 def test_checksums_of_rewritten_planes(write, calibrate, monkeypatch, checksum):
-    """They are those of the new data, or absent if the source has none."""
+    """Checksums are those of the new data, or absent if the source has none."""
     monkeypatch.setattr(stream, "_BAND_BYTES", 7 * SHAPE[1] * 4)
     noise = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     sigma = plane("UNCERT", 3, UTYPE="StdDevUncertainty")
@@ -338,7 +338,7 @@ def disturb(monkeypatch, action):
 def test_a_target_that_appears_meanwhile_is_kept(
     write, calibrate, tmp_path, monkeypatch
 ):
-    """It is kept without overwriting, and no other file remains."""
+    """Without overwriting it is not replaced, and no other file remains."""
     source = write(primary=np.ones(SHAPE, np.float32))
     target = tmp_path / "cal.fits"
     disturb(monkeypatch, lambda: target.write_bytes(b"other"))

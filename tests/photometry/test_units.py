@@ -105,7 +105,7 @@ def test_other_units_are_refused(
     ],
 )
 def test_units_that_astropy_does_not_read(make_map, tmp_path, bunit, error):
-    """They are refused unless they are counts; the result has a valid unit."""
+    """Units other than counts are refused; the result has a valid unit."""
     header = fits.Header({"BUNIT": bunit})
     fits.PrimaryHDU(np.ones(SHAPE, "f4"), header).writeto(tmp_path / "a.fits")
     files = tmp_path / "a.fits", tmp_path / "b.fits"
@@ -122,7 +122,7 @@ def test_units_that_astropy_does_not_read(make_map, tmp_path, bunit, error):
 @pytest.mark.parametrize("bunit", ["MJy/sr", "electron", "ELECTRONS/S", "nanomaggy"])
 @pytest.mark.parametrize("form", ["fits", "ks4"])
 def test_a_unit_given_to_the_reader(make_map, tmp_path, bunit, form):
-    """It does not convert pixels that the header records in another unit to counts."""
+    """An image read with unit="adu" is refused if its header has another unit."""
     header = fits.Header({"BUNIT": bunit})
     fits.PrimaryHDU(np.ones(SHAPE, "f4"), header).writeto(tmp_path / "a.fits")
     ccd = CCDData.read(tmp_path / "a.fits", unit="adu", format=form)
@@ -226,7 +226,7 @@ def test_a_map_for_electrons(make_ccd, make_map):
 
 
 def test_a_map_for_electrons_is_not_saved_as_a_dr1_map(make_map, make_key):
-    """Its files cannot record the unit."""
+    """Files of DR1 maps cannot record the unit of images, and saving is refused."""
     plain = make_map()
     zpmap = ZeroPointMap(
         plain.values, grid=plain.grid, key=make_key(), image_unit="electron"
@@ -248,7 +248,7 @@ def test_scaled_counts(make_ccd, make_map):
 
 
 def test_the_limits_of_an_image_in_electrons(make_ccd, make_map):
-    """They are rescaled if the comment has a unit, and else renamed."""
+    """SATURATE and UNDERSAT are rescaled if the comment has a unit, else renamed."""
     header = fits.Header()
     header["SATURATE"] = 60000.0, "[adu] Saturation level"
     header["UNDERSAT"] = -100.0
@@ -268,7 +268,7 @@ def test_the_limits_of_an_image_in_electrons(make_ccd, make_map):
 
 
 def test_uncertainties_in_another_unit(make_ccd, make_map):
-    """They are converted, or refused."""
+    """Uncertainties are converted to the unit of the image, or refused."""
     ccd = make_ccd(dtype=float, kind="std")
     expected = apply_zeropoint(ccd, make_map())
     array = ccd.uncertainty.array
@@ -409,7 +409,7 @@ def test_integer_uncertainties_do_not_overflow(make_map, tmp_path, dtype):
 
 
 def test_half_precision_does_not_overflow(make_ccd, make_map):
-    """Its largest number is 65504; the result is in single precision."""
+    """The result of a half-precision image is in single precision."""
     data = np.full(SHAPE, 60000, np.float16)
     uncertainty = StdDevUncertainty(np.full(SHAPE, 30000, np.float16))
     ccd = CCDData(data, unit="adu", uncertainty=uncertainty)

@@ -115,7 +115,7 @@ def test_dr1_is_the_published_function_in_every_bit(make_map, size):
 
 
 def test_dr1_quotes_the_published_uncertainties(make_map):
-    """They are those of scipy's zoom of the error array, with the median if unknown."""
+    """Uncertainties are those of scipy's zoom of errors, with the median if unknown."""
     zpmap = make_map((6, 6), 20, empty=0)
     known = zpmap.error > 0
     published_error = np.where(known, zpmap.error, np.median(zpmap.error[known]))
@@ -347,7 +347,7 @@ def test_masks_are_combined(make_ccd, make_map):
 
 
 def test_the_header_records_the_calibration(make_ccd, make_map, make_key):
-    """It has MAGZERO, EMAGZERO, PHOTREF, limits, and a record of map and method."""
+    """The header has MAGZERO, EMAGZERO, PHOTREF, limits, and a record of the map."""
     zpmap = make_map(key=make_key(), empty=0)
     meta = fits.Header({"SATURATE": 60000, "UNDERSAT": -100, "MAGZERO": 27.0})
     result = apply_zeropoint(make_ccd(meta=meta), zpmap, method="dr1")
@@ -399,7 +399,7 @@ def test_the_log_is_that_of_ccdproc(make_ccd, make_map, add_keyword, expected):
 
 
 def test_a_second_calibration_is_refused(make_ccd, make_map):
-    """It is applied on request only."""
+    """A second calibration requires recalibrate=True."""
     once = apply_zeropoint(make_ccd(), make_map())
     with pytest.raises(AlreadyCalibratedError, match="KS4ZPMAP.*recalibrate=True"):
         apply_zeropoint(once, make_map())
@@ -495,7 +495,7 @@ def test_limits_of_any_number_type(make_ccd, make_map):
 
 
 def test_a_misalignment_map_calibrates_nothing(make_ccd, make_map):
-    """It has neither a direction nor zero points."""
+    """A misalignment map has neither directions nor zero points, and is refused."""
     misalignment = MisalignmentMap(np.ones((5, 4)), grid=MapGrid((5, 4), 20))
     with pytest.raises(DirectionlessMapError, match="MisalignmentMap"):
         apply_zeropoint(make_ccd(), misalignment)

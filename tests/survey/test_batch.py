@@ -124,7 +124,7 @@ def test_positions_are_corrected(survey, run, make_ccd, tan_wcs):
 
 
 def test_the_manifest_has_one_row_per_image(survey, run):
-    """It has one row per image, as in the returned table."""
+    """The manifest has the rows of the returned table."""
     table = run()
     read = recorded(survey)
     assert read.colnames == table.colnames == list(ManifestRow._fields)
@@ -172,7 +172,7 @@ def cut_target(survey):
 
 @pytest.mark.parametrize("change", [change_image, remove_target, cut_target])
 def test_changed_images_are_calibrated_again(survey, run, change):
-    """Other images are skipped."""
+    """An image whose file or result changed is calibrated again, others are skipped."""
     run()
     change(survey)
     assert outcomes(run()) == "skipped done skipped"
@@ -273,7 +273,7 @@ def test_low_space_is_reported(run, monkeypatch):
     ],
 )
 def test_wrong_options(survey, run, options, word):
-    """They are refused before any image is read."""
+    """Wrong options are refused before any image is calibrated."""
     with pytest.raises(KS4Error, match=word):
         run(**options)
     assert not list(survey.glob("out/*.fits"))
@@ -372,7 +372,9 @@ def test_a_batch_without_images(survey, run):
     assert len(run("")) == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root can write"
+)
 def test_a_folder_that_may_not_be_written(survey, run):
     """The error is raised before any image is calibrated."""
     (survey / "out").mkdir(mode=0o500)
@@ -447,7 +449,7 @@ def test_manifest_keeps_any_text(tmp_path):
 
 
 def test_an_interrupt_waits_for_the_workers_of_others(survey, run, monkeypatch):
-    """They cannot be stopped; their results are complete, and the next run resumes."""
+    """Workers of others finish their images, and the next run resumes."""
     append = Manifest.append
 
     def interrupt(self, row):
@@ -467,7 +469,7 @@ def test_an_interrupt_waits_for_the_workers_of_others(survey, run, monkeypatch):
 
 
 def test_a_worker_that_dies_fails_one_image(run, monkeypatch):
-    """Other images that waited for the same worker are calibrated."""
+    """Images that waited for the dead worker are calibrated."""
 
     # A local function is pickled by value, and needs no import in the workers.
     def die(task):
@@ -489,7 +491,7 @@ def test_missing_dask_is_reported(run, monkeypatch):
 
 
 def test_a_closed_client_is_refused(run, client):
-    """It is refused before any image is calibrated."""
+    """A closed client is refused before any image is calibrated."""
     with distributed.Client(client.scheduler.address) as other:
         pass
     with pytest.raises(KS4Error, match="client"):
