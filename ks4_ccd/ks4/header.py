@@ -32,13 +32,13 @@ def has_value(header: fits.Header | Mapping[str, Any], *keywords: str) -> bool:
 
 def field_in(header: fits.Header | Mapping[str, Any]) -> str:
     """
-    Return the number of the field that a header names.
+    Return the field that a header names: its number in KS4, or its name.
 
     Raises
     ------
     MapMismatchError
-        If FIELD1 and FIELD2 are missing, do not name a field, or contradict each
-        other.
+        If FIELD1 and FIELD2 are missing or contradict each other, FIELD1 is not a
+        name, or FIELD2 (without FIELD1) is not a tile of KS4.
     """
     number, tile = _value(header, "FIELD1"), _value(header, "FIELD2")
     if number is None and tile is None:
@@ -55,6 +55,9 @@ def field_in(header: fits.Header | Mapping[str, Any]) -> str:
             number = int(number)
         field, own_tile = normalize_field(number)
     except KS4Error as error:
+        if isinstance(number, str):
+            # A field of another survey.
+            return number
         msg = f"the header's {keyword} does not name a field: {error}"
         raise MapMismatchError(msg) from error
     _check_tiles(field, FIELD1=own_tile, FIELD2=tile)
@@ -83,15 +86,17 @@ def band_of(header: fits.Header | Mapping[str, Any]) -> str:
     Raises
     ------
     MapMismatchError
-        If FILTER is missing, or is not a band of KS4.
+        If FILTER is missing, or is not a name.
     """
     band = _value(header, "FILTER")
-    allowed = ", ".join(BANDS)
     if band is None:
-        msg = f"expected FILTER in the header, found none: set it to one of {allowed}"
+        msg = (
+            "expected FILTER in the header, found none: set it to the band, in KS4 one "
+            f"of {', '.join(BANDS)}"
+        )
         raise MapMismatchError(msg)
-    if band not in BANDS:
-        msg = f"the header's FILTER must be one of {allowed}, got {band!r}"
+    if not isinstance(band, str):
+        msg = f"the header's FILTER must be the name of a band, got {band!r}"
         raise MapMismatchError(msg)
     return band
 
