@@ -14,11 +14,13 @@ exit_early_from_command()
 from importlib.metadata import version
 
 import ks4_ccd.astrometry.connect  # noqa: F401 (registers format="ks4")
-from ks4_ccd.astrometry.correction import correct_wcs
-from ks4_ccd.astrometry.distortion import LookupDistortion
-from ks4_ccd.astrometry.wcs import add_lookup_tables, apply_offsets
-from ks4_ccd.catalogs.calibration import calibrate_catalog
-from ks4_ccd.catalogs.columns import SourceColumns
+from ks4_ccd.astrometry import (
+    LookupDistortion,
+    add_lookup_tables,
+    apply_offsets,
+    correct_wcs,
+)
+from ks4_ccd.catalogs import SourceColumns, calibrate_catalog
 from ks4_ccd.exceptions import (
     AlreadyCalibratedError,
     BrokenArchiveError,
@@ -35,31 +37,25 @@ from ks4_ccd.exceptions import (
     SeveralImagesError,
     StoreError,
 )
-from ks4_ccd.ks4.quality import field_flags, in_dr1
-from ks4_ccd.ks4.tiling import field_center, field_of
-from ks4_ccd.library.download import fetch
-from ks4_ccd.library.library import MapLibrary
-from ks4_ccd.library.store import IngestReport, ingest, verify
-from ks4_ccd.mapmaking.builders import (
+from ks4_ccd.ks4 import field_center, field_flags, field_of, in_dr1
+from ks4_ccd.library import IngestReport, MapLibrary, fetch, ingest, verify
+from ks4_ccd.mapmaking import (
+    ReferenceColumns,
+    Validation,
     build_maps,
     build_misalignment_map,
     build_offset_map,
     build_zeropoint_map,
+    cross_validate,
+    match_catalogs,
+    read_reference,
+    reference_stars,
 )
-from ks4_ccd.mapmaking.gaia import reference_stars
-from ks4_ccd.mapmaking.matching import match_catalogs
-from ks4_ccd.mapmaking.reference import ReferenceColumns, read_reference
-from ks4_ccd.mapmaking.validation import Validation, cross_validate
-from ks4_ccd.maps.grid import MapGrid
-from ks4_ccd.maps.key import MapKey
-from ks4_ccd.maps.misalignment import MisalignmentMap
-from ks4_ccd.maps.offset import OffsetMap
-from ks4_ccd.maps.zeropoint import ZeroPointMap
-from ks4_ccd.photometry.stream import calibrate_file
-from ks4_ccd.photometry.zeropoint import apply_zeropoint, remove_zeropoint
+from ks4_ccd.maps import MapGrid, MapKey, MisalignmentMap, OffsetMap, ZeroPointMap
+from ks4_ccd.photometry import apply_zeropoint, calibrate_file, remove_zeropoint
 from ks4_ccd.plotting import plot_map, plot_offsets
-from ks4_ccd.simulation.field import SimulatedField, simulate_field
-from ks4_ccd.survey.batch import calibrate_many
+from ks4_ccd.simulation import SimulatedField, simulate_field
+from ks4_ccd.survey import calibrate_many
 
 __version__ = version("ks4_ccd")
 
