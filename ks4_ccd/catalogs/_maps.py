@@ -19,6 +19,7 @@ from ks4_ccd.ks4.header import band_of, field_in, frame_shape, has_value
 from ks4_ccd.ks4.names import APERTURES
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.denoising import NoiseReduction
 from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import MisalignmentMap
 from ks4_ccd.maps.offset import OffsetMap, require_offsets
@@ -81,7 +82,7 @@ def find_maps(
     mode: str,
     misalignment: MisalignmentMap | None,
     offsets: OffsetMap | MapLibrary | str | os.PathLike | None,
-    smooth: float | None,
+    reduction: NoiseReduction,
     use_offsets: bool,
 ) -> CatalogMaps:
     """
@@ -92,8 +93,10 @@ def find_maps(
     given : `~ks4_ccd.MapLibrary`, path-like, map, mapping or iterable
         As in `~ks4_ccd.calibrate_catalog`.
     sources : `~ks4_ccd.catalogs.sources.Sources`
-    field, band, mode, misalignment, offsets, smooth
+    field, band, mode, misalignment, offsets
         As in `~ks4_ccd.calibrate_catalog`.
+    reduction : `~ks4_ccd.maps.denoising.NoiseReduction`
+        How the zero-point maps are smoothed or denoised.
     use_offsets : bool
         Whether an offset map of the library is used if ``offsets`` is `None`.
 
@@ -130,9 +133,8 @@ def find_maps(
         offset_map = _find_offsets(offsets, lambda: _wanted(meta, field, band, mode))
         found = found._replace(offsets=offset_map)
     _refuse_contradictions(found, meta, field, band)
-    if smooth is not None:
-        smoothed = {a: zpmap.smoothed(smooth) for a, zpmap in found.zeropoints.items()}
-        found = found._replace(zeropoints=smoothed)
+    prepared = {a: reduction.of(zpmap) for a, zpmap in found.zeropoints.items()}
+    found = found._replace(zeropoints=prepared)
     _warn_without_map(sources.apertures, found.zeropoints)
     return found
 

@@ -30,6 +30,7 @@ from ks4_ccd.ks4.header import field_in, has_value
 from ks4_ccd.ks4.recipe import METHOD
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.denoising import Edges, NoiseReduction
 from ks4_ccd.maps.misalignment import MisalignmentMap
 from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
@@ -67,6 +68,7 @@ def calibrate_catalog(
     misalignment: MisalignmentMap | None = None,
     offsets: OffsetMap | MapLibrary | str | os.PathLike | None = None,
     smooth: float | None = None,
+    denoise: str | Edges | None = None,
     method: str = "bilinear",
     zp_error: str = "propagate",
     error_kind: str = "scatter",
@@ -112,6 +114,11 @@ optional
     smooth : float, optional
         Smooth the zero-point maps first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
+    denoise : "none" or pair of sequences, optional
+        Apply the surfaces through the cells of the maps instead of the cells, with
+        steps at these edges: 0-based pixel coordinates x, and y, or ``"none"``. See
+        `ZeroPointMap.denoised <ks4_ccd.ZeroPointMap.denoised>`. Not with ``smooth``,
+        nor with ``method="dr1"``.
     method : {"bilinear", "nearest", "dr1"}, optional
         The interpolation of the maps: see `ZeroPointMap.at
         <ks4_ccd.ZeroPointMap.at>`. ``"dr1"`` uses the published arrays at the cell
@@ -248,7 +255,7 @@ optional
         mode=mode,
         misalignment=misalignment,
         offsets=offsets,
-        smooth=smooth,
+        reduction=NoiseReduction(smooth, denoise, method == METHOD),
         use_offsets=by_default and sources.has_sky,
     )
     if maps.offsets is not None:

@@ -10,6 +10,7 @@ from ks4_ccd.cli._options import (
     APERTURES,
     BAND,
     COLUMNS,
+    DENOISE,
     ERROR_KIND,
     FIELD,
     IMAGE_SIZE,
@@ -25,8 +26,10 @@ from ks4_ccd.cli._options import (
     SMOOTH,
     UNCALIBRATED,
     ZP_ERROR,
+    Exclusive,
     Option,
     Verb,
+    denoise_in,
     open_library,
     open_offsets,
 )
@@ -48,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
         *("recalibrate", "mag_zeropoint"),
     )
     options = {name: getattr(arguments, name) for name in names}
+    options["denoise"] = denoise_in(arguments.denoise)
     table = read_table(source)
     with ExitStack() as opened:
         library = opened.enter_context(open_library(arguments))
@@ -91,7 +95,7 @@ VERB = Verb(
             help="folders, archives or stores of offset maps, if they are not among "
             "the maps; 'ignore' leaves positions unchanged"
         ),
-        SMOOTH,
+        Exclusive(SMOOTH, DENOISE),
         METHOD,
         ZP_ERROR,
         ERROR_KIND,

@@ -25,6 +25,7 @@ __all__ = [
     "Verb",
     "calibration_options",
     "complain",
+    "denoise_in",
     "edges_in",
     "edges_option",
     "file_name",
@@ -185,6 +186,13 @@ SMOOTH = Option(
     help="smooth the map, weighted by star counts, by a Gaussian with this standard "
     "deviation in cells; 0.8 without a number",
 )
+DENOISE = Option(
+    "--denoise",
+    nargs="+",
+    metavar="AXIS=EDGES",
+    help="apply the surface through the cells of the map, with steps at the edges of "
+    "amplifiers and chips in X_IMAGE and Y_IMAGE: x=1375,2750 y=11000, or none",
+)
 METHOD = Option(
     "--method",
     choices=METHODS,
@@ -241,7 +249,7 @@ CALIBRATION = (
     MAPS,
     APERTURE,
     MODE,
-    SMOOTH,
+    Exclusive(SMOOTH, DENOISE),
     IMAGE_SIZE,
     OFFSETS,
     METHOD,
@@ -273,6 +281,7 @@ def calibration_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `CALIBRATION` that need no library."""
     names = [own.name for own in fields(FileCalibrationOptions)] + ["overwrite"]
     options = {name: getattr(arguments, name) for name in names}
+    options["denoise"] = denoise_in(arguments.denoise)
     if arguments.gain is not None:
         options["gain"] = as_gain(f"{arguments.gain!r} electron / adu")
     return options
@@ -462,6 +471,11 @@ def edges_option(name: str, content: str) -> Option:
         nargs="+",
         help=f"edges of {content}, in X_IMAGE and Y_IMAGE: x=1375,2750 y=11000",
     )
+
+
+def denoise_in(words: list[str] | None) -> str | tuple[list[float], ...] | None:
+    """Return the edges given by ``--denoise``, as the functions take them."""
+    return words[0] if words == ["none"] else edges_in(words, "--denoise")
 
 
 def edges_in(

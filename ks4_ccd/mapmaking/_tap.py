@@ -41,8 +41,8 @@ class TapService:
     """
     A TAP service whose queries run as asynchronous jobs.
 
-    Synchronous queries of the Gaia archive end at 2000 rows, which the answer does not
-    state.
+    Synchronous queries of the Gaia archive end at 2000 rows, without a word in the
+    answer.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class TapService:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Raise `DownloadError` for failures of the connection and of the service."""
+        """Raise `DownloadError` for what goes wrong between here and the service."""
         try:
             # astroquery prints the errors that it raises.
             with redirect_stdout(io.StringIO()):
@@ -240,7 +240,7 @@ class _Https(_Tracked, http.client.HTTPSConnection):
 
 
 class _Connections:
-    """Open connections with a time limit, and close them, which astroquery does not."""
+    """Open connections with a time limit, and close them; astroquery's have neither."""
 
     def __init__(self, host: str, port: int | None, is_https: bool) -> None:
         self._address, self._is_https = (host, port), is_https

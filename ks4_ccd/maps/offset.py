@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ks4_ccd.exceptions import DirectionlessMapError, OptionError
-from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.denoising import DenoisedMap
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import _DIRECTIONLESS, MisalignmentMap
@@ -20,7 +20,7 @@ from ks4_ccd.maps.misalignment import _DIRECTIONLESS, MisalignmentMap
 __all__ = ["OffsetMap", "require_offsets"]
 
 
-class OffsetMap(CalibrationMap):
+class OffsetMap(DenoisedMap):
     """
     The offsets that correct the positions of an image, cell by cell.
 

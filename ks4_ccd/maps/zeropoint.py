@@ -15,13 +15,14 @@ from numpy.typing import ArrayLike
 from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.files.units import conversion, count_unit
 from ks4_ccd.maps.base import ValueMap
+from ks4_ccd.maps.denoising import DenoisedMap
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import MapKey
 
 __all__ = ["ZeroPointMap"]
 
 
-class ZeroPointMap(ValueMap):
+class ZeroPointMap(DenoisedMap, ValueMap):
     """
     The photometric zero points of an image, cell by cell.
 

@@ -20,6 +20,7 @@ from ks4_ccd.files.images import as_hdu
 from ks4_ccd.files.units import as_gain, factor_to_counts
 from ks4_ccd.ks4.quality import field_flags
 from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, METHOD
+from ks4_ccd.maps.denoising import Edges, NoiseReduction
 from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.maps.key import MapKey
 from ks4_ccd.maps.misalignment import MisalignmentMap
@@ -137,13 +138,19 @@ class FileCalibrationOptions(CalibrationOptions):
     mode: str = "single"
     aperture: str = "APER5"
     smooth: float | None = None
+    denoise: str | Edges | None = None
     hdu: int | str | tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.smooth is not None:
-            self._set("smooth", finite("smooth", self.smooth))
+        reduction = NoiseReduction(self.smooth, self.denoise, self.method == METHOD)
+        self._set("smooth", reduction.smooth)
+        self._set("denoise", reduction.denoise)
         self._set("hdu", as_hdu(self.hdu))
+
+    def prepared(self, zpmap: ZeroPointMap) -> ZeroPointMap:
+        """Return a map as it is applied: smoothed or denoised if asked for."""
+        return NoiseReduction(self.smooth, self.denoise).of(zpmap)
 
     def as_dict(self) -> dict[str, object]:
         """Return the options that are not `None`, as numbers and text."""

@@ -26,6 +26,7 @@ from ks4_ccd.files.writing import as_path, check_suffix, written_whole
 from ks4_ccd.ks4.header import band_of, field_in
 from ks4_ccd.library.library import MapLibrary
 from ks4_ccd.maps.base import CalibrationMap
+from ks4_ccd.maps.denoising import Edges
 from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry import _record
@@ -57,6 +58,7 @@ def calibrate_file(
     mode: str = "single",
     aperture: str = "APER5",
     smooth: float | None = None,
+    denoise: str | Edges | None = None,
     offsets: OffsetMap | MapLibrary | str | os.PathLike[str] | None = None,
     zeropoint: float = 30.0,
     method: str = "bilinear",
@@ -98,6 +100,11 @@ def calibrate_file(
     smooth : float, optional
         Smooth the map first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
+    denoise : "none" or pair of sequences, optional
+        Apply the surface through the cells of the map instead of the cells, with
+        steps at these edges: 0-based pixel coordinates x, and y, or ``"none"``. See
+        `ZeroPointMap.denoised <ks4_ccd.ZeroPointMap.denoised>`. Not with ``smooth``,
+        nor with ``method="dr1"``.
     offsets : `~ks4_ccd.OffsetMap`, `~ks4_ccd.MapLibrary` or path-like, optional
         Correct the positions by this map, or by the map in the library for the
         image's field and band: the WCS of the new file has lookup tables
@@ -155,6 +162,7 @@ recalibrate
         mode=mode,
         aperture=aperture,
         smooth=smooth,
+        denoise=denoise,
         zeropoint=zeropoint,
         method=method,
         zp_error=zp_error,
@@ -215,8 +223,7 @@ def calibrate_file_with(
             header, image.wcs, image.shape, zpmap.grid, origin, field=field
         )
         header, tables = _correct(image, header, offsets, options.mode, given_origin)
-        if options.smooth is not None:
-            zpmap = zpmap.smoothed(options.smooth)
+        zpmap = options.prepared(zpmap)
         if image.uncertainty is None:
             options = replace(options, zp_error="ignore")
         old_unit = bunit_of(header, source) or u.adu
@@ -417,7 +424,7 @@ def _map_images(zpmap: ZeroPointMap) -> Iterator[tuple[np.ndarray, fits.Header]]
         if array is None:
             continue
         header = fits.Header([("EXTNAME", name), ("BUNIT", unit)])
-        header["MAPNAME"] = zpmap.name, "the map applied"
+        header["MAPNAME"] = zpmap.name
         for axis in (0, 1):
             n = axis + 1
             header[f"CTYPE{n}"] = f"{'XY'[axis]}_IMAGE", "pixels of the stack, from 1"

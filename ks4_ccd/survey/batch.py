@@ -19,6 +19,7 @@ from ks4_ccd.files.tables import table_of
 from ks4_ccd.files.writing import as_path, make_folder
 from ks4_ccd.ks4.names import APERTURES, MODES
 from ks4_ccd.library.library import MapLibrary
+from ks4_ccd.maps.denoising import Edges
 from ks4_ccd.photometry.options import FileCalibrationOptions
 from ks4_ccd.survey._cluster import run_tasks, workers_for
 from ks4_ccd.survey._lock import RunLock
@@ -49,6 +50,7 @@ def calibrate_many(
     mode: str = "single",
     aperture: str = "APER5",
     smooth: float | None = None,
+    denoise: str | Edges | None = None,
     offsets: (
         str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | MapLibrary | None
     ) = None,
@@ -89,7 +91,7 @@ def calibrate_many(
         machine, which end with the call.
     workers : int, optional
         The number of processes to start, by default one per core.
-    mode, aperture, smooth, zeropoint, method, zp_error, error_kind, \
+    mode, aperture, smooth, denoise, zeropoint, method, zp_error, error_kind, \
 uncalibrated, unit, gain, recalibrate, hdu
         As in `calibrate_file`.
     offsets : path-like, sequence of path-like or `~ks4_ccd.MapLibrary`, optional
@@ -171,6 +173,7 @@ uncalibrated, unit, gain, recalibrate, hdu
         mode=mode,
         aperture=aperture,
         smooth=smooth,
+        denoise=denoise,
         zeropoint=zeropoint,
         method=method,
         zp_error=zp_error,

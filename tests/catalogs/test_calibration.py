@@ -244,20 +244,22 @@ def test_dr1_equals_indexing_on_edges_and_beyond(make_maps, dtype):
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest"])
 @pytest.mark.parametrize("error_kind", ["scatter", "median"])
-@pytest.mark.parametrize("smooth", [None, 1.2])
+@pytest.mark.parametrize("reduction", [{}, {"smooth": 1.2}, {"denoise": "none"}])
 def test_values_are_those_of_the_maps(
-    make_maps, misalignment, method, error_kind, smooth
+    make_maps, misalignment, method, error_kind, reduction
 ):
     """Zero points and uncertainties are the map values at the positions."""
     table, maps = make_catalog(), make_maps()
-    options = {"method": method, "error_kind": error_kind, "smooth": smooth}
+    options = {"method": method, "error_kind": error_kind, **reduction}
     result = calibrate_catalog(
         table, maps, misalignment=misalignment, uncalibrated="fill", **options
     )
     x, y = (np.asarray(table[f"{axis}_IMAGE"], float) - 1 for axis in "XY")
     for aperture, zpmap in maps.items():
-        if smooth:
-            zpmap = zpmap.smoothed(smooth)
+        if "smooth" in reduction:
+            zpmap = zpmap.smoothed(reduction["smooth"])
+        elif reduction:
+            zpmap = zpmap.denoised(None)
         zp = zpmap.at(x, y, method)
         error = zpmap.error_at(x, y, method=method, error_kind=error_kind)
         np.testing.assert_allclose(result[f"ZP_{aperture}"], zp, rtol=1e-14)

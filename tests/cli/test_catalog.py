@@ -63,13 +63,15 @@ def test_the_default_target_is_beside_the_table(table, run, tmp_path, suffix, ca
 
 
 def test_options_reach_the_function(table, run, written, tmp_path):
-    """Fluxes, method, errors and smoothing are passed on; the header has the field."""
+    """Fluxes, method, errors and surfaces are passed on; the header has the field."""
     path, target = tmp_path / "stars.fits", tmp_path / "new" / "x.ecsv"
     table.write(path)
-    words = ["--flux", "--method", "nearest", "--zp-error", "ignore", "--smooth", "1"]
+    words = ["--flux", "--method", "nearest", "--zp-error", "ignore"]
+    words += ["--denoise", "x=151", "y=151"]
     assert run(path, "-o", target, *words) == 0
     with MapLibrary(written.archives, image_shape=(300, 300)) as library:
-        options = {"method": "nearest", "zp_error": "ignore", "smooth": 1}
+        options = {"method": "nearest", "zp_error": "ignore"}
+        options["denoise"] = [150], [150]
         expected = calibrate_catalog(Table.read(path), library, flux=True, **options)
     result = Table.read(target)
     assert result.colnames == expected.colnames

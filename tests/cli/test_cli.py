@@ -62,6 +62,25 @@ def test_calibrate_passes_its_options_on(folder):
     assert header["KS4ZPMAP"].endswith("smoothed(1.5)")
 
 
+def test_denoise_has_edges_or_none(folder, capsys):
+    """Edges are counted from 1; --smooth and --denoise exclude each other."""
+    target = folder / "x.fits"
+    command = ["calibrate", folder / "a.fits", "--maps", folder / "maps", *SIZE]
+    assert run(*command, "--denoise", "x=51", "y=31,61", "-o", target) == 0
+    with fits.open(target) as hdus:
+        assert hdus[0].header["KS4ZPMAP"].endswith("denoised(edges=1+2)")
+    assert run(*command, "--denoise", "none", "-o", folder / "y.fits") == 0
+    header = fits.getheader(folder / "y.fits")
+    assert header["KS4ZPMAP"].endswith("denoised(edges=0+0)")
+    assert run(*command, "--denoise", "z=3", "-o", folder / "z.fits") == 1
+    assert "--denoise must be given as x=1375" in capsys.readouterr().err
+    assert run(*command, "--denoise", "x=1e6", "-o", folder / "z.fits") == 1
+    assert "along x, found 999999" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(*command, "--denoise", "none", "--smooth", "-o", folder / "z.fits")
+    assert not (folder / "z.fits").exists()
+
+
 def test_calibrate_and_batch_convert_electrons(folder, capsys):
     """--gain is in electron / adu; without it images in electrons are refused."""
     maps = ["--maps", folder / "maps", *SIZE]

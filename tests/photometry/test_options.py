@@ -4,10 +4,17 @@
 from dataclasses import FrozenInstanceError, fields
 from inspect import signature
 
+import numpy as np
 import pytest
 from astropy import units as u
 
-from ks4_ccd import KS4Error, apply_zeropoint, calibrate_file, calibrate_many
+from ks4_ccd import (
+    KS4Error,
+    OptionError,
+    apply_zeropoint,
+    calibrate_file,
+    calibrate_many,
+)
 from ks4_ccd.photometry.options import CalibrationOptions, FileCalibrationOptions
 
 
@@ -34,6 +41,16 @@ def test_options_are_recorded_if_given():
     assert recorded["unit"] == "nJy"
     assert "smooth" not in recorded
     assert FileCalibrationOptions(unit="nJy").as_dict()["unit"] == "nJy"
+
+
+def test_edges_are_recorded_as_numbers():
+    """Edges become tuples, which are compared and recorded; "none" has no edges."""
+    options = FileCalibrationOptions(denoise=(np.array([3, 1]), []))
+    assert options.as_dict()["denoise"] == ((1.0, 3.0), ())
+    assert FileCalibrationOptions(denoise="none").denoise == ((), ())
+    assert "denoise" not in FileCalibrationOptions().as_dict()
+    with pytest.raises(OptionError, match='method="dr1"'):
+        FileCalibrationOptions(denoise="none", method="dr1")
 
 
 def test_options_are_checked_once():

@@ -173,6 +173,19 @@ def test_physical_units_and_smoothing(write_image, library, zpmap, tmp_path):
     assert result.header["KS4ZPMAP"].endswith("smoothed(1)")
 
 
+def test_denoised_maps(write_image, library, zpmap, tmp_path):
+    """The surface is applied, and the map in the file is the denoised one."""
+    ccd, source = write_image()
+    edges = [(40.0,), (61.0,)]
+    calibrate_file(source, tmp_path / "cal.fits", library, denoise=edges)
+    result = CCDData.read(tmp_path / "cal.fits")
+    expected = apply_zeropoint(ccd, zpmap.denoised(edges))
+    np.testing.assert_array_equal(result.data, expected.data)
+    assert result.header["KS4ZPMAP"].endswith("denoised(edges=1+1)")
+    with pytest.raises(KS4Error, match="found both"):
+        calibrate_file(source, tmp_path / "x", library, denoise="none", smooth=1)
+
+
 def test_in_place_and_overwriting(write_image, library, tmp_path):
     """A file is replaced only on request; the target may be the source."""
     _, source = write_image()

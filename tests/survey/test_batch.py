@@ -95,7 +95,8 @@ def touch(path):
 
 def test_results_are_those_of_single_files(survey, run):
     """With all options, results are those of calibrate_file, byte for byte."""
-    options = {"method": "nearest", "smooth": 1.5, "unit": "nJy", "zeropoint": 29.0}
+    options = {"method": "nearest", "unit": "nJy", "zeropoint": 29.0}
+    options["denoise"] = (59.0,), ()
     options |= {"zp_error": "ignore", "uncalibrated": "fill", "error_kind": "median"}
     table = run(**options)
     assert outcomes(table) == "done done done"
@@ -266,6 +267,7 @@ def test_low_space_is_reported(run, monkeypatch):
         ({"unit": "km"}, "unit"),
         ({"gain": 4.8}, "gain"),
         ({"smooth": "x"}, "smooth"),
+        ({"smooth": 1, "denoise": "none"}, "found both"),
         ({"client": None, "workers": 0}, "workers"),
         ({"client": None, "workers": 1.5}, "workers"),
         ({"workers": 2}, "workers"),
