@@ -1,9 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Evaluate the functions that a surface over an image is the sum of."""
+"""Evaluate the basis functions of a surface over an image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import comb
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,19 +11,39 @@ from numpy.typing import ArrayLike
 if TYPE_CHECKING:
     from scipy import sparse
 
-__all__ = ["SurfaceBasis", "regions_of", "trend_columns", "variance_of"]
+__all__ = ["SplineRows", "SurfaceBasis", "regions_of", "trend_columns"]
 
 _CUBIC = 3
 _NODES_OF_TREND = 8
 _STARS_PER_NODE = 10
-_ROWS_AT_ONCE = 2048
 # (1 / (1.5 pi))**2: a length of 1.5 images, in units of that of a half wave.
 _LONGEST = 0.045
+
+
+class SplineRows(NamedTuple):
+    """
+    The sixteen tensor-product splines that are not 0 at each of many positions.
+
+    Attributes
+    ----------
+    columns : 2D `~numpy.ndarray` of int
+        Their numbers, ascending: a row for each of the sixteen, a column for each
+        position.
+    values : 2D `~numpy.ndarray`
+        Their values there.
+    """
+
+    columns: np.ndarray
+    values: np.ndarray
 
 
 class SurfaceBasis:
     """
     Cubic B-splines over an image, and polynomials in its regions.
+
+    Matrices of the splines (a row and a column for each) are stored by diagonals:
+    entry ``(j + offsets[k], j)`` of a symmetric matrix is ``[k, j]``, and all others are
+    0, as splines that are farther apart do not overlap.
 
     Parameters
     ----------
@@ -35,6 +55,15 @@ class SurfaceBasis:
         The edges of regions along x and y, 0-based pixel coordinates.
     degree : int or `None`
         Of the polynomials; `None` has none.
+
+    Attributes
+    ----------
+    area : int
+        Number of pixels of the image.
+    n_spline, n_border : int
+        Number of splines, and of polynomials.
+    offsets : 1D `~numpy.ndarray` of int
+        The diagonals of matrices of the splines, 0 first, ascending.
     """
 
     def __init__(
@@ -49,15 +78,19 @@ class SurfaceBasis:
         self._n_knots = n_knots
         self._n_axis = n_knots + _CUBIC
         self._edges = edges
-        self._degree = degree
         self.n_spline = self._n_axis**2
-        self.has_regions = degree is not None
-        # How far apart splines are that overlap, in this order.
-        self.bandwidth = _CUBIC * (self._n_axis + 1)
+        # The powers of x and y in each term of a polynomial.
+        powers = range(-1 if degree is None else degree + 1)
+        self._powers = [(a, b) for a in powers for b in powers if a + b <= powers[-1]]
+        self._regions = len(edges[0]) + 1, len(edges[1]) + 1
+        self.n_border = self._regions[0] * self._regions[1] * len(self._powers)
+        steps = np.arange(-_CUBIC, _CUBIC + 1)
+        every = np.add.outer(self._n_axis * steps, steps).ravel()
+        self.offsets = np.unique(every[every >= 0])
 
-    def rows(self, x: np.ndarray, y: np.ndarray) -> "sparse.csr_array":
+    def splines(self, x: np.ndarray, y: np.ndarray) -> SplineRows:
         """
-        Return the functions at positions.
+        Return the splines at positions.
 
         Parameters
         ----------
@@ -66,43 +99,189 @@ class SurfaceBasis:
 
         Returns
         -------
+        rows : `SplineRows`
+        """
+        (i, along_x), (j, along_y) = (
+            self._along(position, length)
+            for position, length in zip((x, y), self._lengths, strict=True)
+        )
+        columns = i[:, None] * self._n_axis + j
+        values = along_x[:, None] * along_y
+        return SplineRows(
+            columns.reshape(-1, columns.shape[-1]),
+            values.reshape(-1, values.shape[-1]),
+        )
+
+    def polynomials(self, x: np.ndarray, y: np.ndarray) -> "sparse.csr_array":
+        """
+        Return the polynomials of the regions at positions, as for `splines`.
+
+        Returns
+        -------
         rows : sparse array
-            A row for each position, a column for each function.
+            A row for each position, a column for each polynomial.
         """
         from scipy import sparse
 
-        index, value = zip(
-            *(
-                self._splines(position, length)
-                for position, length in zip((x, y), self._lengths, strict=True)
-            ),
-            strict=True,
-        )
-        columns = index[0][:, :, None] * self._n_axis + index[1][:, None, :]
-        values = value[0][:, :, None] * value[1][:, None, :]
-        splines = _rows_of(values, columns, self.n_spline)
-        if self._degree is None:
-            return splines
-        return sparse.hstack([splines, self._polynomials(x, y, self._degree)]).tocsr()
+        (i, p), (j, q) = self._in_regions(x, y)
+        terms = np.array([p**a * q**b for a, b in self._powers])
+        n_terms = len(self._powers)
+        region = i * self._regions[1] + j
+        columns = region[:, None] * n_terms + np.arange(n_terms)
+        ends = np.arange(x.size + 1) * n_terms
+        shape = x.size, self.n_border
+        return sparse.csr_array((terms.T.ravel(), columns.ravel(), ends), shape=shape)
 
-    def roughness(self, order: int) -> "sparse.csc_array":
+    def at(
+        self, x: np.ndarray, y: np.ndarray, spline: np.ndarray, border: np.ndarray
+    ) -> np.ndarray:
+        """
+        Return the sum of splines and polynomials at positions.
+
+        Parameters
+        ----------
+        x, y : 1D `~numpy.ndarray`
+            0-based pixel coordinates.
+        spline, border : 1D `~numpy.ndarray`
+            The coefficients of the splines and of the polynomials.
+
+        Returns
+        -------
+        values : 1D `~numpy.ndarray`
+        """
+        columns, values = self.splines(x, y)
+        total = (spline[columns] * values).sum(axis=0)
+        return total + self.polynomials(x, y) @ border if self.n_border else total
+
+    def mesh(
+        self, x: np.ndarray, y: np.ndarray, spline: np.ndarray, border: np.ndarray
+    ) -> np.ndarray:
+        """Return the same on a mesh of coordinates along x and along y."""
+        total = self.mesh_of_splines(x, y, spline)
+        if self.n_border == 0:
+            return total
+        (i, p), (j, q) = self._in_regions(x, y)
+        coefficients = border.reshape(*self._regions, -1)[i[:, None], j]
+        for number, (a, b) in enumerate(self._powers):
+            total += np.outer(p**a, q**b) * coefficients[..., number]
+        return total
+
+    def mesh_of_splines(
+        self, x: np.ndarray, y: np.ndarray, spline: np.ndarray
+    ) -> np.ndarray:
+        """
+        Return sums of splines alone on a mesh.
+
+        Parameters
+        ----------
+        x, y : 1D `~numpy.ndarray`
+            0-based pixel coordinates along the axes.
+        spline : `~numpy.ndarray`
+            Coefficients, of any number of sums: those of a sum along the last axis.
+
+        Returns
+        -------
+        values : `~numpy.ndarray`
+            Of shape ``(..., x.size, y.size)``.
+        """
+        along_x, along_y = self._mesh_factors(x, y)
+        square = spline.reshape(*spline.shape[:-1], self._n_axis, self._n_axis)
+        return along_x @ square @ along_y.T
+
+    def mesh_of_squares(
+        self, x: np.ndarray, y: np.ndarray, band: np.ndarray
+    ) -> np.ndarray:
+        """
+        Return the quadratic form of a matrix of the splines on a mesh.
+
+        Parameters
+        ----------
+        x, y : 1D `~numpy.ndarray`
+            0-based pixel coordinates along the axes.
+        band : 2D `~numpy.ndarray`
+            The diagonals of the matrix.
+
+        Returns
+        -------
+        squares : 2D `~numpy.ndarray`
+            ``rows @ matrix @ rows.T`` at each position.
+        """
+        factors = self._mesh_factors(x, y)
+        total = np.zeros((x.size, y.size))
+        for number, offset in enumerate(self.offsets):
+            # Beyond the axes, the products are 0; one of two ways leads to an offset.
+            for i in range(_CUBIC + 1):
+                j = offset - i * self._n_axis
+                if abs(j) > _CUBIC or (i == 0 and j < 0):
+                    continue
+                along_x, along_y = (
+                    _shifted_product(factor, step)
+                    for factor, step in zip(factors, (i, j), strict=True)
+                )
+                square = band[number].reshape(self._n_axis, self._n_axis)
+                total += (1 + (offset > 0)) * (along_x @ square @ along_y.T)
+        return total
+
+    def normal_band(self, rows: SplineRows, weights: np.ndarray) -> np.ndarray:
+        """
+        Return the matrix of the normal equations of stars, by diagonals.
+
+        Parameters
+        ----------
+        rows : `SplineRows`
+            The splines at the stars.
+        weights : 1D `~numpy.ndarray`
+            The weight of each.
+
+        Returns
+        -------
+        band : 2D `~numpy.ndarray`
+        """
+        band = np.zeros((self.offsets.size, self.n_spline))
+        columns, values = rows
+        weighted = values * weights
+        for one, other, number in self._pairs():
+            product = weighted[one] * values[other]
+            band[number] += np.bincount(columns[other], product, self.n_spline)
+        return band
+
+    def squares(self, rows: SplineRows, band: np.ndarray) -> np.ndarray:
+        """Return the quadratic form of a matrix of the splines at positions."""
+        total = np.zeros(rows.values.shape[1])
+        columns, values = rows
+        for one, other, number in self._pairs():
+            square = band[number, columns[other]] * values[one] * values[other]
+            total += square if one == other else 2 * square
+        return total
+
+    def roughness(self, order: int) -> np.ndarray:
         """
         Return the matrix of the roughness of the splines, 0 of a constant alone.
 
         Parameters
         ----------
         order : {1, 2, 3}
-            Of the derivatives that are rough; those of lower orders count as in
+            Of the derivatives that are penalised; those of lower orders count as in
             a field that changes over its whole length (Lindgren et al. 2011, J. R.
             Stat. Soc. B 73, 423).
+
+        Returns
+        -------
+        band : 2D `~numpy.ndarray`
+            The matrix, by diagonals.
         """
         unit = (self._n_knots / np.pi) ** 2
-        return sum(
+        matrix = sum(
             comb(order, k) * _LONGEST ** (order - k) * unit ** (k - 1) * self._square(k)
             for k in range(1, order + 1)
-        ).tocsc()
+        ).tocoo()
+        lower = matrix.row >= matrix.col
+        row, column = matrix.row[lower], matrix.col[lower]
+        band = np.zeros((self.offsets.size, self.n_spline))
+        band[np.searchsorted(self.offsets, row - column), column] = matrix.data[lower]
+        return band
 
-    def _square(self, order):
+    def _square(self, order: int) -> "sparse.csr_array":
         """Return the sum of the squares of the differences of an order."""
         from scipy import sparse
 
@@ -115,8 +294,19 @@ class SurfaceBasis:
             for k in range(order + 1)
         )
 
-    def _splines(self, position, length):
-        """Return which four splines are not 0 at positions, and their values."""
+    def _pairs(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the pairs of the sixteen splines at a position, and their diagonal."""
+        steps = np.arange(_CUBIC + 1)
+        first = np.add.outer(self._n_axis * steps, steps).ravel()
+        for one in range(first.size):
+            offsets = first[one] - first[: one + 1]
+            for other, number in enumerate(np.searchsorted(self.offsets, offsets)):
+                yield one, other, int(number)
+
+    def _along(
+        self, position: np.ndarray, length: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return which four splines are not 0 along an axis, and their values."""
         from scipy.interpolate import BSpline
 
         interval = length / self._n_knots
@@ -124,24 +314,33 @@ class SurfaceBasis:
         inside = np.clip(position, -0.5, np.nextafter(length - 0.5, 0))
         matrix = BSpline.design_matrix(inside, knots, _CUBIC)
         shape = position.size, _CUBIC + 1
-        return matrix.indices.reshape(shape), matrix.data.reshape(shape)
+        index, value = matrix.indices.reshape(shape), matrix.data.reshape(shape)
+        return index.T.astype(np.intp), value.T.copy()
 
-    def _polynomials(self, x, y, degree):
-        i, j = regions_of(x, y, self._edges)
-        # -1 to 1 across each region.
-        p, q = (
-            _in_region(position, index, edges, length)
+    def _mesh_factors(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the splines along x and along y, a row for each coordinate."""
+        factors = []
+        for position, length in zip((x, y), self._lengths, strict=True):
+            index, value = self._along(position, length)
+            factor = np.zeros((position.size, self._n_axis))
+            factor[np.arange(position.size), index] = value
+            factors.append(factor)
+        return factors[0], factors[1]
+
+    def _in_regions(
+        self, x: np.ndarray, y: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Return along each axis the region, and the position in it: -1 to 1."""
+        regions = regions_of(x, y, self._edges)
+        (i, p), (j, q) = (
+            (index, _in_region(position, index, edges, length))
             for position, index, edges, length in zip(
-                (x, y), (i, j), self._edges, self._lengths, strict=True
+                (x, y), regions, self._edges, self._lengths, strict=True
             )
         )
-        degrees = range(degree + 1)
-        terms = [p**a * q**b for a in degrees for b in degrees if a + b <= degree]
-        rows_of_regions = len(self._edges[1]) + 1
-        region = i * rows_of_regions + j
-        columns = region[:, None] * len(terms) + np.arange(len(terms))
-        n_regions = (len(self._edges[0]) + 1) * rows_of_regions
-        return _rows_of(np.column_stack(terms), columns, n_regions * len(terms))
+        return (i, p), (j, q)
 
 
 def regions_of(
@@ -193,38 +392,19 @@ def trend_columns(property_: np.ndarray) -> np.ndarray:
     return columns - columns.mean(axis=0)
 
 
-def variance_of(rows: "sparse.csr_array", covariance: np.ndarray) -> np.ndarray:
-    """
-    Return the variance of sums of functions.
-
-    Parameters
-    ----------
-    rows : sparse array
-        A row for each sum, with few entries.
-    covariance : 2D `~numpy.ndarray`
-        Of the coefficients of the functions.
-
-    Returns
-    -------
-    variance : 1D `~numpy.ndarray`
-    """
-    rows = rows.tocsr()
-    numbers = np.diff(rows.indptr)
-    most = max(numbers.max(initial=0), 1)
-    filled = np.arange(most) < numbers[:, None]
-    columns = np.zeros(filled.shape, dtype=np.intp)
-    values = np.zeros(filled.shape)
-    columns[filled], values[filled] = rows.indices, rows.data
-    variance = np.empty(len(numbers))
-    for start in range(0, variance.size, _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
-        c, v = columns[part], values[part]
-        entries = covariance[c[:, :, None], c[:, None, :]]
-        variance[part] = np.einsum("ni,nij,nj->n", v, entries, v, optimize=True)
-    return np.maximum(variance, 0)
+def _shifted_product(factor: np.ndarray, step: int) -> np.ndarray:
+    """Return ``factor[:, k] * factor[:, k + step]``, 0 where one does not exist."""
+    product = np.zeros_like(factor)
+    n = factor.shape[1]
+    here = slice(max(-step, 0), min(n - step, n))
+    there = slice(max(step, 0), min(n + step, n))
+    product[:, here] = factor[:, here] * factor[:, there]
+    return product
 
 
-def _in_region(position, index, edges, length):
+def _in_region(
+    position: np.ndarray, index: np.ndarray, edges: Sequence[float], length: int
+) -> np.ndarray:
     borders = np.concatenate([[-0.5], edges, [length - 0.5]])
     low, high = borders[index], borders[index + 1]
     # Borders may be off the image, and stars beside it beyond them.
@@ -232,17 +412,7 @@ def _in_region(position, index, edges, length):
     return 2 * (np.clip(position, -0.5, length - 0.5) - low) / (high - low) - 1
 
 
-def _rows_of(values, columns, n_columns):
-    """Return a sparse array with the same number of entries in every row."""
-    from scipy import sparse
-
-    n_rows, per_row = values.shape[0], values[0].size if len(values) else 0
-    ends = np.arange(n_rows + 1) * per_row
-    shape = n_rows, n_columns
-    return sparse.csr_array((values.ravel(), columns.ravel(), ends), shape=shape)
-
-
-def _squared_differences(n, order):
+def _squared_differences(n: int, order: int) -> "sparse.csr_array":
     """Return D.T @ D for the differences D of an order of n coefficients."""
     from scipy import sparse
 

@@ -16,7 +16,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ks4_ccd.surfaces._mixture import half_width
-from ks4_ccd.surfaces.basis import SurfaceBasis, variance_of
+from ks4_ccd.surfaces._trials import PenaltySearch, Trial
+from ks4_ccd.surfaces.basis import SurfaceBasis
 from ks4_ccd.surfaces.spline import Spline, SplineModel
 
 __all__ = ["Surface", "fit_surface"]
@@ -25,13 +26,7 @@ _STARS_PER_KNOT = 2
 _MOST_KNOTS = 48  # along an axis
 _STARS_PER_TERM = 5
 _DEGREES = (0, 1, 2)
-# Relative to the weight of the stars; the last leaves a constant.
-_SMOOTHNESS = tuple(10.0**power for power in range(-10, 5))
-_CONSTANT = 1e9
 _PILOT = 2, 1e-5
-_ORDERS = (1, 2, 3)
-# A constant is as probable as so many strengths of each order.
-_PRIOR_OF_CONSTANT = 4
 _NEGLIGIBLE = 0.03
 
 
@@ -64,17 +59,22 @@ class Surface:
         self.sigma = spline.sigma_of(best)
         # A fit takes some of the scatter that its weights come from.
         self._scale = np.median(self.sigma / spline.sigma[spline.used]) ** 2
-        self._coefficients = weights @ [model.coefficients for model in models]
+        self._spline_part = weights @ [model.spline for model in models]
+        self._border_part = weights @ [model.border for model in models]
         self._local = spline.local_residuals(weights @ [m.residuals for m in models])
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the surface at 0-based pixel coordinates."""
-        value = self._spline.basis.rows(x, y) @ self._coefficients
+        value = self._spline.basis.at(x, y, self._spline_part, self._border_part)
         return value if self._local is None else value + self._local(x, y)
 
     def mesh(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the surface on a mesh of coordinates along x and along y."""
-        return self.at(*_meshed(x, y)).reshape(x.size, y.size)
+        value = self._spline.basis.mesh(x, y, self._spline_part, self._border_part)
+        if self._local is None:
+            return value
+        everywhere = (p.ravel() for p in np.meshgrid(x, y, indexing="ij"))
+        return value + self._local(*everywhere).reshape(value.shape)
 
     def mesh_deviation(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """
@@ -85,13 +85,12 @@ class Surface:
         deviation : 2D `~numpy.ndarray`
             68 % of the errors of the surface are smaller.
         """
-        rows = self._spline.basis.rows(*_meshed(x, y))
-        n = self._coefficients.size
         means, variances = [], []
         for model in self._models:
-            means.append(rows @ model.coefficients)
-            variances.append(self._scale * variance_of(rows, model.covariance[:n, :n]))
-        deviations = np.sqrt(np.array(variances))
+            mean = self._spline.basis.mesh(x, y, model.spline, model.border)
+            means.append(mean.ravel())
+            variances.append(self._spline.mesh_variance(model, x, y).ravel())
+        deviations = np.sqrt(self._scale * np.array(variances))
         deviation = half_width(self._weights, np.array(means), deviations)
         return deviation.reshape(x.size, y.size)
 
@@ -138,78 +137,42 @@ def fit_surface(
     ]
     # These blocks are small: several threads would wait for each other.
     with threadpool_limits(1, user_api="blas"):
-        spline = _best_basis(splines)
-        # The weights of stars depend on the best fit, and this on them.
-        (order, smoothness), _ = max(_evidences(spline).items(), key=lambda i: i[1])
-        spline.converge(order, smoothness)
-        return _average(spline, _evidences(spline))
+        search = _best_basis(splines)
+        # The weights of stars depend on the best fit, and it on them.
+        best = search.best()
+        search.spline.converge(best.order, best.smoothness)
+        search = PenaltySearch(search.spline, search)
+        return _average(search.spline, *search.probable())
 
 
-def _best_basis(splines):
-    """Return the spline, of those with other regions, that predicts best."""
+def _best_basis(splines: list[Spline]) -> PenaltySearch:
+    """Return the search of the spline, of those with other regions, that predicts best."""
     order, smoothness = _PILOT
     # The weights are found once, with the most flexible of them.
     pilot = splines[-1]
     pilot.converge(order, smoothness)
-    scores = []
-    for spline in splines if len(splines) > 1 else ():
+    for spline in splines[:-1]:
         spline.take_weights(pilot)
-        best, _ = max(_downhill(spline, order).items(), key=lambda item: item[1])
-        scores.append(spline.cross_validate(order, best))
-    return splines[np.argmin(scores)] if scores else pilot
+    best, *others = map(PenaltySearch, splines)
+    for search in others:
+        if search.best_of_order(order).exceeds(best.best_of_order(order)):
+            best = search
+    return best
 
 
-def _evidences(spline):
-    """Return the evidence of each order and smoothness that may be the best."""
-    found = {
-        (order, smoothness): evidence
-        for order in _ORDERS
-        for smoothness, evidence in _downhill(spline, order).items()
-    }
-    constant = spline.evidence(_ORDERS[0], _CONSTANT)
-    found[_ORDERS[0], _CONSTANT] = constant + np.log(_PRIOR_OF_CONSTANT)
-    return found
-
-
-def _downhill(spline, order):
-    """Return the evidences from the usual smoothness to the best, and beside it."""
-    known = {}
-
-    def at(step):
-        if not 0 <= step < len(_SMOOTHNESS):
-            return -np.inf
-        smoothness = _SMOOTHNESS[step]
-        if smoothness not in known:
-            known[smoothness] = spline.evidence(order, smoothness)
-        return known[smoothness]
-
-    step = _SMOOTHNESS.index(_PILOT[1])
-    while True:
-        best = max((step, step - 1, step + 1), key=at)
-        if best == step:
-            return known
-        step = best
-
-
-def _average(spline, evidences):
+def _average(spline: Spline, trials: list[Trial], weights: np.ndarray) -> Surface:
     """Return the average of the models whose probability is not negligible."""
-    logs = np.array(list(evidences.values()))
-    weights = np.exp(logs - logs.max())
-    weights /= weights.sum()
     kept = np.flatnonzero(weights > _NEGLIGIBLE)
-    penalties = list(evidences)
-    models = [spline.model(*penalties[number]) for number in kept]
+    models = [spline.model(trials[k].order, trials[k].smoothness) for k in kept]
     return Surface(spline, models, weights[kept] / weights[kept].sum())
 
 
-def _degrees(edges, n_stars):
+def _degrees(
+    edges: tuple[Sequence[float], Sequence[float]], n_stars: int
+) -> tuple[int | None, ...]:
     """Return the degrees of the regions' polynomials that are worth a trial."""
     n_regions = (len(edges[0]) + 1) * (len(edges[1]) + 1)
     if n_regions == 1:
         return (None,)
     per_region = n_stars / n_regions / _STARS_PER_TERM
     return tuple(d for d in _DEGREES if d == 0 or (d + 1) * (d + 2) / 2 <= per_region)
-
-
-def _meshed(x, y):
-    return [part.ravel() for part in np.meshgrid(x, y, indexing="ij")]
