@@ -12,18 +12,21 @@ import numpy as np
 
 from ks4_ccd.surfaces.spline import Spline
 
-__all__ = ["PenaltySearch", "Trial"]
+__all__ = ["PILOT_ORDER", "PenaltySearch", "Trial"]
 
 # Relative to the weight of the stars; the last leaves a constant.
 _SMOOTHNESS = tuple(10.0**power for power in range(-10, 5))
 _CONSTANT = 1e9
 _START = _SMOOTHNESS.index(1e-5)
 _ORDERS = (1, 2, 3)
+PILOT_ORDER = 2
+# By as many steps the same stars ask for less smoothness of the next order.
+_STEPS_OF_ORDER = 2
 # A constant is as probable as so many strengths of each order.
 _PRIOR_OF_CONSTANT = 4
 # Of the difference of two penalties, as some of the folds predict that of all.
-_SIGNIFICANT = 8.0
-_NEGLIGIBLE = 1e-6  # relative to the probability of the best
+_SIGNIFICANT = 6.0
+_MARGIN = 14.0  # of log evidence: with as much less, penalties are negligible
 
 
 class Trial:
@@ -56,6 +59,11 @@ class Trial:
                 self._spline.held_out_squares(fold, self.order, self.smoothness)
             )
         return np.concatenate(self._squares[:n_folds])
+
+    def seems_better(self, other: "Trial") -> bool:
+        """Return whether held-out stars, as far as known, are closer to this fit."""
+        known = min(len(self._squares), len(other._squares))
+        return self.squares(known).sum() < other.squares(known).sum()
 
     @property
     def evidence(self) -> float:
@@ -107,50 +115,76 @@ class PenaltySearch:
 
     def __init__(self, spline: Spline, other: "PenaltySearch | None" = None) -> None:
         self.spline = spline
-        self._starts = {} if other is None else other._best
-        self._best: dict[int, int] = {}
+        self._starts: dict[int, int] = {} if other is None else other._summits
+        self._first = PILOT_ORDER if other is None else other.best().order
+        self._summits: dict[int, int] = {}
         self._trials: dict[tuple[int, int], Trial] = {}
         self._constant = Trial(spline, _ORDERS[0], _CONSTANT, _PRIOR_OF_CONSTANT)
+        self._best: Trial | None = None
 
     def best_of_order(self, order: int) -> Trial:
-        """Return the best penalty of an order, found uphill."""
-        step = self._best.get(order, self._starts.get(order, _START))
-        while order not in self._best:
+        """
+        Return the best penalty of an order, found uphill.
+
+        Where all are negligible beside a penalty of another order, it need not be
+        the best.
+        """
+        step = self._summits.get(order, self._start(order))
+        while order not in self._summits:
             best = step
             for beside in (step - 1, step + 1):
-                if 0 <= beside < len(_SMOOTHNESS) and self._trial(
-                    order, beside
-                ).exceeds(self._trial(order, best)):
+                if 0 <= beside < len(_SMOOTHNESS) and self._is_better(
+                    self._trial(order, beside), self._trial(order, best)
+                ):
                     best = beside
             if best == step:
-                self._best[order] = step
+                self._summits[order] = step
             step = best
         return self._trial(order, step)
 
     def best(self) -> Trial:
         """Return the best penalty."""
-        best = self._constant
-        for order in _ORDERS:
-            found = self.best_of_order(order)
-            best = found if found.exceeds(best) else best
-        return best
+        if self._best is None:
+            # The others are compared with that which is likely to be the best.
+            best = self._best = self.best_of_order(self._first)
+            for order in _ORDERS:
+                found = self.best_of_order(order)
+                if found is not best and self._is_better(found, best):
+                    best = self._best = found
+            if self._constant.exceeds(best):
+                self._best = self._constant
+        return self._best
 
     def probable(self) -> tuple[list[Trial], np.ndarray]:
         """Return the penalties that are not negligible, and their probabilities."""
         best = self.best()
-        margin = -np.log(_NEGLIGIBLE)
-        trials = [
-            trial
-            for trial in (*self._trials.values(), self._constant)
-            if trial is best or not best.exceeds(trial, margin)
-        ]
+        every = (*self._trials.values(), self._constant)
+        trials = [t for t in every if t is best or not self._is_negligible(t)]
         if len(trials) == 1:
             return trials, np.ones(1)
         logs = np.array([trial.evidence for trial in trials])
         weights = np.exp(logs - logs.max())
         return trials, weights / weights.sum()
 
+    def _start(self, order: int) -> int:
+        if order in self._starts or PILOT_ORDER not in self._summits:
+            return self._starts.get(order, _START)
+        # A structure that one order follows, another follows about there.
+        step = self._summits[PILOT_ORDER] + _STEPS_OF_ORDER * (PILOT_ORDER - order)
+        return int(np.clip(step, 0, len(_SMOOTHNESS) - 1))
+
     def _trial(self, order: int, step: int) -> Trial:
         if (order, step) not in self._trials:
             self._trials[order, step] = Trial(self.spline, order, _SMOOTHNESS[step])
         return self._trials[order, step]
+
+    def _is_better(self, one: Trial, other: Trial) -> bool:
+        """Return whether a trial is better, as far as it matters."""
+        negligible = self._is_negligible(one), self._is_negligible(other)
+        if all(negligible):
+            return one.seems_better(other)
+        return negligible[1] or (not negligible[0] and one.exceeds(other))
+
+    def _is_negligible(self, trial: Trial) -> bool:
+        """Return whether a trial is improbable beside the best so far."""
+        return self._best is not None and self._best.exceeds(trial, _MARGIN)

@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ks4_ccd.surfaces._mixture import half_width
-from ks4_ccd.surfaces._trials import PenaltySearch, Trial
+from ks4_ccd.surfaces._trials import PILOT_ORDER, PenaltySearch, Trial
 from ks4_ccd.surfaces.basis import SurfaceBasis
 from ks4_ccd.surfaces.spline import Spline, SplineModel
 
@@ -26,7 +26,7 @@ _STARS_PER_KNOT = 2
 _MOST_KNOTS = 48  # along an axis
 _STARS_PER_TERM = 5
 _DEGREES = (0, 1, 2)
-_PILOT = 2, 1e-5
+_PILOT = PILOT_ORDER, 1e-5
 _NEGLIGIBLE = 0.03
 
 
