@@ -137,21 +137,25 @@ class BorderedMatrix:
         """
         from scipy.linalg import blas
 
+        n_border, n_blocks = len(border), len(self._panels)
         begins = np.argmax(border != 0, axis=1) // self._width
+        last = np.zeros(n_blocks, dtype=int)
+        np.maximum.at(last, begins, np.arange(1, n_border + 1))
+        padded = np.zeros((n_border, n_blocks * self._width))
+        padded[:, : self._number] = border
+        blocks = padded.reshape(n_border, n_blocks, self._width).swapaxes(0, 1)
         solved: list[np.ndarray] = []
-        for number in range(len(self._panels)):
-            start = number * self._width
-            n_begun = np.flatnonzero(begins <= number).max(initial=-1) + 1
-            part = np.zeros((n_begun, self._width))
-            given = border[:n_begun, start : start + self._width]
-            part[:, : given.shape[1]] = given
-            if n_begun and number and len(solved[-1]):
+        before = 0
+        for number, begun in enumerate(np.maximum.accumulate(last)):
+            part = np.ascontiguousarray(blocks[number, :begun])
+            if before:
                 _, below = self._blocks(number - 1)
-                part[: len(solved[-1])] -= blas.dtrmm(1.0, below, solved[-1].T).T
-            if n_begun:
+                part[:before] -= blas.dtrmm(1.0, below, solved[-1].T).T
+            if begun:
                 diagonal, _ = self._blocks(number)
                 part = blas.dtrsm(1.0, diagonal, part.T, lower=1, overwrite_b=1).T
             solved.append(part)
+            before = begun
         return solved
 
     def _border_through_band(self) -> np.ndarray:

@@ -90,7 +90,7 @@ class Trial:
             By how much more.
         """
         folds = self._spline.folds
-        total = sum(stars.size for stars in folds)
+        total = sum(columns.stars.size for columns in folds)
         # The evidence is a power of the sum of squares.
         ratio = np.exp(2 * (margin + other.log_prior - self.log_prior) / total)
         for n_folds in range(1, len(folds)):

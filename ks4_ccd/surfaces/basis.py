@@ -87,6 +87,14 @@ class SurfaceBasis:
         steps = np.arange(-_CUBIC, _CUBIC + 1)
         every = np.add.outer(self._n_axis * steps, steps).ravel()
         self.offsets = np.unique(every[every >= 0])
+        # The pairs of the sixteen splines at a position, and their diagonal.
+        steps = np.arange(_CUBIC + 1)
+        first = np.add.outer(self._n_axis * steps, steps).ravel()
+        self._pairs = [
+            (one, other, int(np.searchsorted(self.offsets, first[one] - first[other])))
+            for one in range(first.size)
+            for other in range(one + 1)
+        ]
 
     def splines(self, x: np.ndarray, y: np.ndarray) -> SplineRows:
         """
@@ -208,18 +216,13 @@ class SurfaceBasis:
         """
         factors = self._mesh_factors(x, y)
         total = np.zeros((x.size, y.size))
-        for number, offset in enumerate(self.offsets):
-            # Beyond the axes, the products are 0; one of two ways leads to an offset.
-            for i in range(_CUBIC + 1):
-                j = offset - i * self._n_axis
-                if abs(j) > _CUBIC or (i == 0 and j < 0):
-                    continue
-                along_x, along_y = (
-                    _shifted_product(factor, step)
-                    for factor, step in zip(factors, (i, j), strict=True)
-                )
-                square = band[number].reshape(self._n_axis, self._n_axis)
-                total += (1 + (offset > 0)) * (along_x @ square @ along_y.T)
+        for number, i, j in self._steps():
+            along_x, along_y = (
+                _shifted_product(factor, step)
+                for factor, step in zip(factors, (i, j), strict=True)
+            )
+            square = band[number].reshape(self._n_axis, self._n_axis)
+            total += (1 + (number > 0)) * (along_x @ square @ along_y.T)
         return total
 
     def normal_band(self, rows: SplineRows, weights: np.ndarray) -> np.ndarray:
@@ -240,7 +243,7 @@ class SurfaceBasis:
         band = np.zeros((self.offsets.size, self.n_spline))
         columns, values = rows
         weighted = values * weights
-        for one, other, number in self._pairs():
+        for one, other, number in self._pairs:
             product = weighted[one] * values[other]
             band[number] += np.bincount(columns[other], product, self.n_spline)
         return band
@@ -249,7 +252,7 @@ class SurfaceBasis:
         """Return the quadratic form of a matrix of the splines at positions."""
         total = np.zeros(rows.values.shape[1])
         columns, values = rows
-        for one, other, number in self._pairs():
+        for one, other, number in self._pairs:
             square = band[number, columns[other]] * values[one] * values[other]
             total += square if one == other else 2 * square
         return total
@@ -271,37 +274,29 @@ class SurfaceBasis:
             The matrix, by diagonals.
         """
         unit = (self._n_knots / np.pi) ** 2
-        matrix = sum(
-            comb(order, k) * _LONGEST ** (order - k) * unit ** (k - 1) * self._square(k)
+        along = [_squared_differences(self._n_axis, k) for k in range(order + 1)]
+        matrices = [
+            (comb(order, k) * comb(k, i) * _LONGEST ** (order - k) * unit ** (k - 1), i, k)
             for k in range(1, order + 1)
-        ).tocoo()
-        lower = matrix.row >= matrix.col
-        row, column = matrix.row[lower], matrix.col[lower]
+            for i in range(k + 1)
+        ]
         band = np.zeros((self.offsets.size, self.n_spline))
-        band[np.searchsorted(self.offsets, row - column), column] = matrix.data[lower]
+        for number, i, j in self._steps():
+            for factor, k, total in matrices:
+                # The differences of an order are those of total order k along both axes.
+                product = np.outer(along[total - k][i], along[k][j])
+                band[number] += factor * product.ravel()
         return band
 
-    def _square(self, order: int) -> "sparse.csr_array":
-        """Return the sum of the squares of the differences of an order."""
-        from scipy import sparse
-
-        return sum(
-            comb(order, k)
-            * sparse.kron(
-                _squared_differences(self._n_axis, order - k),
-                _squared_differences(self._n_axis, k),
-            )
-            for k in range(order + 1)
-        )
-
-    def _pairs(self) -> Iterator[tuple[int, int, int]]:
-        """Yield the pairs of the sixteen splines at a position, and their diagonal."""
-        steps = np.arange(_CUBIC + 1)
-        first = np.add.outer(self._n_axis * steps, steps).ravel()
-        for one in range(first.size):
-            offsets = first[one] - first[: one + 1]
-            for other, number in enumerate(np.searchsorted(self.offsets, offsets)):
-                yield one, other, int(number)
+    def _steps(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the number of a diagonal, and its steps along x and along y."""
+        # Of two ways that lead to an offset, one leaves the image, so the products
+        # of what is along its axes are 0.
+        for number, offset in enumerate(self.offsets):
+            for i in range(_CUBIC + 1):
+                j = int(offset) - i * self._n_axis
+                if abs(j) <= _CUBIC and (i > 0 or j >= 0):
+                    yield number, i, j
 
     def _along(
         self, position: np.ndarray, length: int
@@ -412,11 +407,19 @@ def _in_region(
     return 2 * (np.clip(position, -0.5, length - 0.5) - low) / (high - low) - 1
 
 
-def _squared_differences(n: int, order: int) -> "sparse.csr_array":
-    """Return D.T @ D for the differences D of an order of n coefficients."""
-    from scipy import sparse
+def _squared_differences(n: int, order: int) -> dict[int, np.ndarray]:
+    """
+    Return D.T @ D for the differences D of an order of n coefficients.
 
-    difference = sparse.eye_array(n, format="csr")
-    for _ in range(order):
-        difference = difference[1:] - difference[:-1]
-    return difference.T @ difference
+    By diagonals, which are numbered by the row less the column: as many entries as
+    there are columns.
+    """
+    differences = np.diff(np.eye(n), order, axis=0)
+    square = differences.T @ differences
+    diagonals = {}
+    for step in range(-_CUBIC, _CUBIC + 1):
+        columns = np.arange(n)
+        inside = (columns + step >= 0) & (columns + step < n)
+        diagonals[step] = np.zeros(n)
+        diagonals[step][inside] = square[columns[inside] + step, columns[inside]]
+    return diagonals

@@ -2,7 +2,7 @@
 """Fit a penalised spline to stars, for one order and strength of the penalty."""
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from astropy.stats import mad_std
@@ -10,7 +10,10 @@ from astropy.stats import mad_std
 from ks4_ccd.surfaces._bordered import BorderedInverse, BorderedMatrix
 from ks4_ccd.surfaces._local import LocalResiduals
 from ks4_ccd.surfaces._outliers import CLIP, Outliers, star_sigma
-from ks4_ccd.surfaces.basis import SurfaceBasis, trend_columns
+from ks4_ccd.surfaces.basis import SplineRows, SurfaceBasis, trend_columns
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 __all__ = ["Spline", "SplineModel"]
 
@@ -81,6 +84,27 @@ class _Normal(NamedTuple):
         return total / (self.right.size + self.right_of_border.size)
 
 
+class _Columns(NamedTuple):
+    """
+    The columns of the linear system at some of the stars.
+
+    Attributes
+    ----------
+    stars : 1D `~numpy.ndarray` of int
+        Their indices.
+    splines, border : sparse array
+        A row for each star.
+    """
+
+    stars: np.ndarray
+    splines: "sparse.csr_array"
+    border: "sparse.csr_array"
+
+    def at(self, spline: np.ndarray, border: np.ndarray) -> np.ndarray:
+        """Return the values at the stars for some coefficients."""
+        return self.splines @ spline + self.border @ border
+
+
 class Spline:
     """
     The stars, and a basis to fit them with.
@@ -111,32 +135,32 @@ class Spline:
         from scipy import sparse
 
         self.basis = basis
-        self._values, self._errors = values, errors
+        self._errors = errors
         self._positions = np.column_stack([x, y])
         self._outliers = Outliers(x, y)
         self._rows = basis.splines(x, y)
         columns, entries = self._rows
         ends = np.arange(x.size + 1) * len(columns)
-        self._splines = sparse.csr_array(
+        splines = sparse.csr_array(
             (entries.T.ravel(), columns.T.ravel(), ends), shape=(x.size, basis.n_spline)
         )
         # The columns of the trend have no gaps, so they come first.
         of_trend = np.zeros((x.size, 0)) if trend is None else trend_columns(trend)
         self._n_trend = of_trend.shape[1]
-        self._border = sparse.csr_array(of_trend)
+        border = sparse.csr_array(of_trend)
         if basis.n_border:
-            polynomials = basis.polynomials(x, y)
-            self._border = sparse.hstack([self._border, polynomials]).tocsr()
+            border = sparse.hstack([border, basis.polynomials(x, y)]).tocsr()
+        self._columns = _Columns(np.arange(x.size), splines, border)
         self._center = np.median(values)
-        deviation = np.abs(values - self._center)
+        self._deviations = values - self._center
         spread = max(mad_std(values), 1e-12)
         # Values without noise still scatter by rounding.
         self._least = _LEAST_SIGMA * spread
         # A region without stars deviates no more than the stars do.
-        self._prior = np.zeros(self._border.shape[1])
+        self._prior = np.zeros(border.shape[1])
         self._prior[self._n_trend :] = (2 * spread) ** -2.0
         self._penalties: dict[int, np.ndarray] = {}
-        self._take(np.full(values.size, spread), deviation <= 2 * CLIP * spread)
+        self._take(np.full(values.size, spread), np.abs(self._deviations) <= 2 * CLIP * spread)
 
     def take_weights(self, other: "Spline") -> None:
         """Take the weights and the clipping of another fit."""
@@ -151,29 +175,30 @@ class Spline:
     def converge(self, order: int, smoothness: float) -> None:
         """Iterate the fit, the weights and the clipping."""
         for _ in range(_ROUNDS):
-            coefficients = self._system(self._normal, order, smoothness)[1]
-            residuals = self._residuals(*coefficients)
+            _, coefficients = self._system(self._normal, order, smoothness)
+            residuals = self._deviations - self._columns.at(*coefficients)
             sigma = star_sigma(residuals, self._errors, self.used)
             sigma = np.maximum(sigma, self._least)
             self._take(sigma, ~self._outliers.among(residuals, sigma))
 
     @cached_property
-    def folds(self) -> list[np.ndarray]:
-        """The indices of the stars that are held out together."""
-        fold = np.random.default_rng(0).permutation(self._values.size) % _FOLDS
+    def folds(self) -> list[_Columns]:
+        """The stars that are held out together."""
+        fold = np.random.default_rng(0).permutation(self._deviations.size) % _FOLDS
         folds = [np.flatnonzero(self.used & (fold == k)) for k in range(_FOLDS)]
-        return [stars for stars in folds if stars.size]
+        return [self._of(stars) for stars in folds if stars.size]
 
     def held_out_squares(
         self, fold: int, order: int, smoothness: float
     ) -> np.ndarray:
         """Return the squares of the residuals of held-out stars, in sigma."""
-        stars = self.folds[fold]
+        columns = self.folds[fold]
         if fold not in self._without_fold:
-            self._without_fold[fold] = self._normal.without(self._normal_of(stars))
+            self._without_fold[fold] = self._normal.without(self._normal_of(columns))
         normal = self._without_fold[fold]
         _, coefficients = self._system(normal, order, smoothness)
-        pulls = self._residuals(*coefficients, stars) / self.sigma[stars]
+        residuals = self._deviations[columns.stars] - columns.at(*coefficients)
+        pulls = residuals / self.sigma[columns.stars]
         # One star that does not belong must not decide.
         return np.minimum(pulls**2, CLIP**2)
 
@@ -183,11 +208,12 @@ class Spline:
         system, (spline, border) = self._system(self._normal, order, smoothness)
         inverse = system.inverse()
         variance = self.basis.squares(self._rows, inverse.band)
-        rest = self._border.toarray().T - inverse.through @ self._splines.T
+        _, splines, columns = self._columns
+        rest = columns.toarray().T - inverse.through @ splines.T
         variance += inverse.variance_of_border(rest)
         own = (np.maximum(variance, 0) / self.sigma**2)[self.used]
-        residuals = self._residuals(spline, border)[self.used]
-        of_stars = self._border[:, :n] @ border[:n]
+        residuals = (self._deviations - self._columns.at(spline, border))[self.used]
+        of_stars = columns[:, :n] @ border[:n]
         level = np.median(of_stars[self.used]) if n else 0.0
         spline = spline + self._center + level
         own = np.minimum(own, _MOST_OWN)
@@ -222,7 +248,7 @@ class Spline:
 
     def sigma_of(self, model: SplineModel) -> np.ndarray:
         """Return the standard deviation of stars, corrected for the fit to them."""
-        residuals = np.zeros(self._values.size)
+        residuals = np.zeros(self._deviations.size)
         residuals[self.used] = model.residuals / np.sqrt(1 - model.own)
         return star_sigma(residuals, self._errors, self.used)[self.used]
 
@@ -244,15 +270,19 @@ class Spline:
     @cached_property
     def _normal(self) -> _Normal:
         """The normal equations of the stars left after clipping."""
-        return self._normal_of(np.flatnonzero(self.used))
+        return self._normal_of(self._of(np.flatnonzero(self.used)))
 
-    def _normal_of(self, stars: np.ndarray) -> _Normal:
+    def _of(self, stars: np.ndarray) -> _Columns:
+        """Return the columns at some of the stars."""
+        return _Columns(stars, *(part[stars] for part in self._columns[1:]))
+
+    def _normal_of(self, columns: _Columns) -> _Normal:
         """Return the normal equations of some of the stars."""
+        stars, splines, border = columns
         weight = self.sigma[stars] ** -2.0
-        rows = type(self._rows)(*(part[:, stars] for part in self._rows))
-        splines, border = self._splines[stars], self._border[stars]
+        rows = SplineRows(*(part[:, stars] for part in self._rows))
         weighted = border.multiply(weight[:, None]).tocsr().T
-        values = self._values[stars] - self._center
+        values = self._deviations[stars]
         return _Normal(
             self.basis.normal_band(rows, weight),
             (weighted @ splines).toarray(),
@@ -260,15 +290,6 @@ class Spline:
             splines.T @ (weight * values),
             weighted @ values,
         )
-
-    def _residuals(
-        self, spline: np.ndarray, border: np.ndarray, stars: np.ndarray | None = None
-    ) -> np.ndarray:
-        """Return the residuals of some or all stars."""
-        if stars is None:
-            stars = np.arange(self._values.size)
-        fitted = self._splines[stars] @ spline + self._border[stars] @ border
-        return self._values[stars] - self._center - fitted
 
     def _system(
         self, normal: _Normal, order: int, smoothness: float
