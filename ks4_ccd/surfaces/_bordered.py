@@ -223,4 +223,3 @@ def _solve_symmetric(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     if right.size == 0:
         return np.zeros_like(right)
     return solve(matrix, right, assume_a="sym", check_finite=False)
-

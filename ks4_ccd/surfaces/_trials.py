@@ -63,7 +63,7 @@ class Trial:
     def seems_better(self, other: "Trial") -> bool:
         """Return whether held-out stars, as far as known, are closer to this fit."""
         known = min(len(self._squares), len(other._squares))
-        return self.squares(known).sum() < other.squares(known).sum()
+        return bool(self.squares(known).sum() < other.squares(known).sum())
 
     @property
     def evidence(self) -> float:
@@ -98,7 +98,7 @@ class Trial:
             number = excess.size
             noise = np.std(excess) * np.sqrt(number * (total - number) / total)
             if np.abs(excess.sum()) > _SIGNIFICANT * noise:
-                return excess.sum() > 0
+                return bool(excess.sum() > 0)
         return self.evidence > other.evidence + margin
 
 
@@ -156,15 +156,35 @@ class PenaltySearch:
         return self._best
 
     def probable(self) -> tuple[list[Trial], np.ndarray]:
-        """Return the penalties that are not negligible, and their probabilities."""
+        """
+        Return the penalties that are not negligible, and their probabilities.
+
+        These are between the usual smoothness and the best of an order, and beside.
+        """
         best = self.best()
-        every = (*self._trials.values(), self._constant)
-        trials = [t for t in every if t is best or not self._is_negligible(t)]
+        trials = [] if self._is_negligible(self._constant) else [self._constant]
+        for order in _ORDERS:
+            trials += self._around(order, self._summits[order])
         if len(trials) == 1:
-            return trials, np.ones(1)
+            return [best], np.ones(1)
         logs = np.array([trial.evidence for trial in trials])
         weights = np.exp(logs - logs.max())
         return trials, weights / weights.sum()
+
+    def _around(self, order: int, summit: int) -> list[Trial]:
+        """Return the penalties of an order that are not negligible."""
+        last = len(_SMOOTHNESS) - 1
+        below = range(summit - 1, max(min(summit, _START) - 1, 0) - 1, -1)
+        above = range(summit + 1, min(max(summit, _START) + 1, last) + 1)
+        found = []
+        for steps in ((summit,), below, above):
+            for step in steps:
+                trial = self._trial(order, step)
+                # Farther from the summit, penalties are still less probable.
+                if self._is_negligible(trial):
+                    break
+                found.append(trial)
+        return found
 
     def _start(self, order: int) -> int:
         if order in self._starts or PILOT_ORDER not in self._summits:
@@ -187,4 +207,6 @@ class PenaltySearch:
 
     def _is_negligible(self, trial: Trial) -> bool:
         """Return whether a trial is improbable beside the best so far."""
-        return self._best is not None and self._best.exceeds(trial, _MARGIN)
+        if self._best is None or self._best is trial:
+            return False
+        return self._best.exceeds(trial, _MARGIN)

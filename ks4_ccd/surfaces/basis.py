@@ -36,14 +36,25 @@ class SplineRows(NamedTuple):
     columns: np.ndarray
     values: np.ndarray
 
+    def sparse(self, n_spline: int) -> "sparse.csr_array":
+        """Return a row for each position, a column for each of all the splines."""
+        from scipy import sparse
+
+        per_row, n_rows = self.columns.shape
+        ends = np.arange(n_rows + 1) * per_row
+        return sparse.csr_array(
+            (self.values.T.ravel(), self.columns.T.ravel(), ends),
+            shape=(n_rows, n_spline),
+        )
+
 
 class SurfaceBasis:
     """
     Cubic B-splines over an image, and polynomials in its regions.
 
-    Matrices of the splines (a row and a column for each) are stored by diagonals:
-    entry ``(j + offsets[k], j)`` of a symmetric matrix is ``[k, j]``, and all others are
-    0, as splines that are farther apart do not overlap.
+    Symmetric matrices of the splines (a row and a column for each) are stored by
+    diagonals: ``[k, j]`` is entry ``(j + offsets[k], j)``. All others are 0, as splines
+    that are farther apart do not overlap.
 
     Parameters
     ----------
@@ -95,6 +106,28 @@ class SurfaceBasis:
             for one in range(first.size)
             for other in range(one + 1)
         ]
+
+    def rows(self, x: np.ndarray, y: np.ndarray) -> "sparse.csr_array":
+        """
+        Return all functions at positions.
+
+        Parameters
+        ----------
+        x, y : 1D `~numpy.ndarray`
+            0-based pixel coordinates; those off the image are moved to its edge.
+
+        Returns
+        -------
+        rows : sparse array
+            A row for each position, a column for each spline, then a column for each
+            polynomial.
+        """
+        from scipy import sparse
+
+        splines = self.splines(x, y).sparse(self.n_spline)
+        if self.n_border == 0:
+            return splines
+        return sparse.hstack([splines, self.polynomials(x, y)]).tocsr()
 
     def splines(self, x: np.ndarray, y: np.ndarray) -> SplineRows:
         """
@@ -257,7 +290,17 @@ class SurfaceBasis:
             total += square if one == other else 2 * square
         return total
 
-    def roughness(self, order: int) -> np.ndarray:
+    def roughness(self, order: int) -> "sparse.csc_array":
+        """Return the matrix of `roughness_band` as a sparse array."""
+        from scipy import sparse
+
+        band = self.roughness_band(order)
+        lower = sparse.dia_array(
+            (band, -self.offsets), shape=(self.n_spline, self.n_spline)
+        )
+        return (lower + sparse.tril(lower, -1).T).tocsc()
+
+    def roughness_band(self, order: int) -> np.ndarray:
         """
         Return the matrix of the roughness of the splines, 0 of a constant alone.
 
@@ -275,17 +318,15 @@ class SurfaceBasis:
         """
         unit = (self._n_knots / np.pi) ** 2
         along = [_squared_differences(self._n_axis, k) for k in range(order + 1)]
-        matrices = [
-            (comb(order, k) * comb(k, i) * _LONGEST ** (order - k) * unit ** (k - 1), i, k)
-            for k in range(1, order + 1)
-            for i in range(k + 1)
-        ]
         band = np.zeros((self.offsets.size, self.n_spline))
-        for number, i, j in self._steps():
-            for factor, k, total in matrices:
-                # The differences of an order are those of total order k along both axes.
-                product = np.outer(along[total - k][i], along[k][j])
-                band[number] += factor * product.ravel()
+        for k in range(1, order + 1):
+            factor = comb(order, k) * _LONGEST ** (order - k) * unit ** (k - 1)
+            # The derivatives of an order are mixed ones along both axes, too.
+            for of_x in range(k + 1):
+                share = factor * comb(k, of_x)
+                for number, i, j in self._steps():
+                    product = np.outer(along[of_x][i], along[k - of_x][j])
+                    band[number] += share * product.ravel()
         return band
 
     def _steps(self) -> Iterator[tuple[int, int, int]]:

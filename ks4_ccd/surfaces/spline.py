@@ -34,10 +34,11 @@ class SplineModel(NamedTuple):
     ----------
     spline, border : 1D `~numpy.ndarray`
         The coefficients of the splines and of the polynomials, of the surface for a
-        star of median magnitude.
+        star of median magnitude, for which the covariates are 0.
+    covariates : 1D `~numpy.ndarray`
+        The coefficients of the covariates.
     inverse : `~ks4_ccd.surfaces._bordered.BorderedInverse`
-        The covariance of the coefficients, those of a trend included, if the sigma of
-        the stars were right.
+        The covariance of all coefficients, if the sigma of the stars were right.
     residuals : 1D `~numpy.ndarray`
         Of the stars left after clipping.
     own : 1D `~numpy.ndarray`
@@ -46,6 +47,7 @@ class SplineModel(NamedTuple):
 
     spline: np.ndarray
     border: np.ndarray
+    covariates: np.ndarray
     inverse: BorderedInverse
     residuals: np.ndarray
     own: np.ndarray
@@ -112,7 +114,7 @@ class Spline:
     Parameters
     ----------
     basis : `~ks4_ccd.surfaces.basis.SurfaceBasis`
-    x, y, values, errors, trend
+    x, y, values, errors, trend, covariates
         As for `~ks4_ccd.surfaces.surface.fit_surface`.
 
     Attributes
@@ -130,7 +132,8 @@ class Spline:
         y: np.ndarray,
         values: np.ndarray,
         errors: np.ndarray,
-        trend: np.ndarray | None,
+        trend: np.ndarray | None = None,
+        covariates: np.ndarray | None = None,
     ) -> None:
         from scipy import sparse
 
@@ -139,15 +142,14 @@ class Spline:
         self._positions = np.column_stack([x, y])
         self._outliers = Outliers(x, y)
         self._rows = basis.splines(x, y)
-        columns, entries = self._rows
-        ends = np.arange(x.size + 1) * len(columns)
-        splines = sparse.csr_array(
-            (entries.T.ravel(), columns.T.ravel(), ends), shape=(x.size, basis.n_spline)
-        )
-        # The columns of the trend have no gaps, so they come first.
-        of_trend = np.zeros((x.size, 0)) if trend is None else trend_columns(trend)
+        splines = self._rows.sparse(basis.n_spline)
+        none = np.zeros((x.size, 0))
+        of_trend = none if trend is None else trend_columns(trend)
+        covariates = none if covariates is None else covariates
         self._n_trend = of_trend.shape[1]
-        border = sparse.csr_array(of_trend)
+        self._n_others = self._n_trend + covariates.shape[1]
+        # These depend on all splines, a polynomial on those from its region on.
+        border = sparse.csr_array(np.hstack([of_trend, covariates]))
         if basis.n_border:
             border = sparse.hstack([border, basis.polynomials(x, y)]).tocsr()
         self._columns = _Columns(np.arange(x.size), splines, border)
@@ -158,9 +160,10 @@ class Spline:
         self._least = _LEAST_SIGMA * spread
         # A region without stars deviates no more than the stars do.
         self._prior = np.zeros(border.shape[1])
-        self._prior[self._n_trend :] = (2 * spread) ** -2.0
+        self._prior[self._n_others :] = (2 * spread) ** -2.0
         self._penalties: dict[int, np.ndarray] = {}
-        self._take(np.full(values.size, spread), np.abs(self._deviations) <= 2 * CLIP * spread)
+        used = np.abs(self._deviations) <= 2 * CLIP * spread
+        self._take(np.full(values.size, spread), used)
 
     def take_weights(self, other: "Spline") -> None:
         """Take the weights and the clipping of another fit."""
@@ -188,9 +191,7 @@ class Spline:
         folds = [np.flatnonzero(self.used & (fold == k)) for k in range(_FOLDS)]
         return [self._of(stars) for stars in folds if stars.size]
 
-    def held_out_squares(
-        self, fold: int, order: int, smoothness: float
-    ) -> np.ndarray:
+    def held_out_squares(self, fold: int, order: int, smoothness: float) -> np.ndarray:
         """Return the squares of the residuals of held-out stars, in sigma."""
         columns = self.folds[fold]
         if fold not in self._without_fold:
@@ -204,7 +205,7 @@ class Spline:
 
     def model(self, order: int, smoothness: float) -> SplineModel:
         """Return the fit under a penalty."""
-        n = self._n_trend
+        n, end = self._n_trend, self._n_others
         system, (spline, border) = self._system(self._normal, order, smoothness)
         inverse = system.inverse()
         variance = self.basis.squares(self._rows, inverse.band)
@@ -217,7 +218,7 @@ class Spline:
         level = np.median(of_stars[self.used]) if n else 0.0
         spline = spline + self._center + level
         own = np.minimum(own, _MOST_OWN)
-        return SplineModel(spline, border[n:], inverse, residuals, own)
+        return SplineModel(spline, border[end:], border[n:end], inverse, residuals, own)
 
     def mesh_variance(
         self, model: SplineModel, x: np.ndarray, y: np.ndarray
@@ -242,9 +243,14 @@ class Spline:
         if self.basis.n_border:
             everywhere = np.meshgrid(x, y, indexing="ij")
             polynomials = self.basis.polynomials(*(p.ravel() for p in everywhere))
-            rest[self._n_trend :] += polynomials.toarray().T
+            rest[self._n_others :] += polynomials.toarray().T
         of_border = model.inverse.variance_of_border(rest)
         return np.maximum(variance + of_border.reshape(variance.shape), 0)
+
+    def covariance_of_covariates(self, model: SplineModel) -> np.ndarray:
+        """Return the covariance of the coefficients of the covariates."""
+        own = slice(self._n_trend, self._n_others)
+        return np.linalg.inv(model.inverse.schur)[own, own]
 
     def sigma_of(self, model: SplineModel) -> np.ndarray:
         """Return the standard deviation of stars, corrected for the fit to them."""
@@ -296,7 +302,7 @@ class Spline:
     ) -> tuple[BorderedMatrix, tuple[np.ndarray, np.ndarray]]:
         """Return the matrix of the normal equations with a penalty, and the fit."""
         if order not in self._penalties:
-            self._penalties[order] = self.basis.roughness(order)
+            self._penalties[order] = self.basis.roughness_band(order)
         weight = normal.weight
         band = normal.band + weight * smoothness * self._penalties[order]
         band[0] += weight * _RIDGE

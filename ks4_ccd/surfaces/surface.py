@@ -48,6 +48,8 @@ class Surface:
         0-based pixel coordinates of the stars left after clipping.
     sigma : 1D `~numpy.ndarray`
         The standard deviation of each about the true surface.
+    covariates : tuple of `~numpy.ndarray`
+        The coefficients of the covariates, and their covariance.
     """
 
     def __init__(
@@ -61,7 +63,19 @@ class Surface:
         self._scale = np.median(self.sigma / spline.sigma[spline.used]) ** 2
         self._spline_part = weights @ [model.spline for model in models]
         self._border_part = weights @ [model.border for model in models]
+        self.covariates = self._covariates()
         self._local = spline.local_residuals(weights @ [m.residuals for m in models])
+
+    def _covariates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean coefficients of covariates, and their covariance."""
+        each = np.array([model.covariates for model in self._models])
+        mean = self._weights @ each
+        # What the models differ by is part of it.
+        covariance = (self._weights * (each - mean).T) @ (each - mean)
+        for model, weight in zip(self._models, self._weights, strict=True):
+            own = self._spline.covariance_of_covariates(model)
+            covariance += weight * self._scale * own
+        return mean, covariance
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Return the surface at 0-based pixel coordinates."""
@@ -103,6 +117,7 @@ def fit_surface(
     image_shape: tuple[int, int],
     edges: tuple[Sequence[float], Sequence[float]] = ((), ()),
     trend: np.ndarray | None = None,
+    covariates: np.ndarray | None = None,
 ) -> Surface:
     """
     Fit a surface to stars.
@@ -122,6 +137,9 @@ def fit_surface(
     trend : 1D `~numpy.ndarray`, optional
         A property of the stars (their magnitude) that values may depend on;
         the surface refers to a star of median property.
+    covariates : 2D `~numpy.ndarray`, optional
+        Properties of the stars, a column for each, on which the values depend
+        linearly; the surface refers to a star for which they are 0.
 
     Returns
     -------
@@ -131,7 +149,7 @@ def fit_surface(
     splines = [
         Spline(
             SurfaceBasis(image_shape, n_knots, edges, degree),
-            *(x, y, values, errors, trend),
+            *(x, y, values, errors, trend, covariates),
         )
         for degree in _degrees(edges, x.size)
     ]
@@ -146,7 +164,7 @@ def fit_surface(
 
 
 def _best_basis(splines: list[Spline]) -> PenaltySearch:
-    """Return the search of the spline, of those with other regions, that predicts best."""
+    """Return the search of the spline whose polynomials predict best."""
     order, smoothness = _PILOT
     # The weights are found once, with the most flexible of them.
     pilot = splines[-1]
