@@ -24,8 +24,10 @@ PILOT_ORDER = 2
 _STEPS_OF_ORDER = 2
 # A constant is as probable as so many strengths of each order.
 _PRIOR_OF_CONSTANT = 4
-# Of the difference of two penalties, as some of the folds predict that of all.
-_SIGNIFICANT = 6.0
+# Of the difference of two penalties, as some of the folds predict that of all, in
+# sigma. Of 8843 comparisons in 120 simulated fields, 86 at 2 sigma, 6 at 3 sigma and
+# none at 4 sigma were other than with all folds.
+_SIGNIFICANT = 5.0
 _MARGIN = 14.0  # of log evidence: with as much less, penalties are negligible
 
 
