@@ -57,7 +57,7 @@ class BorderedMatrix:
         storage[self._number :, 0] = 1
         factor, info = lapack.dpbtrf(storage.T, lower=1, overwrite_ab=1)
         if info != 0:
-            msg = f"expected a positive definite band, found row {info} to be none"
+            msg = f"expected a positive definite band, found that row {info} is not"
             raise np.linalg.LinAlgError(msg)
         self._factor = factor
         self._panels = factor.T.reshape(n_blocks, self._width + 1, self._width)
@@ -110,7 +110,7 @@ class BorderedMatrix:
             beside = -following @ step
             inverse, _ = lapack.dpotri(diagonal, lower=1)
             inverse = np.tril(inverse) + np.tril(inverse, -1).T - step.T @ beside
-            # What overlaps in the panel is in one triangle of each.
+            # The two blocks overlap in the panel, in triangles that are unused.
             panels[number, -1] = 0
             panels[number, :-1] = np.triu(inverse.T)
             panels[number, 1:] += np.tril(beside.T)
@@ -132,8 +132,8 @@ class BorderedMatrix:
         """
         Return the border solved with the factor of the band, block by block.
 
-        Rows of the border that begin further on have no entries in a block; where
-        they are in the order in which they begin, they are left out there.
+        Rows of the border whose first entry is in a later block are 0 in a block. They
+        are left out there if they are in the order of their first entries.
         """
         from scipy.linalg import blas
 
@@ -202,7 +202,7 @@ class BorderedInverse(NamedTuple):
 
     def variance_of_border(self, rest: np.ndarray) -> np.ndarray:
         """
-        Return what the border adds to the variance of linear combinations.
+        Return the contribution of the border to variances of linear combinations.
 
         Parameters
         ----------

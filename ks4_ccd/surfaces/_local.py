@@ -13,12 +13,12 @@ _FARTHEST = 1.5  # medians
 
 class LocalResiduals:
     """
-    The mean residual of the nearest stars, where it is more than noise.
+    The mean residual of the nearest stars, where it is significant.
 
     Means are shrunk as James and Stein (1961) do, by the square of their
-    significance: to nothing at 3 sigma, hardly at all well above that. So a
-    smooth surface stays smooth, and one beside a step, where all stars of a side
-    are off together, is pulled towards them.
+    significance: to 0 at 3 sigma, and hardly at all well above that. A smooth
+    surface stays smooth; beside a step, where the residuals of all stars on one side
+    agree, the surface is moved towards them.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class LocalResiduals:
         self._scale = _WIDTH * spacing
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the mean residual at pixel coordinates, 0 where it may be noise."""
+        """Return the mean residual at pixel coordinates, 0 where it is not significant."""
         return self._means(*self._nearest(np.column_stack([x, y])))
 
     def _nearest(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -62,7 +62,7 @@ class LocalResiduals:
         weight /= self._sigma[star] ** 2
         weight /= weight.sum(axis=1, keepdims=True)
         mean = (weight * self._residuals[star]).sum(axis=1)
-        # A few stars that do not belong must not decide: most of them agree.
+        # A few outliers must not decide: most of the stars agree.
         most = _FARTHEST * np.median(self._residuals[star], axis=1)
         mean = np.clip(mean, np.minimum(most, 0), np.maximum(most, 0))
         variance = ((weight * self._sigma[star]) ** 2).sum(axis=1)

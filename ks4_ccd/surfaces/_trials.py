@@ -1,11 +1,11 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Compare penalties by their evidence, with no more fits than the comparison needs.
+Compare penalties by their evidence, with as few fits as the comparison needs.
 
-The evidence is the probability of held-out stars, fold by fold. Most penalties are
-so much worse than the best that the stars of one fold are enough to see it: races
-of Maron & Moore (1994, Advances in Neural Information Processing Systems 6, 59).
-What is kept is compared, and weighted, by all stars.
+The evidence is the probability of held-out stars, fold by fold. Most penalties are so
+much worse than the best one that one or two folds are enough to reject them, as in the
+races of Maron & Moore (1994), Advances in Neural Information Processing Systems 6, 59.
+The remaining ones are compared, and weighted, with all folds.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ _CONSTANT = 1e9
 _START = _SMOOTHNESS.index(1e-5)
 _ORDERS = (1, 2, 3)
 PILOT_ORDER = 2
-# By as many steps the same stars ask for less smoothness of the next order.
+# The best smoothness decreases by about as many steps from an order to the next.
 _STEPS_OF_ORDER = 2
 # A constant is as probable as so many strengths of each order.
 _PRIOR_OF_CONSTANT = 4
@@ -28,12 +28,13 @@ _PRIOR_OF_CONSTANT = 4
 # sigma. Of 8843 comparisons in 120 simulated fields, 86 at 2 sigma, 6 at 3 sigma and
 # none at 4 sigma were other than with all folds.
 _SIGNIFICANT = 5.0
-_MARGIN = 14.0  # of log evidence: with as much less, penalties are negligible
+# Penalties whose log evidence is lower by as much than the best are negligible.
+_MARGIN = 14.0
 
 
 class Trial:
     """
-    A penalty, and what it makes of the folds tried so far.
+    A penalty, and the residuals of held-out stars in the folds fitted so far.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ class Trial:
     smoothness : float
         Of the penalty.
     prior : float, optional
-        Its probability before any star is known, relative to that of others.
+        Its prior probability, relative to that of others.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Trial:
         return np.concatenate(self._squares[:n_folds])
 
     def seems_better(self, other: "Trial") -> bool:
-        """Return whether held-out stars, as far as known, are closer to this fit."""
+        """Return whether the residuals in the folds fitted so far are smaller."""
         known = min(len(self._squares), len(other._squares))
         return bool(self.squares(known).sum() < other.squares(known).sum())
 
@@ -89,7 +90,7 @@ class Trial:
         other : `Trial`
             Of the same stars with the same weights.
         margin : float, optional
-            By how much more.
+            The least difference.
         """
         folds = self._spline.folds
         total = sum(columns.stars.size for columns in folds)
@@ -106,13 +107,13 @@ class Trial:
 
 class PenaltySearch:
     """
-    The search for the penalties of a spline that are probable.
+    A search for the probable penalties of a spline.
 
     Parameters
     ----------
     spline : `~ks4_ccd.surfaces.spline.Spline`
     other : `PenaltySearch`, optional
-        A search with other weights, whose results are where this one starts.
+        A search with other weights of the stars; this one starts from its results.
     """
 
     def __init__(self, spline: Spline, other: "PenaltySearch | None" = None) -> None:
@@ -126,10 +127,10 @@ class PenaltySearch:
 
     def best_of_order(self, order: int) -> Trial:
         """
-        Return the best penalty of an order, found uphill.
+        Return the best penalty of an order, found by steps uphill.
 
-        Where all are negligible beside a penalty of another order, it need not be
-        the best.
+        It is approximate if all penalties of this order are negligible compared with
+        one of another order.
         """
         step = self._summits.get(order, self._start(order))
         while order not in self._summits:
@@ -147,7 +148,7 @@ class PenaltySearch:
     def best(self) -> Trial:
         """Return the best penalty."""
         if self._best is None:
-            # The others are compared with that which is likely to be the best.
+            # All others are compared with the one that is likely to be the best.
             best = self._best = self.best_of_order(self._first)
             for order in _ORDERS:
                 found = self.best_of_order(order)
@@ -161,7 +162,7 @@ class PenaltySearch:
         """
         Return the penalties that are not negligible, and their probabilities.
 
-        These are between the usual smoothness and the best of an order, and beside.
+        Of each order, those from the usual smoothness to the best one, and the next.
         """
         best = self.best()
         trials = [] if self._is_negligible(self._constant) else [self._constant]
@@ -182,7 +183,7 @@ class PenaltySearch:
         for steps in ((summit,), below, above):
             for step in steps:
                 trial = self._trial(order, step)
-                # Farther from the summit, penalties are still less probable.
+                # Those farther from the summit are even less probable.
                 if self._is_negligible(trial):
                     break
                 found.append(trial)
@@ -191,7 +192,6 @@ class PenaltySearch:
     def _start(self, order: int) -> int:
         if order in self._starts or PILOT_ORDER not in self._summits:
             return self._starts.get(order, _START)
-        # A structure that one order follows, another follows about there.
         step = self._summits[PILOT_ORDER] + _STEPS_OF_ORDER * (PILOT_ORDER - order)
         return int(np.clip(step, 0, len(_SMOOTHNESS) - 1))
 
@@ -201,14 +201,14 @@ class PenaltySearch:
         return self._trials[order, step]
 
     def _is_better(self, one: Trial, other: Trial) -> bool:
-        """Return whether a trial is better, as far as it matters."""
+        """Return whether a trial is better; it is not exact for negligible ones."""
         negligible = self._is_negligible(one), self._is_negligible(other)
         if all(negligible):
             return one.seems_better(other)
         return negligible[1] or (not negligible[0] and one.exceeds(other))
 
     def _is_negligible(self, trial: Trial) -> bool:
-        """Return whether a trial is improbable beside the best so far."""
+        """Return whether a trial is improbable compared with the best so far."""
         if self._best is None or self._best is trial:
             return False
         return self._best.exceeds(trial, _MARGIN)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Spline", "SplineModel"]
 
 _FOLDS = 5
-# All but free; without it the system could be singular.
+# Nearly no constraint; without it the system could be singular.
 _RIDGE = 1e-9
 _ROUNDS = 3
 _LEAST_SIGMA = 1e-4  # of the spread of all values
@@ -148,7 +148,7 @@ class Spline:
         covariates = none if covariates is None else covariates
         self._n_trend = of_trend.shape[1]
         self._n_others = self._n_trend + covariates.shape[1]
-        # These depend on all splines, a polynomial on those from its region on.
+        # Rows of the border that begin late save time if they come last.
         border = sparse.csr_array(np.hstack([of_trend, covariates]))
         if basis.n_border:
             border = sparse.hstack([border, basis.polynomials(x, y)]).tocsr()
@@ -158,7 +158,7 @@ class Spline:
         spread = max(mad_std(values), 1e-12)
         # Values without noise still scatter by rounding.
         self._least = _LEAST_SIGMA * spread
-        # A region without stars deviates no more than the stars do.
+        # The level of a region without stars deviates as much as the stars do.
         self._prior = np.zeros(border.shape[1])
         self._prior[self._n_others :] = (2 * spread) ** -2.0
         self._penalties: dict[int, np.ndarray] = {}
@@ -200,7 +200,7 @@ class Spline:
         _, coefficients = self._system(normal, order, smoothness)
         residuals = self._deviations[columns.stars] - columns.at(*coefficients)
         pulls = residuals / self.sigma[columns.stars]
-        # One star that does not belong must not decide.
+        # A single outlier must not decide.
         return np.minimum(pulls**2, CLIP**2)
 
     def model(self, order: int, smoothness: float) -> SplineModel:

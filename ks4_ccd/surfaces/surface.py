@@ -3,11 +3,11 @@
 Fit a smooth surface with steps to the many stars of an image.
 
 The surface is a penalised tensor-product spline (Eilers & Marx 1996, Stat. Sci.
-11, 89): cubic B-splines on more knots than needed, held smooth by a penalty. The
-order of the penalty and its strength are averaged over, with the probability of
-each (Wahba 1983, J. R. Stat. Soc. B 45, 133, for the covariance of one). Where
-edges of chips or amplifiers are given, a polynomial for each region between them
-is added. All are coefficients of one sparse linear system.
+11, 89): cubic B-splines on more knots than needed, made smooth by a penalty. It is
+averaged over the order and the strength of the penalty, weighted by the probability of
+each (Wahba 1983, J. R. Stat. Soc. B 45, 133, for the covariance of one). Where edges
+of chips or amplifiers are given, a polynomial for each region between them is added.
+All coefficients are the solution of one linear system.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Surface:
         self.x, self.y = spline.positions
         best = models[np.argmax(weights)]
         self.sigma = spline.sigma_of(best)
-        # A fit takes some of the scatter that its weights come from.
+        # A fit absorbs some of the scatter that its weights are derived from.
         self._scale = np.median(self.sigma / spline.sigma[spline.used]) ** 2
         self._spline_part = weights @ [model.spline for model in models]
         self._border_part = weights @ [model.border for model in models]
@@ -70,7 +70,7 @@ class Surface:
         """Return the mean coefficients of covariates, and their covariance."""
         each = np.array([model.covariates for model in self._models])
         mean = self._weights @ each
-        # What the models differ by is part of it.
+        # The differences between models are part of it.
         covariance = (self._weights * (each - mean).T) @ (each - mean)
         for model, weight in zip(self._models, self._weights, strict=True):
             own = self._spline.covariance_of_covariates(model)
@@ -153,10 +153,10 @@ def fit_surface(
         )
         for degree in _degrees(edges, x.size)
     ]
-    # These blocks are small: several threads would wait for each other.
+    # The blocks are small: with several threads they take longer.
     with threadpool_limits(1, user_api="blas"):
         search = _best_basis(splines)
-        # The weights of stars depend on the best fit, and it on them.
+        # The weights of the stars and the best fit depend on each other.
         best = search.best()
         search.spline.converge(best.order, best.smoothness)
         search = PenaltySearch(search.spline, search)
@@ -166,7 +166,7 @@ def fit_surface(
 def _best_basis(splines: list[Spline]) -> PenaltySearch:
     """Return the search of the spline whose polynomials predict best."""
     order, smoothness = _PILOT
-    # The weights are found once, with the most flexible of them.
+    # The weights are determined once, with the most flexible spline.
     pilot = splines[-1]
     pilot.converge(order, smoothness)
     for spline in splines[:-1]:
@@ -188,7 +188,7 @@ def _average(spline: Spline, trials: list[Trial], weights: np.ndarray) -> Surfac
 def _degrees(
     edges: tuple[Sequence[float], Sequence[float]], n_stars: int
 ) -> tuple[int | None, ...]:
-    """Return the degrees of the regions' polynomials that are worth a trial."""
+    """Return the degrees of polynomials that the number of stars allows."""
     n_regions = (len(edges[0]) + 1) * (len(edges[1]) + 1)
     if n_regions == 1:
         return (None,)
