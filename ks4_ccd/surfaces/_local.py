@@ -45,7 +45,7 @@ class LocalResiduals:
         self._scale = _WIDTH * spacing
 
     def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Return the mean residual at pixel coordinates, 0 where it is not significant."""
+        """Return the mean residual at pixel coordinates, 0 if insignificant."""
         return self._means(*self._nearest(np.column_stack([x, y])))
 
     def _nearest(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
