@@ -51,7 +51,14 @@ from ks4_ccd.mapmaking import (
     read_reference,
     reference_stars,
 )
-from ks4_ccd.maps import MapGrid, MapKey, MisalignmentMap, OffsetMap, ZeroPointMap
+from ks4_ccd.maps import (
+    ColorTerm,
+    MapGrid,
+    MapKey,
+    MisalignmentMap,
+    OffsetMap,
+    ZeroPointMap,
+)
 from ks4_ccd.photometry import apply_zeropoint, calibrate_file, remove_zeropoint
 from ks4_ccd.plotting import plot_map, plot_offsets
 from ks4_ccd.simulation import SimulatedField, simulate_field
@@ -62,6 +69,7 @@ __version__ = version("ks4_ccd")
 __all__ = [
     "AlreadyCalibratedError",
     "BrokenArchiveError",
+    "ColorTerm",
     "DirectionlessMapError",
     "DownloadError",
     "FileWriteError",

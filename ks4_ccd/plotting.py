@@ -552,7 +552,7 @@ def _round_number(value: float) -> float:
 
 
 _POINTS, _LINE, _BELL = "#5b7c99", "#c0392b", "#222222"
-_STEP = 0.5  # mag
+_BINS = 12
 _FEWEST = 5  # stars in a step
 _DRAWN_SIGMAS = 6
 _AXES = {"mag": "residual", "ra": "along RA", "dec": "along Dec"}
@@ -568,6 +568,7 @@ def draw_residuals(
     scatter: float,
     pull_width: float,
     title: str,
+    distance: np.ndarray | None = None,
     figure: FigureBase | None = None,
 ) -> FigureBase:
     """
@@ -576,7 +577,8 @@ def draw_residuals(
     Parameters
     ----------
     stars : `~astropy.table.Table`
-        ``magnitude``, ``residual``, ``pull``, ``published``.
+        ``magnitude``, ``residual``, ``pull``, ``published``, and ``color`` (named
+        in its description) if it is known.
     maps : dict
         For each axis of residuals the medians in cells, ``[x_bin, y_bin]``.
     extent : tuple of float
@@ -591,6 +593,9 @@ def draw_residuals(
         width of the pulls is printed in the legend.
     title : str
         The title of the figure.
+    distance : 1D `~numpy.ndarray`, optional
+        The distance of each star from the nearest edge in pixels, negative on its
+        left or below it.
     figure : `~matplotlib.figure.Figure`, optional
         The figure to draw in; by default a new one.
 
@@ -598,17 +603,33 @@ def draw_residuals(
     -------
     figure : `~matplotlib.figure.Figure`
     """
+    more = {}
+    if "color" in stars.colnames:
+        column = stars["color"]
+        more[f"{column.description} [mag]"] = np.asarray(column.value)
+    if distance is not None:
+        more["distance from the nearest edge [pixel]"] = distance
     if figure is None:
-        figure = new_figure((12.0, 8.6))
+        figure = new_figure((12.0, 12.4 if more else 8.6))
     figure.suptitle(title, fontsize="large")
     published = stars["published"].value
     residual = scale * stars["residual"].value
     reach = _DRAWN_SIGMAS * scatter if scatter > 0 else robust_limits(residual)[1]
     reach = reach if np.isfinite(reach) and reach > 0 else 1.0
-    (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False)
+    rows = figure.subfigures(3 if more else 2, 1, squeeze=False)[:, 0]
+    upper, lower = rows[0], rows[-1]
     by_magnitude, histogram = upper.subplots(1, 2, width_ratios=(2, 1))
     *map_axes, pulls = lower.subplots(1, len(maps) + 1)
-    _draw_by_magnitude(by_magnitude, stars, residual, published, reach, unit)
+    quantities = {"reference magnitude [mag]": stars["magnitude"].value, **more}
+    others = rows[1].subplots(1, len(more), squeeze=False)[0] if more else ()
+    for ax, (label, values) in zip(
+        (by_magnitude, *others), quantities.items(), strict=True
+    ):
+        _draw_against(ax, values, residual, published, reach)
+        ax.set(xlabel=label, ylabel=f"calibrated - reference [{unit}]")
+    by_magnitude.legend(
+        frameon=False, fontsize="small", ncols=4, loc="upper left", markerscale=2
+    )
     _draw_histogram(
         histogram,
         residual[published],
@@ -633,22 +654,26 @@ def draw_residuals(
     return figure
 
 
-def _draw_by_magnitude(
+def _draw_against(
     ax: Axes,
-    stars: Table,
+    values: np.ndarray,
     residual: np.ndarray,
     published: np.ndarray,
     reach: float,
-    unit: str,
 ) -> None:
-    magnitude = stars["magnitude"].value
+    """Draw residuals against a quantity, with medians and scatters of its bins."""
+    known = np.isfinite(values)
+    values, residual, published = values[known], residual[known], published[known]
+    if not values.size:
+        return
+    low, high = np.percentile(values, [0.1, 99.9])
     for chosen, color, label in (
         (~published, "0.75", "other stars"),
         (published, _POINTS, "published selection"),
     ):
         if chosen.any():
             ax.plot(
-                magnitude[chosen],
+                values[chosen],
                 np.clip(residual[chosen], -reach, reach),
                 ".",
                 color=color,
@@ -658,7 +683,9 @@ def _draw_by_magnitude(
                 label=label,
                 rasterized=True,
             )
-    middles, medians, widths = _in_steps(magnitude[published], residual[published])
+    middles, medians, widths = _in_bins(
+        values[published], residual[published], low, high
+    )
     if middles.size:
         ax.fill_between(
             middles,
@@ -672,27 +699,22 @@ def _draw_by_magnitude(
         )
         ax.plot(middles, medians, "o-", color=_LINE, ms=4, zorder=4, label="median")
     ax.axhline(0, color="0.3", linewidth=0.8, zorder=2)
-    ax.set(
-        xlabel="reference magnitude [mag]",
-        ylabel=f"calibrated - reference [{unit}]",
-        ylim=(-1.04 * reach, 1.04 * reach),
-    )
-    if len(stars):
-        low, high = np.percentile(magnitude, [0.1, 99.9])
-        ax.set_xlim(low - 0.2, high + 0.2)
-    ax.legend(frameon=False, fontsize="small", ncols=4, loc="upper left", markerscale=2)
+    margin = 0.03 * (high - low) or 1.0
+    ax.set(xlim=(low - margin, high + margin), ylim=(-1.04 * reach, 1.04 * reach))
     tidy(ax)
 
 
-def _in_steps(magnitude: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Return the middles, medians and scatters of steps of magnitude."""
-    number = np.floor(magnitude / _STEP).astype(int)
+def _in_bins(
+    values: np.ndarray, residual: np.ndarray, low: float, high: float
+) -> np.ndarray:
+    """Return the middles, medians and scatters of residuals in bins of a quantity."""
+    number = np.digitize(values, np.linspace(low, high, _BINS + 1)[1:-1])
     rows = []
     for step in np.unique(number):
-        values = residual[number == step]
-        if values.size >= _FEWEST:
-            median = np.median(values)
-            rows.append((np.median(magnitude[number == step]), median, mad_std(values)))
+        inside = residual[number == step]
+        if inside.size >= _FEWEST:
+            middle = np.median(values[number == step])
+            rows.append((middle, np.median(inside), mad_std(inside)))
     return np.reshape(rows, (-1, 3)).T
 
 

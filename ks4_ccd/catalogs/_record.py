@@ -19,9 +19,9 @@ from ks4_ccd.files.magnitudes import (
     SEXTRACTOR,
     zeropoint_columns,
 )
-from ks4_ccd.ks4.calibrated import TIMES, calibration_in, next_time
+from ks4_ccd.ks4.calibrated import COLOR, TIMES, calibration_in, next_time
 from ks4_ccd.ks4.record import doi_of
-from ks4_ccd.maps.identity import checksum_of
+from ks4_ccd.maps.identity import checksum_of, reference_colors
 from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 
@@ -138,6 +138,9 @@ def write(
     dois = {doi for doi in map(doi_of, maps) if doi}
     if dois:
         meta["KS4ZPDOI"] = ", ".join(dois)
+    meta.pop(COLOR, None)
+    if colors := reference_colors(maps):
+        meta[COLOR] = colors
     meta["KS4ZPMTH"] = method
     meta["KS4ZPERR"] = error_kind or "ignore"
     meta[TIMES] = times

@@ -8,8 +8,10 @@ from functools import reduce
 import numpy as np
 from astropy.nddata import Cutout2D
 from astropy.table import Table
+from numpy.typing import ArrayLike
 
 from ks4_ccd.catalogs import _record as _catalog_record
+from ks4_ccd.catalogs._color import check_color, colors_of, with_color
 from ks4_ccd.catalogs._columns import NewColumn, ResultTable
 from ks4_ccd.catalogs._magnitudes import (
     Magnitudes,
@@ -52,7 +54,7 @@ Maps = (
 _OFF_IMAGE, _NO_POSITION = 4, 8
 _BITS = (
     "sum of 1: no stars in the cell of the source, 2: nor in any cell around it, "
-    "4: off the image, 8: no position"
+    "4: off the image, 8: no position, 16: no colour"
 )
 
 
@@ -77,6 +79,7 @@ def calibrate_catalog(
     origin: tuple[float, float] | Cutout2D | None = None,
     recalibrate: bool = False,
     mag_zeropoint: float | None = None,
+    color: str | ArrayLike | None = None,
 ) -> Table:
     """
     Calibrate the magnitudes of a catalog in all its apertures, and its positions.
@@ -149,6 +152,11 @@ optional
         The zero point that the magnitudes contain, such as 30 for a catalog
         measured with MAG_ZEROPOINT 30: it is subtracted first. By default 0.
         Not allowed for fluxes.
+    color : str or array-like, optional
+        The colours of the sources in magnitudes, as a column of the catalog or an
+        array, for maps with a colour term: in its bands, on the system of the
+        reference catalog. A source without a colour (NaN, masked or 99) gets the zero
+        point of the reference colour of the map, and the flag 16.
 
     Returns
     -------
@@ -160,9 +168,10 @@ optional
         aperture, AUTO if it exists) and ZPFLAG, a sum of bits: 1, the cell of the
         source has no stars in one of the maps; 2, nor has any cell around it; 4,
         the source is off the image, and has the value at the edge; 8, it has no
-        position. With ``flux=True`` also FLUX_AP and FLUXERR_AP. Magnitudes keep
-        their dtype; missing values are masked. The meta records the calibration
-        (KS4ZP...).
+        position; 16, a map has a colour term and the source has no colour (the zero
+        point is that of the reference colour, KS4ZPCLR in the meta). With
+        ``flux=True`` also FLUX_AP and FLUXERR_AP. Magnitudes keep their dtype;
+        missing values are masked. The meta records the calibration (KS4ZP...).
 
     Raises
     ------
@@ -208,6 +217,8 @@ optional
     -----
     With the zero point ``zp`` and its uncertainty ``e`` at a source, the magnitude
     is ``MAG - mag_zeropoint + zp`` and its uncertainty ``hypot(MAGERR, e)``.
+    Both include the colour term of the map, for sources with a colour: see
+    `~ks4_ccd.ColorTerm`.
     Magnitudes and uncertainties of 90 or more in absolute value (99, -99, 999) are
     missing measurements. The zero-point uncertainty is common to the sources in a
     cell. A flux is ``10**(-0.4 (MAG - 31.4))`` nJy; computed from fluxes in adu, it
@@ -245,6 +256,7 @@ optional
         uncalibrated=uncalibrated,
     )
     sources = Sources(table, columns, apertures, mag_zeropoint)
+    colors = colors_of(table, color)
     _catalog_record.refuse_second(sources, recalibrate)
     by_default = method != METHOD and not _catalog_record.is_corrected(table.meta)
     maps = find_maps(
@@ -260,6 +272,7 @@ optional
     )
     if maps.offsets is not None:
         _catalog_record.refuse_second_correction(table.meta)
+    check_color(maps.zeropoints, color)
     grid = next(iter(maps.zeropoints.values())).grid
     is_keyed = maps.key is not None
     if maps.key is not None:
@@ -277,6 +290,7 @@ optional
         error_kind=error_kind,
         errors_needed=needed,
     )
+    at = with_color(at, maps.zeropoints, colors)
     if uncalibrated == "raise":
         _refuse_uncalibrated(at, known, maps.zeropoints)
     magnitudes = []

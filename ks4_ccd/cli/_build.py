@@ -8,6 +8,7 @@ from astropy.table import Table
 
 from ks4_ccd.cli._options import (
     CELLS,
+    COLOR,
     FIELD,
     MATCHING,
     OUT,
@@ -67,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> None:
         shape=arguments.cells,
         chip_edges=chip_edges,
         amplifier_edges=amplifier_edges,
+        color=arguments.color,
         misalignment=misalignment,
         progress=True,
     )
@@ -101,6 +103,7 @@ VERB = Verb(
         ),
         edges_option("--edges", "amplifiers, at which zero points may have steps"),
         edges_option("--chip-edges", "chips, at which positions may have steps"),
+        COLOR,
         CELLS,
         OVERWRITE,
         OUT.but(required=True),

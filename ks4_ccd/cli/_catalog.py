@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     names = (
         *("columns", "apertures", "field", "band", "mode", "smooth", "method"),
         *("zp_error", "error_kind", "uncalibrated", "flux", "origin"),
-        *("recalibrate", "mag_zeropoint"),
+        *("recalibrate", "mag_zeropoint", "color"),
     )
     options = {name: getattr(arguments, name) for name in names}
     options["denoise"] = denoise_in(arguments.denoise)
@@ -102,6 +102,11 @@ VERB = Verb(
         UNCALIBRATED,
         Option("--flux", action="store_true", help="add fluxes in nJy"),
         MAG_ZEROPOINT,
+        Option(
+            "--color",
+            metavar="COLUMN",
+            help="column with the colours of the sources, for maps with a colour term",
+        ),
         ORIGIN,
         IMAGE_SIZE,
         RECALIBRATE.but(

@@ -340,6 +340,23 @@ CELLS = Option(
     help="numbers of cells of the zero-point maps, by default 55 55, and 220 220 with "
     "edges; maps of positions have twice as many without edges",
 )
+
+
+def _color(text: str) -> tuple[str, str]:
+    """Return the bands of a colour such as V-I."""
+    first, separator, second = text.partition("-")
+    if not (separator and first and second):
+        msg = f"expected two bands such as V-I, got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return first, second
+
+
+COLOR = Option(
+    "--color",
+    type=_color,
+    metavar="BAND-BAND",
+    help="colour of the reference stars, such as V-I, on which zero points may depend",
+)
 # Sources, reference stars, and how they are matched.
 MATCHING = (
     Option(

@@ -6,6 +6,7 @@ import argparse
 from ks4_ccd.cli._options import (
     APERTURE,
     CELLS,
+    COLOR,
     FIELD,
     KIND,
     MAPS,
@@ -56,6 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
             calibration=_calibration(arguments, aperture),
             shape=arguments.cells,
             edges=edges_in(arguments.edges, "--edges"),
+            color=arguments.color,
             folds=arguments.folds,
             columns=arguments.columns,
             apertures=arguments.apertures,
@@ -109,6 +111,7 @@ VERB = Verb(
         ),
         RECIPE,
         edges_option("--edges", "amplifiers (for positions, of chips)"),
+        COLOR,
         CELLS,
         Option(
             "--folds",

@@ -9,15 +9,26 @@ from astropy.io import fits
 
 from ks4_ccd.exceptions import KS4Error
 
-__all__ = ["RECORD", "RELEASED", "TIMES", "calibration_in", "next_time", "times_in"]
+__all__ = [
+    "COLOR",
+    "RECORD",
+    "RELEASED",
+    "TIMES",
+    "calibration_in",
+    "next_time",
+    "times_in",
+]
 
 # The number of calibrations.
 TIMES = "KS4ZPNUM"
 
+# The reference colour of the zero points.
+COLOR = "KS4ZPCLR"
+
 # The keywords that record a calibration by this package.
 RECORD = (
     *("KS4ZPMAP", "KS4ZPMTH", "KS4ZPTGT", "KS4ZPERR", "KS4ZPSCL", "KS4ZPUNI"),
-    *("KS4ZPNEW", TIMES, "KS4ZPVER", "KS4ZPSUM", "KS4ZPDOI"),
+    *("KS4ZPNEW", TIMES, "KS4ZPVER", "KS4ZPSUM", "KS4ZPDOI", COLOR),
 )
 
 # PHOTREF of images calibrated for DR1. No other step of the pipeline writes it.

@@ -149,7 +149,9 @@ def doi_of(zpmap: ZeroPointMap) -> str | None:
     """
     Return the DOI of DR1 for a map of DR1, `None` for any other map.
 
-    Maps of DR1 are those read from files with its names and without edges.
+    Maps of DR1 are those read from files with its names, without edges and without a
+    colour term.
     """
     from_file = zpmap.key is not None and zpmap.source is not None
-    return _DOI if from_file and not any(map(len, zpmap.grid.edges)) else None
+    is_own = any(map(len, zpmap.grid.edges)) or zpmap.color_term is not None
+    return _DOI if from_file and not is_own else None

@@ -16,9 +16,17 @@ from numpy.typing import ArrayLike
 from ks4_ccd.exceptions import MapFormatError
 from ks4_ccd.library._sources import MAX_ARRAY_BYTES, Entry, Source, printable
 from ks4_ccd.maps.arrays import is_marked
+from ks4_ccd.maps.color import ColorTerm
 from ks4_ccd.maps.key import MapKey
 
-__all__ = ["check_together", "read_array", "read_once", "without_marks"]
+__all__ = [
+    "check_together",
+    "edges_of",
+    "read_array",
+    "read_once",
+    "same_array",
+    "without_marks",
+]
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -55,7 +63,8 @@ def read_array(data: bytes, key: MapKey, path: str) -> np.ndarray:
     Returns
     -------
     array : 2D `~numpy.ndarray`
-        In native byte order, indexed ``[x_bin, y_bin]``.
+        In native byte order, indexed ``[x_bin, y_bin]``; a structured array of one
+        record for a colour term.
 
     Raises
     ------
@@ -67,13 +76,14 @@ def read_array(data: bytes, key: MapKey, path: str) -> np.ndarray:
     if dtype.hasobject:
         msg = f"{path} contains pickled Python objects, which are never loaded"
         raise MapFormatError(msg)
-    if dtype.kind not in "iuf":
+    is_color = key.part == "color_term" and dtype.names is not None
+    if dtype.kind not in "iuf" and not is_color:
         msg = f"{path} must contain real numbers, found the dtype {_shortened(dtype)}"
         raise MapFormatError(msg)
     if not all(type(n) is int and 0 <= n <= MAX_ARRAY_BYTES for n in shape):
         msg = f"{path} is damaged: expected the shape of a map, found {shape}"
         raise MapFormatError(msg)
-    if len(shape) != 2 or min(shape) < 1:
+    if not is_color and (len(shape) != 2 or min(shape) < 1):
         msg = f"{path} must be a 2D array of cells, got shape {shape}"
         raise MapFormatError(msg)
     expected, found = math.prod(shape) * dtype.itemsize, len(data) - offset
@@ -87,6 +97,9 @@ def read_array(data: bytes, key: MapKey, path: str) -> np.ndarray:
     array = np.frombuffer(data, dtype, offset=offset)
     array = array.reshape(shape, order="F" if fortran_order else "C")
     array = array.astype(dtype.newbyteorder("="), order="C")
+    if is_color:
+        # Raises for other records, and for numbers that are not finite.
+        ColorTerm.from_array(array, path)
     # Others may be negative (offsets), or are checked with their map.
     if key.family == "align" and (array < 0).any():
         msg = (
@@ -170,13 +183,28 @@ def read_once(found: list[tuple[Source, Entry]]) -> tuple[np.ndarray, str]:
         if other_data == data:
             continue
         other_array = read_array(other_data, other.key, other.path)
-        if not np.array_equal(array, other_array, equal_nan=True):
+        if not same_array(array, other_array):
             msg = (
                 f"{first.path} and {other.path} are the same map and differ: keep the "
                 "correct one"
             )
             raise MapFormatError(msg)
     return array, first.path
+
+
+def same_array(array: np.ndarray, other: np.ndarray) -> bool:
+    """
+    Return whether two arrays of a map are equal; NaN equals NaN.
+
+    Parameters
+    ----------
+    array, other : `~numpy.ndarray`
+        As `read_array` returns them.
+    """
+    structured = array.dtype.names is not None or other.dtype.names is not None
+    if structured and array.dtype != other.dtype:
+        return False
+    return np.array_equal(array, other, equal_nan=not structured)
 
 
 def check_together(

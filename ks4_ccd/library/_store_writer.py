@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ks4_ccd.exceptions import MapFormatError, StoreError
 from ks4_ccd.library._archive import Identity, Member
-from ks4_ccd.library._arrays import read_array
+from ks4_ccd.library._arrays import read_array, same_array
 from ks4_ccd.library._store_file import open_for_writing, store_errors
 from ks4_ccd.library._store_index import (
     ALL_RECORDS,
@@ -231,7 +229,7 @@ class StoreWriter:
             for archive, member in ((row.archive, row.member), (number, array.member))
         ]
         values = read_array(data, key, places[0])
-        if not np.array_equal(values, read_array(own, key, places[1]), equal_nan=True):
+        if not same_array(values, read_array(own, key, places[1])):
             msg = (
                 f"{places[0]} (in {self.path}) and {places[1]} are the same map and "
                 "differ: ingest only the correct one, into a new store"

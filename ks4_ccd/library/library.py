@@ -28,6 +28,7 @@ from ks4_ccd.library._arrays import (
 from ks4_ccd.library._sources import Entry, FolderSource, Source, printable
 from ks4_ccd.library._store_file import STORE_SUFFIX
 from ks4_ccd.library._store_source import StoreSource
+from ks4_ccd.maps.color import ColorTerm
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import EMPTY_MARKS, FAMILIES, MapKey, parts_of
 from ks4_ccd.maps.misalignment import MisalignmentMap
@@ -380,6 +381,10 @@ class MapLibrary:
                 raise MapNotFoundError(self._message_for(key))
         own_key, source = _name_of(found[key.family])
         edges = edges_of(arrays.pop("edges", None), paths.get("edges"))
+        options: dict[str, Any] = {"key": own_key, "source": source}
+        if "color_term" in arrays:
+            color_term, path = arrays.pop("color_term"), paths["color_term"]
+            options["color_term"] = ColorTerm.from_array(color_term, path)
         check_together(arrays, paths, _EMPTY_VALUE.get(key.kind))
         if "count" not in arrays:
             mark = EMPTY_MARKS[map_class.family]
@@ -394,7 +399,7 @@ class MapLibrary:
             with _naming({None: paths["edges"]}):
                 grid = MapGrid.for_image(shape, grid.image_shape, edges)
         with _naming(paths | {None: source}):
-            return map_class(**arrays, grid=grid, key=own_key, source=source)
+            return map_class(**arrays | options, grid=grid)
 
     def _message_for(self, missing: MapKey) -> str:
         return missing_map_message(missing, self._existing_parts(), self.paths)

@@ -7,8 +7,10 @@ from typing import TypeAlias
 import numpy as np
 
 from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, MATCH_RADIUS
+from ks4_ccd.mapmaking._color import MOST_TERMS, best_order, color_of, warn_of_color
 from ks4_ccd.mapmaking._stars import MatchedStars, usable_errors
 from ks4_ccd.mapmaking.cells import cell_members, clipped_statistics
+from ks4_ccd.maps.color import ColorTerm
 from ks4_ccd.maps.errors import MEDIAN_OVER_MEAN
 from ks4_ccd.maps.grid import MapGrid, corners
 from ks4_ccd.maps.misalignment import MisalignmentMap
@@ -109,7 +111,8 @@ def zeropoint_cells(
     grid: MapGrid,
     mode: str,
     misalignment: MisalignmentMap,
-) -> Iterator[tuple[np.ndarray, ...]]:
+    color: tuple[str, str] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, ColorTerm | None]]:
     """
     Make the arrays of the zero-point map of each aperture.
 
@@ -122,12 +125,21 @@ def zeropoint_cells(
     mode : {"single", "dual"}
     misalignment : `~ks4_ccd.MisalignmentMap`
         The typical separation of stars, by which matches are cut.
+    color : pair of str, optional
+        The bands of the colour of a colour term.
 
     Yields
     ------
     values, error, count : 2D `~numpy.ndarray`
         The zero points and the scatter of single stars, in magnitudes, and the
         equivalent number of stars.
+    color_term : `~ks4_ccd.ColorTerm` or `None`
+
+    Warns
+    -----
+    KS4Warning
+        If there is no ``color`` and the residuals of an aperture depend on the
+        colour of the stars.
     """
     used = stars.in_photometry(strict=False, mode=mode)
     used &= stars.on_image(grid.image_shape) & stars.is_first
@@ -135,6 +147,13 @@ def zeropoint_cells(
     typical = np.zeros(used.size)
     typical[used] = misalignment.at(stars.x[used], stars.y[used]) / 3600
     used &= stars.separation < np.maximum(MATCH_RADIUS, typical)
+    powers: np.ndarray | None = None
+    if color is not None:
+        colors = color_of(stars.sources.table, color)
+        used &= np.isfinite(colors)
+        reference_color = float(np.median(colors[used])) if used.any() else 0.0
+        powers = (colors - reference_color)[:, None] ** np.arange(1, MOST_TERMS + 1)
+    warned = False
     for aperture in apertures:
         difference = stars.reference - stars.sources.magnitudes(aperture)
         selected = stars.require_enough(
@@ -149,9 +168,22 @@ def zeropoint_cells(
             stars.reference_error[selected],
         )
         trend = stars.reference[selected]
-        field = _fit(x, y, difference[selected], errors, grid, trend)
+        star = x, y, difference[selected], errors
+        color_term = None
+        if color is None or powers is None:
+            field = _fit(*star, grid, trend)
+            if not warned:
+                residuals = difference[selected] - field.at(x, y)
+                what = f"{stars.band} {aperture}"
+                warned = warn_of_color(
+                    stars.sources.table, selected, residuals, trend, what
+                )
+        else:
+            field, term = _fit_with_color(*star, grid, trend, powers[selected])
+            color_term = ColorTerm(color, reference_color, *term)
         values, error, count = _cells([field], grid)
-        yield np.where(count > 0, values, EMPTY_ZEROPOINT), error, count
+        values = np.where(count > 0, values, EMPTY_ZEROPOINT)
+        yield values, error, count, color_term
 
 
 def _astrometric(
@@ -183,10 +215,29 @@ def _fit(
     errors: np.ndarray,
     grid: MapGrid,
     trend: np.ndarray | None = None,
+    covariates: np.ndarray | None = None,
 ) -> _Field:
     """Fit a field to the values of stars."""
     fit = fit_surface if x.size >= _FEWEST_FOR_SURFACE else fit_process
-    return fit(x, y, values, errors, grid.image_shape, grid.edges, trend)
+    return fit(x, y, values, errors, grid.image_shape, grid.edges, trend, covariates)
+
+
+def _fit_with_color(
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray,
+    grid: MapGrid,
+    trend: np.ndarray,
+    powers: np.ndarray,
+) -> tuple[_Field, tuple[np.ndarray, np.ndarray]]:
+    """Fit a field and a polynomial of the colour, of the order that predicts best."""
+    field = _fit(x, y, values, errors, grid, trend, powers)
+    residuals = values - field.at(x, y)
+    order = best_order(powers, residuals, trend)
+    if order < powers.shape[1]:
+        field = _fit(x, y, values, errors, grid, trend, powers[:, :order])
+    return field, field.covariates
 
 
 def _cells(fields: Sequence[_Field], grid: MapGrid) -> tuple[np.ndarray, ...]:

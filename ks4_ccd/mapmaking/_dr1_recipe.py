@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ks4_ccd.exceptions import OptionError
 from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, MATCH_RADIUS, WINDOW_PADDING
 from ks4_ccd.mapmaking._stars import MatchedStars
 from ks4_ccd.mapmaking.cells import (
@@ -61,7 +62,8 @@ def zeropoint_cells(
     grid: MapGrid,
     mode: str,
     misalignment: MisalignmentMap,
-) -> Iterator[tuple[np.ndarray, ...]]:
+    color: tuple[str, str] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, None]]:
     """
     Make the arrays of the zero-point map of each aperture.
 
@@ -72,13 +74,24 @@ def zeropoint_cells(
     grid : `~ks4_ccd.MapGrid`
     mode : {"single", "dual"}
     misalignment : `~ks4_ccd.MisalignmentMap`
+    color : `None`
+        DR1 has no colour terms.
 
     Yields
     ------
     values, error, count : 2D `~numpy.ndarray`
         The median and the standard deviation of the zero points, in magnitudes, and
         the number of stars.
+    color_term : `None`
+
+    Raises
+    ------
+    OptionError
+        If a colour is given.
     """
+    if color is not None:
+        msg = 'color must be None with recipe="dr1", which has no colour terms'
+        raise OptionError(msg)
     used = stars.in_photometry(strict=True, mode=mode)
     star, cell = cell_members(stars.x, stars.y, grid)
     # The pipeline of DR1 compares separations in degrees with misalignments in arcsec,
@@ -100,4 +113,5 @@ def zeropoint_cells(
         statistics = clipped_statistics(cell, difference, columns * rows)
         values = np.where(statistics.count > 0, statistics.median, EMPTY_ZEROPOINT)
         arrays = values, np.nan_to_num(statistics.scatter), statistics.count
-        yield tuple(array.reshape(grid.shape) for array in arrays)
+        values, error, count = (array.reshape(grid.shape) for array in arrays)
+        yield values, error, count, None

@@ -13,7 +13,9 @@ from ks4_ccd.ks4.recipe import (
     MATCH_RADIUS,
     PHOTOMETRIC_RANGE,
 )
+from ks4_ccd.mapmaking._color import color_of, widest_color
 from ks4_ccd.mapmaking._stars import MatchedStars
+from ks4_ccd.maps.color import ColorTerm
 from ks4_ccd.maps.offset import OffsetMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 
@@ -124,6 +126,10 @@ class Residuals:
         if not isinstance(calibration, ZeroPointMap | OffsetMap):
             return self._raw + calibration
         correction = np.array(calibration.at(self.stars.x, self.stars.y))
+        if (term := _color_term(calibration)) is not None:
+            difference = term.at(color_of(self.stars.sources.table, term.bands))
+            # Without a colour, a star is calibrated as one of the reference colour.
+            correction += np.where(np.isfinite(difference), difference, 0)
         return self._raw + (_MAS * correction if self._is_position else correction)
 
     def error_of(self, calibration: float | ZeroPointMap | OffsetMap) -> np.ndarray:
@@ -136,7 +142,16 @@ class Residuals:
             return np.zeros(len(self.stars.sources))
         x, y = self.stars.x, self.stars.y
         error = np.asarray(calibration.error_at(x, y, error_kind="median"))
+        if (term := _color_term(calibration)) is not None:
+            of_term = term.error_at(color_of(self.stars.sources.table, term.bands))
+            error = np.hypot(error, np.where(np.isfinite(of_term), of_term, 0))
         return _MAS * error if self._is_position else error
+
+
+def _color_term(calibration: ZeroPointMap | OffsetMap) -> ColorTerm | None:
+    """Return the colour term of a map, `None` if its values hold for all colours."""
+    term = calibration.color_term if isinstance(calibration, ZeroPointMap) else None
+    return term if term is not None and term.order else None
 
 
 def held_out_residuals(
@@ -200,7 +215,11 @@ def calibrated_residuals(
 
 
 def star_table(
-    residuals: Residuals, values: np.ndarray, fold: np.ndarray, meta: Mapping
+    residuals: Residuals,
+    values: np.ndarray,
+    fold: np.ndarray,
+    meta: Mapping,
+    color: tuple[str, str] | None = None,
 ) -> Table:
     """
     Return the table of stars of a validation.
@@ -214,6 +233,8 @@ def star_table(
         The fold of each star.
     meta : mapping
         The record of the validation.
+    color : pair of str, optional
+        The bands of the colours; by default those with the widest range of colours.
 
     Returns
     -------
@@ -228,6 +249,11 @@ def star_table(
         ra, dec = stars.sources.sky()
         columns["ra"], columns["dec"] = (ra[rows], "deg", ""), (dec[rows], "deg", "")
     columns["magnitude"] = stars.reference[rows], "mag", "of the reference"
+    color = widest_color(stars.sources.table) if color is None else color
+    if color is not None:
+        name = "-".join(color)
+        columns["color"] = color_of(stars.sources.table, color)[rows], "mag", name
+        meta = {**meta, "color": name}
     columns["fold"] = fold[rows], None, "-1: not held out"
     columns["published"] = residuals.published[rows], None, "in the published selection"
     parts = []

@@ -22,6 +22,7 @@ from ks4_ccd.files.magnitudes import CONTAINED, zeropoint_columns
 from ks4_ccd.ks4.frame import STACK_SHAPE
 from ks4_ccd.ks4.names import APERTURES, MODE_ALIASES, canonical_key
 from ks4_ccd.mapmaking import _default_recipe, _dr1_recipe
+from ks4_ccd.mapmaking._color import color_of
 from ks4_ccd.mapmaking._placement import check_placement
 from ks4_ccd.mapmaking._stars import MatchedStars
 from ks4_ccd.maps.grid import MapGrid
@@ -63,6 +64,7 @@ def build_zeropoint_map(
     shape: tuple[int, int] | None = None,
     recipe: str = "default",
     edges: Edges | None = None,
+    color: tuple[str, str] | None = None,
     misalignment: MisalignmentMap | None = None,
     columns: str | SourceColumns | Mapping = "sextractor",
     apertures: Sequence[str] | None = None,
@@ -96,6 +98,10 @@ def build_zeropoint_map(
         0-based pixel coordinates along x, and along y, of the edges at which the
         zero point may have steps, such as those of amplifiers. Not allowed with
         ``"dr1"``.
+    color : pair of str, optional
+        The bands of a colour, such as ``("V", "I")``, on which the zero point may
+        depend; ``{band}mag`` are their reference magnitudes. Stars without a
+        colour are not used. Not allowed with ``"dr1"``.
     misalignment : `~ks4_ccd.MisalignmentMap`, optional
         The map by which the largest separation of a match is set. By default it is
         made from ``matched``; DR1 uses that of mode single in both modes.
@@ -113,7 +119,9 @@ def build_zeropoint_map(
     zpmap : `~ks4_ccd.ZeroPointMap`
         ``error`` is the scatter of single stars. With the default recipe
         ``count`` is the number of stars whose median would have the uncertainty of
-        the map, so that ``error_kind="median"`` returns the standard error.
+        the map, so that ``error_kind="median"`` returns the standard error. With
+        ``color``, ``color_term`` is the dependence on the colour of a star, and the
+        values are those of a star of median colour.
 
     Raises
     ------
@@ -121,7 +129,8 @@ def build_zeropoint_map(
         If magnitudes contain the zero points of maps: the table has columns of
         them (ZP_AP), or a record of a calibration.
     OptionError
-        If an argument does not have one of its allowed values.
+        If an argument does not have one of its allowed values, or the reference
+        has no magnitudes in a band of ``color``.
     KS4Error
         If columns are missing, or fewer than three stars are usable.
     GeometryError
@@ -130,6 +139,12 @@ def build_zeropoint_map(
     MapMismatchError
         If all stars are outside of the image, most are not in the field, or a zero
         point is below 10 or above 50, as from magnitudes that contain a zero point.
+
+    Warns
+    -----
+    KS4Warning
+        If there is no ``color`` and the zero point depends on the colour of the
+        stars, significantly and by more than 1 mmag RMS.
 
     Notes
     -----
@@ -142,8 +157,9 @@ def build_zeropoint_map(
     uncertainties (of the magnitudes and of the reference), scaled and with a floor
     so that they match the scatter of stars of equal uncertainties. A trend with
     the brightness of stars is fitted simultaneously and removed: the map refers
-    to a star of median magnitude. A cell is empty if the nearest star is farther
-    from it than 1.5 times the mean distance of stars.
+    to a star of median magnitude. So is a polynomial of the colour, of order 0, 1 or
+    2, whichever predicts held-out stars best. A cell is empty if the nearest star is
+    farther from it than 1.5 times the mean distance of stars.
 
     ``"dr1"`` computes the median of the stars in each cell after clipping at
     2 sigma, and cuts separations as the pipeline of DR1 does, which compares
@@ -167,9 +183,10 @@ def build_zeropoint_map(
     )
     refuse_calibrated(stars.sources)
     check_placement(stars, grid, field)
-    return next(
-        _zeropoint_maps(stars, [aperture], grid, mode, recipe, misalignment, field)
+    made = _zeropoint_maps(
+        stars, [aperture], grid, mode, recipe, misalignment, field, color
     )
+    return next(made)
 
 
 def build_misalignment_map(
@@ -304,6 +321,7 @@ def build_maps(
     recipe: str = "default",
     chip_edges: Edges | None = None,
     amplifier_edges: Edges | None = None,
+    color: tuple[str, str] | None = None,
     misalignment: MisalignmentMap | None = None,
     columns: str | SourceColumns | Mapping = "sextractor",
     apertures: Sequence[str] | None = None,
@@ -324,6 +342,8 @@ mag_zeropoint
     chip_edges, amplifier_edges : pair of sequences, optional
         0-based pixel coordinates of the edges at which positions, and zero
         points, may have steps.
+    color : pair of str, optional
+        The bands of the colour on which zero points may depend.
     misalignment : `~ks4_ccd.MisalignmentMap`, optional
         The map of mode single, which DR1 stores for both modes. By default it is
         made from ``matched``.
@@ -397,7 +417,7 @@ mag_zeropoint
             maps.append(OffsetMap(*arrays, grid=fine, key=key))
             bar.update()
         for zpmap in _zeropoint_maps(
-            stars, names, grid, mode, recipe, misalignment, field
+            stars, names, grid, mode, recipe, misalignment, field, color
         ):
             maps.append(zpmap)
             bar.update()
@@ -425,9 +445,13 @@ def _zeropoint_maps(
     recipe: str,
     misalignment: MisalignmentMap | None,
     field: str | int | None,
+    color: tuple[str, str] | None,
 ) -> Iterator[ZeroPointMap]:
     mode = MODE_ALIASES[one_of("mode", mode, tuple(MODE_ALIASES))]
     keys = [map_key(field, stars.band, mode, aperture) for aperture in apertures]
+    if color is not None:
+        # Checked before any map is made.
+        color_of(stars.sources.table, color)
     if misalignment is None:
         fine = MapGrid.for_image(_finer(grid), grid.image_shape)
         misalignment = _misalignment_map(stars, fine, recipe, None)
@@ -440,11 +464,15 @@ def _zeropoint_maps(
             f"got the map of one of shape {misalignment.grid.image_shape}"
         )
         raise MapMismatchError(msg)
-    cells = _RECIPES[recipe].zeropoint_cells(stars, apertures, grid, mode, misalignment)
-    for aperture, key, arrays in zip(apertures, keys, cells, strict=True):
-        values, _, count = arrays
+    cells = _RECIPES[recipe].zeropoint_cells(
+        stars, apertures, grid, mode, misalignment, color
+    )
+    for aperture, key, made in zip(apertures, keys, cells, strict=True):
+        values, error, count, color_term = made
         check_zeropoints(values, count, stars, aperture)
-        yield ZeroPointMap(*arrays, grid=grid, key=key)
+        yield ZeroPointMap(
+            values, error, count, grid=grid, key=key, color_term=color_term
+        )
 
 
 _RECIPES: dict[str, ModuleType] = {"default": _default_recipe, "dr1": _dr1_recipe}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ _CLIP = 3.0
 _BINS = 11, 11
 # The lower limits of magnitude bins.
 _MAGNITUDES = range(14, 19)
+_COLORS = 4
 _AXES = {"ra": "along RA", "dec": "along Dec"}
 _KINDS = {"zeropoint": ZeroPointMap, "offset": OffsetMap}
 
@@ -82,6 +84,7 @@ def cross_validate(
     calibration: float | ZeroPointMap | OffsetMap | None = None,
     shape: tuple[int, int] | None = None,
     edges: Edges | None = None,
+    color: tuple[str, str] | None = None,
     folds: int = 5,
     seed: int = 0,
     columns: str | SourceColumns | Mapping = "sextractor",
@@ -121,6 +124,9 @@ def cross_validate(
     shape, edges : optional
         The shape and the edges of the maps that are made: see `build_zeropoint_map`
         and `build_offset_map`.
+    color : pair of str, optional
+        The bands of a colour term of the zero-point maps that are made: see
+        `build_zeropoint_map`.
     folds : int, optional
         The number of folds.
     seed : int, optional
@@ -193,14 +199,14 @@ def cross_validate(
     if kind == "offset" and recipe == "dr1":
         msg = 'recipe must be default with kind="offset": DR1 has no offset maps'
         raise OptionError(msg)
-    _check_calibration(calibration, kind, shape, edges)
+    _check_calibration(calibration, kind, shape, edges, color)
     _check_key(getattr(calibration, "key", None), kind, band, aperture)
     given_map = (
         calibration if isinstance(calibration, ZeroPointMap | OffsetMap) else None
     )
     if given_map is not None:
         image_shape = given_map.grid.image_shape
-    stars, _ = stars_and_grid(
+    stars, grid = stars_and_grid(
         matched,
         image_shape,
         band,
@@ -237,7 +243,7 @@ def cross_validate(
         build: Callable = build_offset_map
         if kind == "zeropoint":
             build = build_zeropoint_map
-            options |= {"aperture": aperture, "recipe": recipe}
+            options |= {"aperture": aperture, "recipe": recipe, "color": color}
         fold = _folds(matched, folds, seed)
         values = np.full((3, *np.shape(residuals.after(0.0))), np.nan)
         for number in tqdm(np.unique(fold), unit="fold", disable=not progress):
@@ -246,7 +252,10 @@ def cross_validate(
             of_fold = held_out_residuals(residuals, map_, ~held_out)
             values[..., held_out] = of_fold[..., held_out]
         meta |= {"recipe": recipe, "folds": folds, "seed": seed}
-        meta["edges"] = 0 if edges is None else sum(len(axis) for axis in edges)
+        if color is not None:
+            meta["color_term"] = "-".join(color)
+        grid = map_.grid
+        meta["edges"] = sum(len(axis) for axis in grid.edges)
     else:
         fold = np.full(len(matched), -1)
         values = calibrated_residuals(residuals, calibration)
@@ -257,8 +266,15 @@ def cross_validate(
             if isinstance(calibration, ZeroPointMap | OffsetMap)
             else float(calibration)
         )
+        if given_map is not None:
+            grid = given_map.grid
+            if isinstance(given_map, ZeroPointMap) and given_map.color_term:
+                color = given_map.color_term.bands
+    for axis, positions in zip("xy", grid.edges, strict=True):
+        meta[f"edges_{axis}"] = [float(position) for position in positions]
     rows, columns_ = image_shape
-    return Validation(star_table(residuals, values, fold, meta), (rows, columns_))
+    table = star_table(residuals, values, fold, meta, color)
+    return Validation(table, (rows, columns_))
 
 
 def _check_calibration(
@@ -266,11 +282,17 @@ def _check_calibration(
     kind: str,
     shape: tuple[int, int] | None,
     edges: Edges | None,
+    color: tuple[str, str] | None,
 ) -> None:
+    if color is not None and kind == "offset":
+        msg = 'color must be None for kind="offset": positions have no colour term'
+        raise OptionError(msg)
     if calibration is None:
         return
-    if shape is not None or edges is not None:
-        msg = "shape and edges must be omitted with calibration=: no maps are made"
+    if not (shape is edges is color is None):
+        msg = (
+            "shape, edges and color must be omitted with calibration=: no maps are made"
+        )
         raise OptionError(msg)
     number = isinstance(calibration, Real) and not isinstance(calibration, bool)
     if not number and not isinstance(calibration, _KINDS[kind]):
@@ -344,7 +366,8 @@ class Validation:
     stars : `~astropy.table.Table`
         A row for each star with a residual, for positions one per axis: ``row``
         in the table of matched stars, ``x``, ``y`` (0-based pixel coordinates),
-        ``ra``, ``dec`` (if known), ``magnitude`` of the reference, ``fold``,
+        ``ra``, ``dec`` (if known), ``magnitude`` and ``color`` (if there are two
+        bands) of the reference, ``fold``,
         ``published`` (whether it is in the published selection), ``axis``,
         ``residual`` (calibrated minus reference), its ``trend`` with magnitude
         and quoted ``error`` (all in mag, or mas), and ``pull``: (residual -
@@ -397,10 +420,11 @@ class Validation:
         Statistics of residuals and pulls, as an `~astropy.table.Table`.
 
         Rows: all stars, the published selection, and its subsets by axis (for
-        positions) and by magnitude. Columns: the ``number`` of stars; for
-        residuals the ``rms``, ``median`` and ``scatter`` (RMS after clipping
-        at 3 sigma about the median); for pulls the standard deviation after such
-        clipping (``pull_width``), 1.4826 times the median absolute deviation
+        positions), by magnitude, by colour (four with equal numbers of stars) and
+        beside each edge (up to the mean distance of stars). Columns: the ``number``
+        of stars; for residuals the ``rms``, ``median`` and ``scatter`` (RMS after
+        clipping at 3 sigma about the median); for pulls the standard deviation after
+        such clipping (``pull_width``), 1.4826 times the median absolute deviation
         (``pull_mad``), and the former without subtraction of the trend
         (``pull_width_with_trend``). Statistics of a row without stars are NaN.
         """
@@ -425,6 +449,33 @@ class Validation:
             high = low + 1 if low + 1 < _MAGNITUDES.stop else np.inf
             inside = (magnitude >= low) & (magnitude < high)
             yield f"{low} to {low + 1} mag", published & inside
+        yield from self._parts_by_color()
+        yield from self._parts_by_edge()
+
+    def _parts_by_color(self) -> Iterator[tuple[str, np.ndarray]]:
+        if "color" not in self.stars.colnames:
+            return
+        published, color = self.stars["published"].value, self.stars["color"].value
+        usable = published & np.isfinite(color)
+        if not usable.any():
+            return
+        limits = np.quantile(color[usable], np.linspace(0, 1, _COLORS + 1))
+        for number, (low, high) in enumerate(pairwise(limits)):
+            is_last = number == _COLORS - 1
+            inside = (color >= low) & ((color < high) | is_last)
+            name = self.meta["color"]
+            yield f"{name} {low:.2f} to {high:.2f}", usable & inside
+
+    def _parts_by_edge(self) -> Iterator[tuple[str, np.ndarray]]:
+        published = self.stars["published"].value
+        rows, columns = self.image_shape
+        number = max(len(np.unique(self.stars["row"])), 1)
+        reach = np.sqrt(rows * columns / number)
+        for axis in "xy":
+            position = self.stars[axis].value
+            for edge in self.meta.get(f"edges_{axis}", ()):
+                near = np.abs(position - edge) <= reach
+                yield f"edge at {axis} = {edge:.0f}", published & near
 
     @property
     def _axes(self) -> list[str]:
@@ -481,7 +532,7 @@ class Validation:
 
     def plot(self, figure: FigureBase | None = None) -> FigureBase:
         """
-        Plot residuals by magnitude, by position and as histograms.
+        Plot residuals by magnitude, colour and position, and as histograms.
 
         Parameters
         ----------
@@ -512,8 +563,22 @@ class Validation:
             scatter=scale * numbers["scatter"],
             pull_width=numbers["pull_width"],
             title=title_of(self.meta),
+            distance=self._distance_from_edge(),
             figure=figure,
         )
+
+    def _distance_from_edge(self) -> np.ndarray | None:
+        """Return the signed distance of stars from the nearest edge, if any."""
+        distances = [
+            self.stars[axis].value - edge
+            for axis in "xy"
+            for edge in self.meta.get(f"edges_{axis}", ())
+        ]
+        if not distances:
+            return None
+        every = np.array(distances)
+        nearest = np.argmin(np.abs(every), axis=0)
+        return np.take_along_axis(every, nearest[np.newaxis], axis=0)[0]
 
     def write(
         self,

@@ -55,8 +55,10 @@ def write_map(map_: "CalibrationMap", folder: Path) -> list[Path]:
         for part, array in _arrays_of(map_).items():
             file = folder / key.with_family(families[part]).filename
             if array is not None:
+                if array.dtype.names is None:
+                    array = np.asarray(array, dtype=float)
                 with written_whole(file, overwrite=True) as new, open(new, "wb") as npy:
-                    np.save(npy, np.asarray(array, dtype=float), allow_pickle=False)
+                    np.save(npy, array, allow_pickle=False)
                 paths.append(file)
             else:
                 # A file of the map that is replaced would be read as part of this one.
@@ -96,4 +98,8 @@ def _arrays_of(map_: "CalibrationMap") -> dict[str, np.ndarray | None]:
         error = None if error is None else np.where(map_.valid, error, 0)
     rows = [(axis, edge) for axis in (0, 1) for edge in map_.grid.edges[axis]]
     edges = np.array(rows) if rows else None
-    return {**components, "error": error, "count": map_.count, "edges": edges}
+    arrays = {**components, "error": error, "count": map_.count, "edges": edges}
+    if hasattr(map_, "color_term"):
+        term = map_.color_term
+        arrays["color_term"] = None if term is None else term.to_array()
+    return arrays

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """Compute the checksum and mean uncertainty of a map for calibration records."""
 
+from collections.abc import Iterable
 from hashlib import sha256
 
 import numpy as np
@@ -10,7 +11,7 @@ from ks4_ccd.exceptions import KS4Error
 from ks4_ccd.maps.base import CalibrationMap
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 
-__all__ = ["checksum_of", "mean_error"]
+__all__ = ["checksum_of", "mean_error", "reference_colors"]
 
 
 def checksum_of(zpmap: CalibrationMap) -> str:
@@ -34,6 +35,9 @@ def checksum_of(zpmap: CalibrationMap) -> str:
     image_unit = getattr(zpmap, "image_unit", u.adu)
     if image_unit != u.adu:
         layout.append(image_unit.to_string())
+    color_term = getattr(zpmap, "color_term", None)
+    if color_term is not None:
+        layout.append(repr(color_term))
     digest.update(repr([str(item) for item in layout]).encode())
     digest.update(np.packbits(zpmap.valid).tobytes())
     empty = ~zpmap.valid
@@ -63,3 +67,25 @@ def mean_error(zpmap: ZeroPointMap, error_kind: str = "scatter") -> float | None
         return float(zpmap.cell_error(error_kind)[zpmap.valid].mean())
     except KS4Error:
         return None
+
+
+def reference_colors(zpmaps: Iterable[ZeroPointMap]) -> str:
+    """
+    Return the colours to which the zero points of maps refer.
+
+    Parameters
+    ----------
+    zpmaps : iterable of `~ks4_ccd.ZeroPointMap`
+
+    Returns
+    -------
+    colors : str
+        Such as ``"V-I = 0.453"``; empty if no map has a colour term.
+    """
+    terms = [zpmap.color_term for zpmap in zpmaps]
+    colors = [
+        f"{term.name} = {term.reference_color:.3f}"
+        for term in terms
+        if term is not None
+    ]
+    return ", ".join(dict.fromkeys(colors))

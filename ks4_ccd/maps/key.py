@@ -34,6 +34,7 @@ FAMILIES = {
     "zpedge": ("zeropoint", "edges"),
     "offedge": ("offset", "edges"),
     "aledge": ("misalignment", "edges"),
+    "zpcolor": ("zeropoint", "color_term"),
 }
 
 # The value of a cell without stars in the files of DR1, by the first family of a map.
@@ -57,12 +58,13 @@ def parts_of(kind: str) -> tuple[dict[str, str], dict[str, str]]:
     needed : dict
         The families of required arrays, by the name of the array.
     optional : dict
-        The families of error, count and the edges of the grid, by name.
+        The families of error, count, the edges of the grid and the colour term, by
+        name.
     """
     families = {part: f for f, (own_kind, part) in FAMILIES.items() if own_kind == kind}
     optional: dict[str, str] = {
         part: families.pop(part)
-        for part in ("error", "count", "edges")
+        for part in ("error", "count", "edges", "color_term")
         if part in families
     }
     return families, optional
@@ -77,7 +79,7 @@ class MapKey:
     Parameters
     ----------
     family : {"zp", "zperr", "pstar", "align", "alerr", "astar", "dra", "ddec", \
-"offerr", "offstar", "zpedge", "offedge", "aledge"}
+"offerr", "offstar", "zpedge", "offedge", "aledge", "zpcolor"}
         The content of the array: the first part of its file name.
     field : str or int
         The field. A tile name in it, as in ``"0403.122-72"``, becomes ``tile``.

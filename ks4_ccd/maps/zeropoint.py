@@ -12,9 +12,10 @@ from pathlib import Path
 from astropy import units as u
 from numpy.typing import ArrayLike
 
-from ks4_ccd.exceptions import KS4Error
+from ks4_ccd.exceptions import KS4Error, OptionError
 from ks4_ccd.files.units import conversion, count_unit
 from ks4_ccd.maps.base import ValueMap
+from ks4_ccd.maps.color import ColorTerm
 from ks4_ccd.maps.denoising import DenoisedMap
 from ks4_ccd.maps.grid import MapGrid
 from ks4_ccd.maps.key import MapKey
@@ -47,11 +48,14 @@ class ZeroPointMap(DenoisedMap, ValueMap):
     image_unit : `~astropy.units.Unit` or str, optional
         The unit of the images to which the zero points apply. Images in another
         unit are refused.
+    color_term : `~ks4_ccd.ColorTerm`, optional
+        The dependence of the zero point on the colour of the star; the values are
+        those of a star of its reference colour.
 
     Raises
     ------
     OptionError
-        If ``grid`` or ``key`` has a wrong type.
+        If ``grid``, ``key`` or ``color_term`` has a wrong type.
     MapFormatError
         If an array is not 2D and real, or does not have the shape of the grid, an
         error or a count is negative, or a number is infinite, or missing in a cell
@@ -71,7 +75,8 @@ class ZeroPointMap(DenoisedMap, ValueMap):
     unit = "mag"
     family = "zp"
     image_unit: u.UnitBase
-    _options = (*ValueMap._options, "image_unit")
+    color_term: ColorTerm | None
+    _options = (*ValueMap._options, "image_unit", "color_term")
 
     def __init__(
         self,
@@ -83,9 +88,15 @@ class ZeroPointMap(DenoisedMap, ValueMap):
         key: MapKey | None = None,
         source: str | None = None,
         image_unit: u.UnitBase | str = "adu",
+        color_term: ColorTerm | None = None,
     ) -> None:
         super().__init__(values, error, count, grid=grid, key=key, source=source)
-        self._set(image_unit=count_unit("image_unit", image_unit))
+        if not isinstance(color_term, ColorTerm | None):
+            msg = f"color_term must be a ColorTerm, got {type(color_term).__name__}"
+            raise OptionError(msg)
+        self._set(
+            image_unit=count_unit("image_unit", image_unit), color_term=color_term
+        )
 
     def save(self, path: str | PathLike[str]) -> list[Path]:  # noqa: D102 (inherited)
         if conversion(self.image_unit, u.adu) is None:

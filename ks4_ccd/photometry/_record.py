@@ -21,6 +21,7 @@ from ks4_ccd.exceptions import (
 from ks4_ccd.files.pixels import SCALING_CARDS
 from ks4_ccd.files.units import conversion, parse_unit
 from ks4_ccd.ks4.calibrated import (
+    COLOR,
     RECORD,
     RELEASED,
     TIMES,
@@ -32,7 +33,7 @@ from ks4_ccd.ks4.recipe import EMPTY_ZEROPOINT, METHOD
 from ks4_ccd.ks4.record import doi_of
 from ks4_ccd.maps.errors import ERROR_KINDS
 from ks4_ccd.maps.grid import METHODS as GRID_METHODS
-from ks4_ccd.maps.identity import checksum_of, mean_error
+from ks4_ccd.maps.identity import checksum_of, mean_error, reference_colors
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 from ks4_ccd.photometry._log import card_text
 
@@ -173,6 +174,9 @@ def write(
     doi = doi_of(zpmap)
     if doi is not None:
         _set(header, _DOI, doi, "data release of the map")
+    header.pop(COLOR, None)
+    if colors := reference_colors([zpmap]):
+        _set(header, COLOR, colors, "colour of the zero points")
     _set(header, TIMES, times, "number of calibrations")
     _set(header, _VERSION, version("ks4_ccd"), "version of ks4_ccd")
 

@@ -146,7 +146,8 @@ def apply_zeropoint(
     them in adu.
 
     The record consists of KS4ZPMAP (the map), KS4ZPSUM (its checksum),
-    KS4ZPDOI (the DOI of DR1, for maps from files with its names),
+    KS4ZPDOI (the DOI of DR1, for maps from files with its names), KS4ZPCLR (the
+    reference colour, for maps with a colour term),
     KS4ZPMTH, KS4ZPTGT and KS4ZPERR (method, zero point, error kind), KS4ZPSCL,
     KS4ZPUNI and KS4ZPNEW (units), KS4ZPNUM (number of calibrations) and
     KS4ZPVER (version of this package).

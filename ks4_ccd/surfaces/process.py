@@ -76,7 +76,7 @@ class _Model(NamedTuple):
     trend : int
         Which of the choices of columns of a trend with brightness.
     columns : 2D `~numpy.ndarray`
-        A constant and the trend, rotated as the eigenvectors are.
+        A constant, the covariates and the trend, rotated as the eigenvectors are.
     precision : 2D `~numpy.ndarray`
         Of their coefficients.
     coefficients : 1D `~numpy.ndarray`
@@ -124,6 +124,7 @@ class Process:
     models : list of `_Model`
     weights : 1D `~numpy.ndarray`
         The probability of each model.
+    n_covariates : int, optional
 
     Attributes
     ----------
@@ -135,6 +136,8 @@ class Process:
         The residual of each from the field through the others.
     left_out_deviation : 1D `~numpy.ndarray`
         The uncertainty of that field at the star.
+    covariates : tuple of `~numpy.ndarray`
+        The coefficients of the covariates, and their covariance.
     """
 
     def __init__(
@@ -145,9 +148,12 @@ class Process:
         unit: np.ndarray,
         models: list[_Model],
         weights: np.ndarray,
+        n_covariates: int = 0,
     ) -> None:
         self.x, self.y = x, y
         self._unit, self._models, self._weights = unit, models, weights
+        self._n_covariates = n_covariates
+        self.covariates = self._covariates()
         variances = np.array([model.variance for model in models])
         self.sigma = unit * np.sqrt(weights @ variances)
         left_out = [model.left_out() for model in models]
@@ -164,6 +170,17 @@ class Process:
             pull = sum(w * m.ratio * m.shrunk * m.rest for m, w in members)
             pull = part.scale * (part.eigenvectors @ pull) / unit
             self._influence.append((part.kernel, pull))
+
+    def _covariates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean coefficients of covariates, and their covariance."""
+        own = slice(1, 1 + self._n_covariates)
+        every = np.array([model.coefficients[own] for model in self._models])
+        mean = self._weights @ every
+        covariance = np.einsum("m,mi,mj->ij", self._weights, every - mean, every - mean)
+        for model, weight in zip(self._models, self._weights, strict=True):
+            inverse = np.linalg.inv(model.precision)[own, own]
+            covariance += weight * model.variance * inverse
+        return mean, covariance
 
     def _by_part(self) -> Iterator[tuple[_Part, list[tuple[_Model, float]]]]:
         """Yield each part, and its models with their weights."""
@@ -221,8 +238,9 @@ class Process:
 
     def trend(self, choices: list[np.ndarray], used: np.ndarray) -> np.ndarray:
         """Return the trend of stars about the median of those used."""
+        k = self._n_covariates
         trend = sum(
-            weight * (choices[model.trend] @ model.coefficients[1:])
+            weight * (choices[model.trend] @ model.coefficients[1 + k :])
             for model, weight in zip(self._models, self._weights, strict=True)
         )
         return trend - np.median(trend[used])
@@ -236,13 +254,14 @@ def fit_process(
     image_shape: tuple[int, int],
     edges: tuple[Sequence[float], Sequence[float]] = ((), ()),
     trend: np.ndarray | None = None,
+    covariates: np.ndarray | None = None,
 ) -> Process:
     """
     Fit a field to few stars.
 
     Parameters
     ----------
-    x, y, values, errors, image_shape, edges, trend
+    x, y, values, errors, image_shape, edges, trend, covariates
         As for `~ks4_ccd.surfaces.surface.fit_surface`, of three stars or more.
 
     Returns
@@ -251,16 +270,19 @@ def fit_process(
     """
     with threadpool_limits(1, user_api="blas"):
         choices = _trend_choices(trend, values.size)
-        sigma, used = _weights(x, y, values, errors, image_shape, choices)
+        if covariates is None:
+            covariates = np.zeros((values.size, 0))
+        sigma, used = _weights(x, y, values, errors, image_shape, choices, covariates)
         return _average(
             *(x[used], y[used], values[used], sigma[used]),
             _opinions(errors[used], sigma[used]),
             [columns[used] for columns in choices],
+            covariates[used],
             *kernels(image_shape, edges),
         )
 
 
-def _weights(x, y, values, errors, image_shape, choices):
+def _weights(x, y, values, errors, image_shape, choices, covariates):
     """Return the relative sigma of stars, and which are left after clipping."""
     pilots = [
         Kernel(rough, length * max(image_shape))
@@ -277,10 +299,12 @@ def _weights(x, y, values, errors, image_shape, choices):
             *(x[used], y[used], values[used], sigma[used]),
             _opinions(errors[used], sigma[used]),
             [columns[used] for columns in choices],
+            covariates[used],
             pilots,
             np.ones(len(pilots)),
         )
         left = values - pilot.at(x, y) - pilot.trend(choices, used)
+        left -= covariates @ pilot.covariates[0]
         left[used] = pilot.left_out
         total = np.hypot(pilot.sigma, pilot.left_out_deviation)
         pulls = pilot.left_out / total
@@ -318,7 +342,7 @@ def _trend_choices(trend, number):
     return choices
 
 
-def _average(x, y, values, sigma, opinions, choices, found, priors):
+def _average(x, y, values, sigma, opinions, choices, covariates, found, priors):
     """Return the average over all models, each with its probability as weight."""
     center = np.median(values)
     whitened = (values - center) / sigma
@@ -333,7 +357,7 @@ def _average(x, y, values, sigma, opinions, choices, found, priors):
             some = np.append(ratios, 0.0)
             constant = _CONSTANT * np.sqrt(_STARS_OF_CONSTANT / x.size)
         for (choice, columns), opinion in product(enumerate(choices), opinions):
-            trial = _Trial(part, choice, columns, whitened, sigma, opinion)
+            trial = _Trial(part, choice, columns, covariates, whitened, sigma, opinion)
             evidence = trial.solve(some).evidence + np.log(prior)
             evidence[some == 0] += np.log(constant / prior)
             trials += [(trial, ratio) for ratio in some]
@@ -343,12 +367,13 @@ def _average(x, y, values, sigma, opinions, choices, found, priors):
     models = [trials[number][0].model(trials[number][1]) for number in kept]
     weights = weights[kept] / weights[kept].sum()
     # The field is that of the star of median brightness.
+    k = covariates.shape[1]
     trend = sum(
-        weight * (choices[model.trend] @ model.coefficients[1:])
+        weight * (choices[model.trend] @ model.coefficients[1 + k :])
         for model, weight in zip(models, weights, strict=True)
     )
     center += np.median(trend)
-    return Process(x, y, center, sigma, models, weights)
+    return Process(x, y, center, sigma, models, weights, k)
 
 
 def _part(kernel, x, y, sigma):
@@ -371,14 +396,16 @@ class _Solution(NamedTuple):
 class _Trial:
     """The stars, rotated to the eigenvectors of a part, and columns of a trend."""
 
-    def __init__(self, part, choice, columns, whitened, sigma, opinion):
+    def __init__(self, part, choice, columns, covariates, whitened, sigma, opinion):
         self._part, self._choice, self._opinion = part, choice, opinion
-        columns = np.column_stack([np.ones(sigma.size), columns]) / sigma[:, None]
+        self._free = k = 1 + covariates.shape[1]
+        columns = np.column_stack([np.ones(sigma.size), covariates, columns])
+        columns = columns / sigma[:, None]
         self._columns = part.eigenvectors.T @ columns
         self._values = part.eigenvectors.T @ whitened
         # A trend is known as well as from a single star (Kass & Wasserman 1995).
         self._prior = columns.T @ columns / sigma.size
-        self._prior[0] = self._prior[:, 0] = 0
+        self._prior[:k] = self._prior[:, :k] = 0
 
     def solve(self, ratios: np.ndarray) -> _Solution:
         """Return the solutions for some ratios."""
@@ -400,7 +427,7 @@ class _Trial:
         evidence += number * np.log(number * expected)
         evidence += 2 * (gammaln(freedom / 2) - gammaln(number / 2))
         evidence -= np.linalg.slogdet(precision)[1]
-        evidence += np.linalg.slogdet(self._prior[1:, 1:])[1]
+        evidence += np.linalg.slogdet(self._prior[self._free :, self._free :])[1]
         # One sigma of Student's distribution, for the variance is not known either.
         variance = squares / freedom * stdtrit(freedom, _ONE_SIGMA) ** 2
         return _Solution(evidence / 2, precision, coefficients, rest, variance)

@@ -3,11 +3,13 @@
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.table import Table
 
-from ks4_ccd import MapGrid, ZeroPointMap, calibrate_catalog
+from ks4_ccd import ColorTerm, MapGrid, ZeroPointMap, calibrate_catalog
 from ks4_ccd.catalogs import _values as _catalog_values
 from ks4_ccd.catalogs._values import EMPTY, UNREACHABLE, sample
+from ks4_ccd.exceptions import MapMismatchError, OptionError
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "dr1"])
@@ -78,3 +80,87 @@ def test_the_image_ends_at_the_edge_of_its_outermost_pixels(position, is_off, ax
     counts = {name: [[5, 5], [5, 5]] for name in ("APER5", "AUTO")}
     result = calibrate_catalog(make_catalog(*place), make_maps(counts))
     assert result["ZPFLAG"].tolist() == [4 if is_off else 0]
+
+
+# Colour terms
+
+
+def make_color_maps(orders=(1, 1), bands=("V", "I")):
+    """Return maps of two apertures with colour terms."""
+    terms = {
+        None: None,
+        0: ColorTerm(bands, 0.8, []),
+        1: ColorTerm(bands, 0.8, [0.1], [[0.01**2]]),
+        2: ColorTerm(bands, 0.8, [0.1, -0.02], [[0.01**2, 0], [0, 0.005**2]]),
+    }
+    maps = make_maps({"APER5": [[5, 5], [5, 5]], "AUTO": [[5, 5], [5, 5]]})
+    return {
+        name: zpmap.replace(color_term=terms[order])
+        for (name, zpmap), order in zip(maps.items(), orders, strict=True)
+    }
+
+
+COLORS = np.array([0.8, 1.3, np.nan, 99.0])
+
+
+@pytest.mark.parametrize("given", ["column", "masked column", "array", "quantity"])
+def test_color_terms_are_applied_to_known_colors(given):
+    """A source with a colour gets its zero point, others that of the reference."""
+    table = make_catalog([10] * 4, [10] * 4)
+    table["VI"] = COLORS
+    if given == "masked column":
+        table["VI"] = np.ma.masked_array([0.8, 1.3, 5.0, 5.0], [0, 0, 1, 1])
+    color = {"array": COLORS, "quantity": COLORS * u.mag}.get(given, "VI")
+    maps = make_color_maps((1, 2))
+    result = calibrate_catalog(table, maps, color=color)
+    np.testing.assert_allclose(result["ZP_APER5"], [29.5, 29.55, 29.5, 29.5])
+    np.testing.assert_allclose(result["ZP_AUTO"], [29.5, 29.545, 29.5, 29.5])
+    np.testing.assert_allclose(result["MAG_APER5"], np.array([20.5, 20.55, 20.5, 20.5]))
+    expected = np.hypot(maps["APER5"].error_at(9, 9), [0, 0.005, 0, 0])
+    np.testing.assert_allclose(result["ZPERR_APER5"], expected)
+    np.testing.assert_allclose(result["MAGERR_APER5"], np.hypot(0.1, expected))
+    assert result["ZPFLAG"].tolist() == [0, 0, 16, 16]
+    assert result.meta["KS4ZPCLR"] == "V-I = 0.800"
+
+
+def test_without_colors_magnitudes_refer_to_the_reference_color():
+    """The catalog records that its magnitudes are those of the reference colour."""
+    result = calibrate_catalog(make_catalog([10], [10]), make_color_maps())
+    assert result["ZP_AUTO"].tolist() == [29.5]
+    assert result["ZPFLAG"].tolist() == [16]
+    assert result.meta["KS4ZPCLR"] == "V-I = 0.800"
+
+
+def test_a_term_without_coefficients_needs_no_color():
+    """Zero points that do not depend on the colour hold for any source."""
+    maps = make_color_maps((0, 0))
+    for color in (None, COLORS[:1]):
+        result = calibrate_catalog(make_catalog([10], [10]), maps, color=color)
+        assert result["ZPFLAG"].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("color", "message"),
+    [
+        ("BV", "color='BV' must be a column of the catalog"),
+        ([0.8], "one colour for each of its 2 rows, got the shape"),
+        (0.8, "one colour for each of its 2 rows, got the shape"),
+        (["red", "blue"], "color must contain colours in magnitudes"),
+        ([0.8, 0.9] * u.Jy, "color must contain colours in magnitudes"),
+    ],
+)
+def test_wrong_colors_are_refused(color, message):
+    """A colour for each row is expected."""
+    table = make_catalog([10, 10], [10, 10])
+    with pytest.raises(OptionError, match=message):
+        calibrate_catalog(table, make_color_maps(), color=color)
+
+
+def test_colors_without_a_color_term_are_refused():
+    """A colour that would have no effect is refused, and so are two bands."""
+    table = make_catalog([10], [10])
+    with pytest.raises(MapMismatchError, match="none of the maps has a colour term"):
+        calibrate_catalog(table, make_color_maps((None, None)), color=[0.8])
+    maps = make_color_maps() | {"AUTO": make_color_maps(bands=("B", "R"))["AUTO"]}
+    with pytest.raises(MapMismatchError, match="different colours, V-I and B-R"):
+        calibrate_catalog(table, maps, color=[0.8])

@@ -38,7 +38,7 @@ def test_prints_the_report_and_writes_it(run, tmp_path, capsys):
         assert f"R single {aperture}: 3-fold" in shown
         text = (tmp_path / "report" / f"{name}.txt").read_text()
         assert text in shown
-        assert len(Table.read(tmp_path / "report" / f"{name}.ecsv")) == 7
+        assert len(Table.read(tmp_path / "report" / f"{name}.ecsv")) == 11
         assert (tmp_path / "report" / f"{name}.png").stat().st_size > 10_000
     assert len(list((tmp_path / "report").iterdir())) == 8
     assert run("--folds", 3, "-o", tmp_path / "report") == 1
