@@ -11,7 +11,7 @@ __all__ = ["Kernel", "kernels"]
 # In units of the longer side of the image.
 _SMOOTH = (0.08, 0.12, 0.18, 0.27, 0.4, 0.6, 0.9, 1.4)
 _ROUGH = (0.1, 0.25, 0.6, 1.5, 4.0)
-# With the edges of regions: the part of the variance that stops at them.
+# With the edges of regions: the share of the variance that differs between regions.
 _SMOOTH_WITH_EDGES, _ROUGH_WITH_EDGES = (0.12, 0.27, 0.6, 1.4), (0.25, 1.5)
 _SHARES = (0.0, 0.2, 0.6, 1.0)
 
@@ -23,11 +23,11 @@ class Kernel(NamedTuple):
     Attributes
     ----------
     rough : bool
-        Whether it falls exponentially with the distance along each axis, as that of
-        steps at random places does (Rasmussen & Williams 2006, section 4.2.1), or as
-        a Gaussian, as that of smooth fields does.
+        Whether it decreases exponentially with the distance along each axis, as for
+        steps at random positions (Rasmussen & Williams 2006, section 4.2.1), or as a
+        Gaussian, as for smooth fields.
     length : float
-        The distance over which it falls, in pixels.
+        The scale on which it decreases, in pixels.
     share : float
         The part of the variance that positions in different regions do not share.
     edges : pair of sequences
@@ -77,7 +77,7 @@ class Kernel(NamedTuple):
             along_x, along_y = (self._fall(p, q) * _same(p, q, e) for p, q, e in axes)
             yield self.share, along_x, along_y
 
-    def _fall(self, position, other):
+    def _fall(self, position: np.ndarray, other: np.ndarray) -> np.ndarray:
         distance = np.abs(position[:, None] - other) / self.length
         return np.exp(-distance if self.rough else -0.5 * distance**2)
 
@@ -99,7 +99,7 @@ def kernels(
     -------
     found : list of `Kernel`
     weights : 1D `~numpy.ndarray`
-        Of sum 1; smooth and rough kernels have half of it each.
+        Of sum 1, half of it for smooth kernels and half for rough ones.
     """
     side = max(image_shape)
     if not any(map(len, edges)):
@@ -121,7 +121,9 @@ def kernels(
     return smooth + rough, np.array(weights) / 2
 
 
-def _same(position, other, edges):
+def _same(
+    position: np.ndarray, other: np.ndarray, edges: Sequence[float]
+) -> np.ndarray:
     """Return which positions are between the same edges along an axis."""
     region, other_region = (
         np.searchsorted(edges, p, side="right") for p in (position, other)

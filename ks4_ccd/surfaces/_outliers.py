@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
-"""Find stars that do not belong to a field, and the scatter of the others."""
+"""Find outliers from a field, and the scatter of the other stars."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ CLIP = 4.0
 # Standard deviation over the median deviation from zero, for a normal sample.
 SIGMA_OF_MEDIAN = 1.482602218505602  # as in astropy.stats.mad_std
 _NEIGHBOURS = 8
-# Of a star beside a step, this share of neighbours is off by about as much.
+# Of a star beside a step, this share of the neighbours has similar residuals.
 _AGREEING = 0.3
 _SIMILAR = 0.5
 
@@ -18,8 +18,8 @@ class Outliers:
     """
     The stars that agree neither with a field nor with the stars around them.
 
-    Beside a step that a field cannot follow, many stars are far from it, but not
-    from those on their side of the step.
+    Beside a step that a field cannot follow, the residuals of many stars are large, but
+    similar to those of the stars on the same side of the step.
 
     Parameters
     ----------
@@ -87,9 +87,9 @@ def star_sigma(
     Returns
     -------
     sigma : 1D `~numpy.ndarray`
-        ``hypot(k error, floor)``: the factor ``k`` that measured errors are
-        off by, and the floor that reference magnitudes and colours set, are
-        found from the scatter of stars of equal errors.
+        ``hypot(k error, floor)``: the factor ``k`` that corrects the measured errors,
+        and the floor due to reference magnitudes and colours, are determined from
+        the scatter of stars of similar errors.
     """
     from scipy.optimize import nnls
 
@@ -108,8 +108,8 @@ def star_sigma(
         floor = max(np.mean(variance) - np.mean(mean_square), 0.0)
     else:
         columns = np.column_stack([mean_square, np.ones(n_bins)])
-        # The scatter of a variance is proportional to its expectation: to what is
-        # found last, for with its own value low ones would count too much.
+        # The scatter of a variance is proportional to its expectation, taken from the
+        # last solution: with their own values, low ones would have too much weight.
         expected = np.full(n_bins, np.median(variance))
         for _ in range(_ROUNDS):
             weighted = columns / expected[:, None]
@@ -122,5 +122,5 @@ def star_sigma(
     return np.sqrt(np.maximum(factor * errors**2 + floor, least))
 
 
-def _variance(residuals):
+def _variance(residuals: np.ndarray) -> float:
     return (SIGMA_OF_MEDIAN * np.median(np.abs(residuals))) ** 2

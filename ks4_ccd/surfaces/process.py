@@ -1,13 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE.rst
 """
-Fit a field to few stars, averaged over all models that the stars leave open.
+Fit a field to few stars, averaged over the probable models.
 
-A Gaussian process (Rasmussen & Williams 2006) for each of many covariances: how
-smooth the field is, how strong compared with the stars' scatter, whether it
-depends on their brightness. Few stars do not decide between these, so none is
-chosen: predictions are averaged with the probability of each, given the stars
-(Hoeting et al. 1999, Stat. Sci. 14, 382), and what they differ by is part of the
-uncertainty.
+Each model is a Gaussian process (Rasmussen & Williams 2006). Models differ in the
+smoothness of the field, its amplitude relative to the scatter of the stars, and the
+dependence on magnitude. Few stars do not select one of them: predictions are averaged
+with the probability of each model given the stars (Hoeting et al. 1999, Stat. Sci. 14,
+382), and their differences are part of the uncertainty.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,14 +26,14 @@ __all__ = ["Process", "fit_process"]
 
 # The variance of the field over that of stars, in steps of a factor of 3.
 _RATIOS = 10.0 ** np.arange(-2, 6.1, 0.5)
-# The least of them worth a trial is this number over that of the stars: of weaker
-# fields the stars contain nothing.
+# The smallest ratio is this number over the number of stars: weaker fields are not
+# detectable.
 _LEAST_SIGNAL = 20.0
-# A constant field is as probable as so many of the ratios for 20 stars, and less
-# with more, whose evidence for it grows as their root.
+# The prior probability of a constant field, in units of that of a ratio, for 20 stars;
+# it decreases as the root of their number, as the evidence for a constant increases.
 _CONSTANT, _STARS_OF_CONSTANT = 0.2, 20
-# What is known of the variance of stars beforehand counts for so many of them: it is
-# that of their measured errors, or else about that of their scatter.
+# The prior of the variance of the stars is worth so many stars: either the variance of
+# their measured errors, or about that of their scatter.
 _STARS_OF_MEASURED, _STARS_OF_SCATTER = 40, 2
 _PILOT_LENGTHS = (0.15, 0.5)
 _ROUNDS = 3
@@ -42,7 +41,7 @@ _FEWEST_FOR_LINE, _NODES_OF_TENTS = 10, 3
 _NEGLIGIBLE = 1e-3
 _USELESS = 1e-4  # eigenvalues
 _FEWEST = 3
-_ONE_SIGMA = 0.8413  # of a normal distribution is less than one sigma above its mean
+_ONE_SIGMA = 0.8413  # cumulative normal distribution at one sigma
 
 
 class _Part(NamedTuple):
@@ -66,7 +65,7 @@ class _Part(NamedTuple):
 
 class _Model(NamedTuple):
     """
-    One process, and what follows from it.
+    One process, conditioned on the stars.
 
     Attributes
     ----------
@@ -74,16 +73,16 @@ class _Model(NamedTuple):
     ratio : float
         The variance of the field, in units of that of stars.
     trend : int
-        Which of the choices of columns of a trend with brightness.
+        The number of the choice of columns of a trend with magnitude.
     columns : 2D `~numpy.ndarray`
         A constant, the covariates and the trend, rotated as the eigenvectors are.
     precision : 2D `~numpy.ndarray`
         Of their coefficients.
     coefficients : 1D `~numpy.ndarray`
     rest : 1D `~numpy.ndarray`
-        What they leave of the stars, rotated.
+        The values of the stars less these terms, rotated.
     variance : float
-        That of a star, in units of its sigma squared.
+        The variance of a star, in units of its sigma squared.
     """
 
     part: _Part
@@ -282,7 +281,15 @@ def fit_process(
         )
 
 
-def _weights(x, y, values, errors, image_shape, choices, covariates):
+def _weights(
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    errors: np.ndarray,
+    image_shape: tuple[int, int],
+    choices: list[np.ndarray],
+    covariates: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the relative sigma of stars, and which are left after clipping."""
     pilots = [
         Kernel(rough, length * max(image_shape))
@@ -308,10 +315,10 @@ def _weights(x, y, values, errors, image_shape, choices, covariates):
         left[used] = pilot.left_out
         total = np.hypot(pilot.sigma, pilot.left_out_deviation)
         pulls = pilot.left_out / total
-        # As much as the star itself is off, without the error of the field.
+        # The deviation of the star itself, without the uncertainty of the field.
         residuals = left.copy()
         residuals[used] = pulls * pilot.sigma
-        # Outliers make the others' scatter too large; the median resists.
+        # Outliers increase the scatter of the others; the median is robust.
         scale = min(SIGMA_OF_MEDIAN * np.median(np.abs(pulls)), 1.0)
         allowed = np.full(x.size, np.median(total))
         allowed[used] = total
@@ -322,16 +329,16 @@ def _weights(x, y, values, errors, image_shape, choices, covariates):
     return star_sigma(residuals, errors, used), used
 
 
-def _opinions(errors, sigma):
-    """Return what may be known of the stars' variance: a weight, and its value."""
-    opinions = [(_STARS_OF_SCATTER, 1.0)]
+def _opinions(errors: np.ndarray, sigma: np.ndarray) -> list[tuple[float, float]]:
+    """Return priors of the variance of the stars: a weight, and a value, for each."""
+    opinions: list[tuple[float, float]] = [(_STARS_OF_SCATTER, 1.0)]
     measured = min(np.mean((errors / sigma) ** 2), 1.0)
     if measured > 0:
         opinions.append((_STARS_OF_MEASURED, measured))
     return opinions
 
 
-def _trend_choices(trend, number):
+def _trend_choices(trend: np.ndarray | None, number: int) -> list[np.ndarray]:
     """Return columns of no trend, a line, and tents, without their means."""
     choices = [np.zeros((number, 0))]
     if trend is not None and number >= _FEWEST_FOR_LINE and np.ptp(trend) > 0:
@@ -342,7 +349,17 @@ def _trend_choices(trend, number):
     return choices
 
 
-def _average(x, y, values, sigma, opinions, choices, covariates, found, priors):
+def _average(
+    x: np.ndarray,
+    y: np.ndarray,
+    values: np.ndarray,
+    sigma: np.ndarray,
+    opinions: list[tuple[float, float]],
+    choices: list[np.ndarray],
+    covariates: np.ndarray,
+    found: list[Kernel],
+    priors: np.ndarray,
+) -> Process:
     """Return the average over all models, each with its probability as weight."""
     center = np.median(values)
     whitened = (values - center) / sigma
@@ -353,7 +370,7 @@ def _average(x, y, values, sigma, opinions, choices, covariates, found, priors):
         part = _part(kernel, x, y, sigma)
         some = ratios
         if not trials:
-            # Without a field, all kernels are alike: it is tried with the first.
+            # Without a field, all kernels are equal: it is included with the first.
             some = np.append(ratios, 0.0)
             constant = _CONSTANT * np.sqrt(_STARS_OF_CONSTANT / x.size)
         for (choice, columns), opinion in product(enumerate(choices), opinions):
@@ -366,7 +383,7 @@ def _average(x, y, values, sigma, opinions, choices, covariates, found, priors):
     kept = np.flatnonzero(weights > _NEGLIGIBLE * weights.sum())
     models = [trials[number][0].model(trials[number][1]) for number in kept]
     weights = weights[kept] / weights[kept].sum()
-    # The field is that of the star of median brightness.
+    # The field refers to a star of median magnitude.
     k = covariates.shape[1]
     trend = sum(
         weight * (choices[model.trend] @ model.coefficients[1 + k :])
@@ -376,7 +393,7 @@ def _average(x, y, values, sigma, opinions, choices, covariates, found, priors):
     return Process(x, y, center, sigma, models, weights, k)
 
 
-def _part(kernel, x, y, sigma):
+def _part(kernel: Kernel, x: np.ndarray, y: np.ndarray, sigma: np.ndarray) -> _Part:
     covariance = kernel.between(x, y, x, y) / np.outer(sigma, sigma)
     scale = x.size / np.trace(covariance)
     eigenvalues, eigenvectors = np.linalg.eigh(scale * covariance)
@@ -396,14 +413,23 @@ class _Solution(NamedTuple):
 class _Trial:
     """The stars, rotated to the eigenvectors of a part, and columns of a trend."""
 
-    def __init__(self, part, choice, columns, covariates, whitened, sigma, opinion):
+    def __init__(
+        self,
+        part: _Part,
+        choice: int,
+        columns: np.ndarray,
+        covariates: np.ndarray,
+        whitened: np.ndarray,
+        sigma: np.ndarray,
+        opinion: tuple[float, float],
+    ) -> None:
         self._part, self._choice, self._opinion = part, choice, opinion
         self._free = k = 1 + covariates.shape[1]
         columns = np.column_stack([np.ones(sigma.size), covariates, columns])
         columns = columns / sigma[:, None]
         self._columns = part.eigenvectors.T @ columns
         self._values = part.eigenvectors.T @ whitened
-        # A trend is known as well as from a single star (Kass & Wasserman 1995).
+        # The prior of a trend is worth a single star (Kass & Wasserman 1995).
         self._prior = columns.T @ columns / sigma.size
         self._prior[:k] = self._prior[:, :k] = 0
 
@@ -428,7 +454,7 @@ class _Trial:
         evidence += 2 * (gammaln(freedom / 2) - gammaln(number / 2))
         evidence -= np.linalg.slogdet(precision)[1]
         evidence += np.linalg.slogdet(self._prior[self._free :, self._free :])[1]
-        # One sigma of Student's distribution, for the variance is not known either.
+        # One sigma of Student's distribution, as the variance is estimated, too.
         variance = squares / freedom * stdtrit(freedom, _ONE_SIGMA) ** 2
         return _Solution(evidence / 2, precision, coefficients, rest, variance)
 
@@ -439,6 +465,6 @@ class _Trial:
         return _Model(self._part, ratio, self._choice, self._columns, *own)
 
 
-def _quadratic(rows, precision):
+def _quadratic(rows: np.ndarray, precision: np.ndarray) -> np.ndarray:
     """Return rows @ inverse(precision) @ rows.T, its diagonal."""
     return np.einsum("pi,pi->p", rows @ np.linalg.inv(precision), rows)
