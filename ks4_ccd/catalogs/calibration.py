@@ -117,9 +117,10 @@ optional
     smooth : float, optional
         Smooth the zero-point maps first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
-    denoise : "none" or pair of sequences, optional
+    denoise : {"auto", "none"} or pair of sequences, optional
         Apply the surfaces through the cells of the maps instead of the cells, with
-        steps at these edges: 0-based pixel coordinates x, and y, or ``"none"``. See
+        steps at these edges: 0-based pixel coordinates x, and y, ``"auto"`` for those
+        found in each map, or ``"none"``. See
         `ZeroPointMap.denoised <ks4_ccd.ZeroPointMap.denoised>`. Not with ``smooth``,
         nor with ``method="dr1"``.
     method : {"bilinear", "nearest", "dr1"}, optional

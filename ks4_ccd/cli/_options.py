@@ -188,10 +188,11 @@ SMOOTH = Option(
 )
 DENOISE = Option(
     "--denoise",
-    nargs="+",
+    nargs="*",
     metavar="AXIS=EDGES",
     help="apply the surface through the cells of the map, with steps at the edges of "
-    "amplifiers and chips in X_IMAGE and Y_IMAGE: x=1375,2750 y=11000, or none",
+    "amplifiers and chips in X_IMAGE and Y_IMAGE: x=1375,2750 y=11000, none, or auto "
+    "for those found in the map, also without a word",
 )
 METHOD = Option(
     "--method",
@@ -492,7 +493,9 @@ def edges_option(name: str, content: str) -> Option:
 
 def denoise_in(words: list[str] | None) -> str | tuple[list[float], ...] | None:
     """Return the edges given by ``--denoise``, as the functions take them."""
-    return words[0] if words == ["none"] else edges_in(words, "--denoise")
+    if words == []:
+        return "auto"
+    return words[0] if words in (["auto"], ["none"]) else edges_in(words, "--denoise")
 
 
 def edges_in(

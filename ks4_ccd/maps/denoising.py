@@ -18,13 +18,14 @@ from ks4_ccd.maps._cell_errors import MEDIAN_OVER_MEAN, CellErrors, errors_of_ce
 from ks4_ccd.maps.base import CalibrationMap
 from ks4_ccd.maps.fill import touches
 from ks4_ccd.maps.grid import MapGrid
+from ks4_ccd.surfaces.cell_edges import CellEdge, find_cell_edges
 from ks4_ccd.surfaces.cell_surface import Cells, CellSurface, fit_cells
 
 __all__ = ["DenoisedMap", "Edges", "NoiseReduction"]
 
 # 0-based pixel coordinates of edges along x and along y.
 Edges: TypeAlias = Sequence[ArrayLike]
-_NO_EDGES = "none"
+_AUTO, _NO_EDGES = "auto", "none"
 
 _FEWEST_CELLS = 3
 # Where there are edges, so many cells for one along each axis, and no more in all.
@@ -34,16 +35,17 @@ _FINER, _MOST_CELLS = 4, 440
 class DenoisedMap(CalibrationMap):
     """The part of maps whose cells are medians of stars that finds their surface."""
 
-    def denoised(self, edges: Edges | None) -> Self:
+    def denoised(self, edges: str | Edges | None = "auto") -> Self:
         """
         Return the smooth surface with steps through the cells of the map.
 
         Parameters
         ----------
-        edges : pair of sequences or `None`
+        edges : {"auto"}, pair of sequences or `None`, optional
             0-based pixel coordinates x, and y, of the edges of chips or
             amplifiers, at which the surface may have steps. `None` for none but
-            those of the grid. Steps at other places are smoothed.
+            those of the grid. Steps at other places are smoothed. ``"auto"``
+            finds significant steps in the map itself.
 
         Returns
         -------
@@ -56,6 +58,8 @@ class DenoisedMap(CalibrationMap):
 
         Raises
         ------
+        OptionError
+            If ``edges`` is a text other than ``"auto"``.
         GeometryError
             If ``edges`` are not two sequences of numbers, an edge is not on the grid,
             or there are more regions than cells with stars.
@@ -73,6 +77,11 @@ class DenoisedMap(CalibrationMap):
         are fitted by a Gaussian process instead. Errors of cells that share stars
         are not independent: a smoothed map cannot be denoised, and there is nothing
         to remove from one that was.
+
+        Edges are found as lines whose steps improve the fit significantly: in 3 of
+        160 simulated fields without steps there is one. Maps of fewer than 100 cells
+        with stars have none. The surface beside a line is as uncertain as the position
+        of the line. Positions that are known, or found from stars, are more accurate.
 
         A map without ``count`` has cells of equal weights; one without ``error``
         has the scatter of stars from the differences of cells; one with neither
@@ -92,12 +101,17 @@ class DenoisedMap(CalibrationMap):
         array([29.998, 30.098])
         """
         self._require_own_stars()
-        steps = self._edges_of_steps(edges)
+        is_auto = isinstance(edges, str)
+        if is_auto and edges != _AUTO:
+            msg = (
+                f"edges must be {_AUTO!r}, a pair of sequences of pixel coordinates or "
+                f"None, got {edges!r}"
+            )
+            raise OptionError(msg)
         errors = self._errors_of_cells()
         count = np.ones(self.grid.shape) if self.count is None else self.count
-        surfaces = []
-        for values in self._component_arrays().values():
-            cells = Cells(
+        components = [
+            Cells(
                 values,
                 self.valid,
                 cast("np.ndarray", errors.value),
@@ -105,8 +119,17 @@ class DenoisedMap(CalibrationMap):
                 count,
                 self.grid.cell_edges(),
             )
-            surfaces.append(fit_cells(cells, steps))
-        return self._of_surfaces(surfaces, steps)
+            for values in self._component_arrays().values()
+        ]
+        found: tuple[list[CellEdge], list[CellEdge]] = [], []
+        if is_auto and not any(self.grid.edges):
+            found = find_cell_edges(components)
+            edges = [[line.position for line in along] for along in found]
+        elif is_auto:
+            edges = None
+        steps = self._edges_of_steps(edges)
+        surfaces = [fit_cells(cells, steps) for cells in components]
+        return self._of_surfaces(surfaces, steps, found)
 
     def _require_own_stars(self) -> None:
         self._require_stars()
@@ -181,6 +204,7 @@ class DenoisedMap(CalibrationMap):
         self,
         surfaces: list[CellSurface],
         edges: tuple[Sequence[float], Sequence[float]],
+        found: tuple[list[CellEdge], list[CellEdge]],
     ) -> Self:
         """Return the map with the values of surfaces, one for each component."""
         grid = _finer(self.grid, edges)
@@ -194,7 +218,8 @@ class DenoisedMap(CalibrationMap):
         deviation, scatter = (
             np.sqrt(np.mean(np.square(parts), axis=0))
             for parts in zip(
-                *((s.mesh_deviation(x, y), s.scatter) for s in surfaces), strict=True
+                *((_deviation(s, x, y, found), s.scatter) for s in surfaces),
+                strict=True,
             )
         )
         error = count = None
@@ -205,6 +230,28 @@ class DenoisedMap(CalibrationMap):
         changes |= {"error": error, "count": count, "_shares_stars": True}
         numbers = "+".join(str(len(along)) for along in edges)
         return self._replace(f"denoised(edges={numbers})", **changes)
+
+
+def _deviation(
+    surface: CellSurface,
+    x: np.ndarray,
+    y: np.ndarray,
+    found: tuple[list[CellEdge], list[CellEdge]],
+) -> np.ndarray:
+    """Return the standard deviation of a surface, that of its edges included."""
+    from scipy.special import ndtr
+
+    variance = surface.mesh_deviation(x, y) ** 2
+    for axis, lines in enumerate(found):
+        for line in lines:
+            beside = line.position + np.array([-1, 1]) * 1e-6 * line.uncertainty
+            sides = surface.mesh(beside, y) if axis == 0 else surface.mesh(x, beside).T
+            # What a position is off by, if it is behind the line and not before it.
+            distance = np.abs((x, y)[axis] - line.position)
+            share = ndtr(-distance / line.uncertainty)
+            square = np.outer(share, (sides[1] - sides[0]) ** 2)
+            variance += square if axis == 0 else square.T
+    return np.sqrt(variance)
 
 
 def _finer(grid: MapGrid, edges: tuple[Sequence[float], Sequence[float]]) -> MapGrid:
@@ -232,9 +279,9 @@ class NoiseReduction:
     ----------
     smooth : float or `None`
         The scale of `~ks4_ccd.ZeroPointMap.smoothed`, in cells.
-    denoise : {"none"}, pair of sequences or `None`
-        The edges of `~ks4_ccd.ZeroPointMap.denoised`; ``"none"`` for no edges. They
-        become two tuples of numbers.
+    denoise : {"auto", "none"}, pair of sequences or `None`
+        The edges of `~ks4_ccd.ZeroPointMap.denoised`; ``"none"`` for no edges.
+        Edges become two tuples of numbers.
     as_published : bool, optional
         Whether maps are applied as the release did.
 
@@ -267,10 +314,12 @@ class NoiseReduction:
                 "one of them"
             )
             raise OptionError(msg)
+        if isinstance(self.denoise, str) and self.denoise == _AUTO:
+            return
         if isinstance(self.denoise, str) and self.denoise != _NO_EDGES:
             msg = (
-                f"denoise must be {_NO_EDGES!r} or a pair of sequences of pixel "
-                f"coordinates, got {self.denoise!r}"
+                f"denoise must be {_AUTO!r}, {_NO_EDGES!r} or a pair of sequences of "
+                f"pixel coordinates, got {self.denoise!r}"
             )
             raise OptionError(msg)
         edges = ((), ()) if self.denoise == _NO_EDGES else self.denoise

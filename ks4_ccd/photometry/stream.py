@@ -100,9 +100,10 @@ def calibrate_file(
     smooth : float, optional
         Smooth the map first, on this scale in cells: see
         `ZeroPointMap.smoothed <ks4_ccd.ZeroPointMap.smoothed>`.
-    denoise : "none" or pair of sequences, optional
+    denoise : {"auto", "none"} or pair of sequences, optional
         Apply the surface through the cells of the map instead of the cells, with
-        steps at these edges: 0-based pixel coordinates x, and y, or ``"none"``. See
+        steps at these edges: 0-based pixel coordinates x, and y, ``"auto"`` for those
+        found in each map, or ``"none"``. See
         `ZeroPointMap.denoised <ks4_ccd.ZeroPointMap.denoised>`. Not with ``smooth``,
         nor with ``method="dr1"``.
     offsets : `~ks4_ccd.OffsetMap`, `~ks4_ccd.MapLibrary` or path-like, optional

@@ -72,6 +72,12 @@ def test_denoise_has_edges_or_none(folder, capsys):
     assert run(*command, "--denoise", "none", "-o", folder / "y.fits") == 0
     header = fits.getheader(folder / "y.fits")
     assert header["KS4ZPMAP"].endswith("denoised(edges=0+0)")
+    for number, words in enumerate((["--denoise"], ["--denoise", "auto"])):
+        found = folder / f"auto{number}.fits"
+        assert run(*command, *words, "-o", found) == 0
+        # Few cells: no edges are looked for.
+        name = fits.getheader(found)["KS4ZPMAP"]
+        assert name.endswith("denoised(edges=0+0)")
     assert run(*command, "--denoise", "z=3", "-o", folder / "z.fits") == 1
     assert "--denoise must be given as x=1375" in capsys.readouterr().err
     assert run(*command, "--denoise", "x=1e6", "-o", folder / "z.fits") == 1

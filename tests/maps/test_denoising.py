@@ -223,7 +223,6 @@ def test_filled_maps_have_the_same_surface(zpmap):
         (([], [-1.0]), "between -1 and 3999 along y, found -1"),
         (([100.0],), "two sequences"),
         ((["a"], []), "two sequences"),
-        ("auto", "two sequences"),
         (([np.nan], []), "finite"),
         ((np.arange(1, 40) * 100.0, np.arange(1, 40) * 100.0), "1600: give fewer"),
     ],
@@ -232,6 +231,39 @@ def test_wrong_edges(zpmap, edges, message):
     """Edges that are not two sequences of positions on the image are refused."""
     with pytest.raises(GeometryError, match=message):
         zpmap.denoised(edges)
+
+
+def test_edges_are_found_by_default(zpmap):
+    """Steps are found in the map itself; their uncertain positions are quoted."""
+    denoised = zpmap.denoised()
+    for found, edges in zip(denoised.grid.edges, EDGES, strict=True):
+        np.testing.assert_allclose(found, edges, atol=60)
+    x, y = positions()
+    residual = denoised.at(x, y) - true_field(x, y)
+    far = np.abs(x[:, None] - EDGES[0]).min(axis=1) > 100
+    far &= np.abs(y - EDGES[1][0]) > 100
+    assert residual[far].std() < 0.002
+    error = denoised.error_at([1499, 700], 700, error_kind="median")
+    assert error[0] > 3 * error[1]
+    with pytest.raises(OptionError, match="edges must be 'auto', a pair"):
+        zpmap.denoised("all")
+    assert zpmap.denoised("auto") == denoised
+
+
+def test_edges_of_the_grid_are_not_looked_for(zpmap):
+    """A grid with edges has those, and "auto" adds none."""
+    grid = MapGrid.for_image((30, 30), (4000, 4000), ([1499.0], []))
+    assert zpmap.replace(grid=grid).denoised().grid.edges == ((1499.0,), ())
+
+
+def test_edges_of_offsets_are_those_of_both_components():
+    """An edge that one component has is one of the map."""
+    values, error, count, grid = make_arrays(1)
+    rng = np.random.default_rng(0)
+    flat = np.where(count > 0, 0.005 * rng.normal(size=values.shape), np.nan)
+    offsets = OffsetMap(flat, values - 30, error, count, grid=grid).denoised()
+    for found, edges in zip(offsets.grid.edges, EDGES, strict=True):
+        np.testing.assert_allclose(found, edges, atol=60)
 
 
 def test_empty_and_tiny_maps():
@@ -301,7 +333,7 @@ def test_simulated_fields_with_the_release_recipe():
     [
         (0.8, "none", False, "found both"),
         (None, "none", True, 'method="dr1"'),
-        (None, "all", False, "denoise must be 'none' or a pair"),
+        (None, "all", False, "denoise must be 'auto', 'none' or a pair"),
         ("x", None, False, "smooth must be"),
     ],
 )
@@ -315,6 +347,7 @@ def test_noise_reduction_of_a_map(zpmap):
     """One of the two treatments is applied, or none."""
     assert NoiseReduction().of(zpmap) is zpmap
     assert NoiseReduction(smooth=1).of(zpmap) == zpmap.smoothed(1)
+    assert NoiseReduction(denoise="auto").of(zpmap) == zpmap.denoised()
     assert NoiseReduction(denoise="none").of(zpmap) == zpmap.denoised(None)
     assert NoiseReduction(denoise=EDGES).of(zpmap) == zpmap.denoised(EDGES)
     assert NoiseReduction(denoise=EDGES).denoise == tuple(map(tuple, EDGES))
