@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> None:
     names = (
         *("columns", "apertures", "field", "band", "mode", "smooth", "method"),
         *("zp_error", "error_kind", "uncalibrated", "flux", "origin"),
-        *("recalibrate", "mag_zeropoint", "color"),
+        *("recalibrate", "mag_zeropoint"),
     )
     options = {name: getattr(arguments, name) for name in names}
     options["denoise"] = denoise_in(arguments.denoise)
@@ -57,7 +57,8 @@ def _run(arguments: argparse.Namespace) -> None:
         library = opened.enter_context(open_library(arguments))
         is_ignored = arguments.offsets == ["ignore"]
         offsets = "ignore" if is_ignored else open_offsets(arguments, opened)
-        calibrated = calibrate_catalog(table, library, offsets=offsets, **options)
+        options |= {"offsets": offsets, "color": arguments.color_column}
+        calibrated = calibrate_catalog(table, library, **options)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_table(calibrated, target, arguments.overwrite)
     print(f"{source} -> {target}")
@@ -103,7 +104,7 @@ VERB = Verb(
         Option("--flux", action="store_true", help="add fluxes in nJy"),
         MAG_ZEROPOINT,
         Option(
-            "--color",
+            "--color-column",
             metavar="COLUMN",
             help="column with the colours of the sources, for maps with a colour term",
         ),

@@ -243,7 +243,7 @@ def test_validation_refuses_a_color_without_effect(options, message):
 
 
 def test_command_fits_and_applies_a_color_term(tmp_path, capsys):
-    """Maps made with ``--color`` calibrate catalogs with ``--color``."""
+    """Maps made with ``--color`` calibrate catalogs with ``--color-column``."""
     table = make_stars(400, (0.1,), surface=False)
     table["ALPHA_J2000"], table["DELTA_J2000"] = 10 + table["X_IMAGE"] / 9e3, 0.0
     table["DELTA_J2000"] = table["Y_IMAGE"] / 9e3
@@ -260,7 +260,7 @@ def test_command_fits_and_applies_a_color_term(tmp_path, capsys):
     options = ["--color", "V-I", "--cells", "8", "8"]
     source = str(tmp_path / "sources.fits")
     assert main(["build", source, *stars, *names, *options, "-o", made]) == 0
-    options = ["--maps", made, *names, "--color", "V-I"]
+    options = ["--maps", made, *names, "--color-column", "V-I"]
     assert main(["catalog", source, *options, "-o", calibrated]) == 0
     result = Table.read(calibrated)
     assert np.std(result["MAG_AUTO"] - table["Rmag"]) < 1.2 * NOISE
