@@ -59,9 +59,14 @@ def start(survey, out, errors=False):
         stderr=subprocess.PIPE if errors else subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        # A parent that ignores SIGINT, as with nohup, passes this on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=restore_signals,
     )
+
+
+def restore_signals():
+    """Restore signals that a parent ignores, as below nohup, and passes on."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def kill(process, seconds):
