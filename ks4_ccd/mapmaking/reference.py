@@ -146,11 +146,13 @@ def read_reference(
     >>> gaia = Table({"ra": [10.0], "dec": [-62.0], "pmra": [4.0], "pmdec": [-5.0]})
     >>> gaia["i_jkc_mag"], gaia["i_sdss_mag"] = [15.0], [15.45]
     >>> gaia["i_jkc_flux"], gaia["i_jkc_flux_error"] = [1.2e-17], [6e-20]
-    >>> print(read_reference(gaia)["Imag", "e_Imag", "imag", "Epoch"])
-     Imag        e_Imag         imag Epoch
-     mag          mag           mag    yr
-    ------ -------------------- ----- ------
-    15.444 0.005428681023790649 15.45 2016.0
+    >>> standard = read_reference(gaia)
+    >>> for name in ("Imag", "e_Imag", "imag", "Epoch"):
+    ...     print(f"{name} {standard[name][0]:.4f}")
+    Imag 15.4440
+    e_Imag 0.0054
+    imag 15.4500
+    Epoch 2016.0000
     """
     if not isinstance(reference, Table):
         reference = read_table(reference)
