@@ -98,7 +98,7 @@ def reference_stars(
         ``phot_g_mean_mag``, and of ``gaiadr3.synthetic_photometry_gspc``: ``c_star``,
         and magnitudes, fluxes, their errors and flags in 11 passbands, such as
         ``v_jkc_mag``, in ascending order of ``source_id``. `~ks4_ccd.match_catalogs`
-        and `~ks4_ccd.read_reference` accept the table as it is.
+        and `~ks4_ccd.read_reference` accept the table unchanged.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def _cached_path(
 
 
 def _cached(path: Path) -> Table | None:
-    """Return a table of the cache, `None` if it is not there or damaged."""
+    """Return a table of the cache, `None` if it does not exist or is damaged."""
     if not path.exists():
         return None
     try:

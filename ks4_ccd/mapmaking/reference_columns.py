@@ -51,7 +51,7 @@ class ReferenceColumns:
 
     Where a tuple of names is given, the first one in the catalog is used; of
     ``ra`` and ``dec``, the first pair in the catalog. The default names are found in
-    upper and lower case, names that are given only as they are.
+    upper and lower case, given names only in their own case.
 
     Parameters
     ----------

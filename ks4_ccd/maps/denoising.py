@@ -283,7 +283,7 @@ class NoiseReduction:
         The edges of `~ks4_ccd.ZeroPointMap.denoised`; ``"none"`` for no edges.
         Edges become two tuples of numbers.
     as_published : bool, optional
-        Whether maps are applied as the release did.
+        Whether maps are applied unchanged, as for DR1.
 
     Raises
     ------
