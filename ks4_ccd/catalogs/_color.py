@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ks4_ccd.catalogs._values import AtSources
 from ks4_ccd.catalogs.columns import is_measured, magnitude_column
 from ks4_ccd.exceptions import MapMismatchError, OptionError
+from ks4_ccd.ks4.recipe import METHOD
 from ks4_ccd.maps.zeropoint import ZeroPointMap
 
 __all__ = ["NO_COLOR", "check_color", "colors_of", "with_color"]
@@ -66,7 +67,7 @@ def colors_of(table: Table, color: str | ArrayLike | None) -> np.ndarray:
 
 
 def check_color(
-    maps: Mapping[str, ZeroPointMap], color: str | ArrayLike | None
+    maps: Mapping[str, ZeroPointMap], color: str | ArrayLike | None, method: str
 ) -> None:
     """
     Raise an error if colours are given that no map, or not all, can use.
@@ -77,14 +78,21 @@ def check_color(
         A map for each aperture.
     color : str, array-like or `None`
         The colours of the sources, if they are given.
+    method : str
+        The interpolation of the maps.
 
     Raises
     ------
+    OptionError
+        If the method is that of DR1, which has no colour terms.
     MapMismatchError
         If no map has a colour term, or if the maps have terms of different colours.
     """
     if color is None:
         return
+    if method == METHOD:
+        msg = f"color must be None with method={METHOD!r}, which has no colour terms"
+        raise OptionError(msg)
     terms = [zpmap.color_term for zpmap in maps.values()]
     names = list(dict.fromkeys(term.name for term in terms if term is not None))
     if not names:

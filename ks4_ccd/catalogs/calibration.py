@@ -273,7 +273,7 @@ optional
     )
     if maps.offsets is not None:
         _catalog_record.refuse_second_correction(table.meta)
-    check_color(maps.zeropoints, color)
+    check_color(maps.zeropoints, color, method)
     grid = next(iter(maps.zeropoints.values())).grid
     is_keyed = maps.key is not None
     if maps.key is not None:

@@ -156,6 +156,14 @@ def test_wrong_colors_are_refused(color, message):
         calibrate_catalog(table, make_color_maps(), color=color)
 
 
+def test_colors_are_refused_in_the_calibration_of_dr1():
+    """DR1 has no colour terms."""
+    with pytest.raises(OptionError, match="color must be None with method='dr1'"):
+        calibrate_catalog(
+            make_catalog([10], [10]), make_color_maps(), color=[0.8], method="dr1"
+        )
+
+
 def test_colors_without_a_color_term_are_refused():
     """A colour that would have no effect is refused, and so are two bands."""
     table = make_catalog([10], [10])
